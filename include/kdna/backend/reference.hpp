@@ -1,0 +1,58 @@
+// The oracle: the kernel algebra written out with double accumulation and no packing, tiling or folding.
+#pragma once
+
+#include <kdna/backend/backend.hpp>
+
+namespace kdna::inline KDNA_ABI::backend {
+
+/// Slow and obvious. Every optimised path is tested against it.
+struct reference {
+    struct plan {
+        shape4 in{}, out{};
+        index_t workspace_bytes = 0;
+    };
+
+    [[nodiscard]] static plan make_plan(const conv::problem& q, const shape4& in, conv::input_order, index_t,
+                                        std::string_view where) {
+        return {in, output_shape(in, q.kernel->shape(), q.params, where), 0};
+    }
+
+    static void run(const plan& p, const conv::call& c, std::byte*, const executor_ref&) noexcept {
+        for (index_t n = 0; n < p.out.n; ++n)
+            for (index_t o = 0; o < p.out.c; ++o)
+                for (index_t h = 0; h < p.out.h; ++h)
+                    for (index_t w = 0; w < p.out.w; ++w) c.y(n, o, h, w) = static_cast<float>(element(c, n, o, h, w));
+    }
+
+    [[nodiscard]] static std::string explain(const conv::problem&, const plan&) { return "reference, double accumulation"; }
+
+private:
+    [[nodiscard]] static double element(const conv::call& c, index_t n, index_t o, index_t h, index_t w) noexcept {
+        const kernel_shape& k = c.source.layout().shape();
+        const index_t channels = k.channels_per_group(), first = o / k.filters_per_group() * channels;
+        const float* gate = c.factors.channel.of(n);
+        const float* spatial = c.factors.spatial.of(n);
+        double sum = 0.0;
+        for (index_t i = 0; i < k.kh; ++i)
+            for (index_t j = 0; j < k.kw; ++j) {
+                const index_t ih = h * c.params.stride.h - c.params.pad.top + i * c.params.dilation.h;
+                const index_t iw = w * c.params.stride.w - c.params.pad.left + j * c.params.dilation.w;
+                if (ih < 0 || ih >= c.x.shape.h || iw < 0 || iw >= c.x.shape.w) continue;
+                const index_t t = i * k.kw + j;
+                for (index_t ch = 0; ch < channels; ++ch) {
+                    double term = c.source.weight(o, ch, t, c.factors.mixture.of(n)) * c.x(n, first + ch, ih, iw);
+                    if (gate != nullptr) term *= gate[first + ch];
+                    if (spatial != nullptr) term *= spatial[t];
+                    sum += term;
+                }
+            }
+        double y = c.factors.scale.of(n)[o] * sum + c.factors.shift.of(n)[o];
+        if (c.residual.data != nullptr) y += c.residual(n, o, h, w);
+        if (c.act != activation::none && y < 0.0) y = 0.0;
+        if (c.act == activation::relu6 && y > 6.0) y = 6.0;
+        return y;
+    }
+};
+static_assert(conv_backend<reference>);
+
+}  // namespace kdna::inline KDNA_ABI::backend

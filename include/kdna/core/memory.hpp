@@ -1,0 +1,88 @@
+// Aligned memory from a std::pmr resource, and the layout of a workspace that is allocated in one piece.
+#pragma once
+
+#include <cstddef>
+#include <memory_resource>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include <kdna/core/config.hpp>
+#include <kdna/core/error.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+/// Alignment in bytes of everything kdna allocates: a cache line and the widest vector. Fixed, whatever the instruction set.
+inline constexpr std::size_t alignment = 64;
+
+/// Owns `size()` zero-initialised elements of a trivial type, 64-byte aligned, taken from a memory resource. Move only.
+template <class T>
+class buffer {
+    static_assert(std::is_trivially_copyable_v<T>, "kdna::buffer holds plain numbers");
+
+public:
+    buffer() = default;
+    explicit buffer(index_t count, std::pmr::memory_resource* resource = std::pmr::get_default_resource())
+        : resource_(resource), size_(static_cast<std::size_t>(count)) {
+        const auto bytes = static_cast<std::size_t>(checked_mul(count, static_cast<index_t>(sizeof(T)), "buffer"));
+        if (bytes == 0) return;
+        data_ = static_cast<T*>(resource_->allocate(bytes, alignment));
+        for (std::size_t i = 0; i < size_; ++i) data_[i] = T{};
+    }
+    buffer(buffer&& other) noexcept { swap(other); }
+    buffer& operator=(buffer&& other) noexcept {
+        buffer(std::move(other)).swap(*this);
+        return *this;
+    }
+    buffer(const buffer&) = delete;
+    buffer& operator=(const buffer&) = delete;
+    ~buffer() {
+        if (data_ != nullptr) resource_->deallocate(data_, size_ * sizeof(T), alignment);
+    }
+
+    void swap(buffer& other) noexcept {
+        std::swap(resource_, other.resource_);
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+    }
+
+    [[nodiscard]] T* data() noexcept { return data_; }
+    [[nodiscard]] const T* data() const noexcept { return data_; }
+    [[nodiscard]] index_t size() const noexcept { return static_cast<index_t>(size_); }
+    [[nodiscard]] index_t bytes() const noexcept { return static_cast<index_t>(size_ * sizeof(T)); }
+    [[nodiscard]] std::span<T> span() noexcept { return {data_, size_}; }
+    [[nodiscard]] std::span<const T> span() const noexcept { return {data_, size_}; }
+    T& operator[](index_t i) noexcept { return data_[i]; }
+    const T& operator[](index_t i) const noexcept { return data_[i]; }
+
+private:
+    std::pmr::memory_resource* resource_ = nullptr;
+    T* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+/// Adds up the aligned regions of a workspace while a plan is made; the offsets stay valid for any 64-byte aligned base.
+class workspace_layout {
+public:
+    /// Reserves room for `count` elements of T and returns its offset in bytes.
+    template <class T>
+    index_t add(index_t count) {
+        const index_t offset = bytes_;
+        const index_t size = checked_mul(count, static_cast<index_t>(sizeof(T)), "workspace");
+        const auto step = static_cast<index_t>(alignment);
+        bytes_ = checked_add(bytes_, checked_mul(checked_add(size, step - 1, "workspace") / step, step, "workspace"), "workspace");
+        return offset;
+    }
+    [[nodiscard]] index_t bytes() const noexcept { return bytes_; }
+
+private:
+    index_t bytes_ = 0;
+};
+
+/// The region at `offset` of a workspace as an array of T.
+template <class T>
+[[nodiscard]] T* at_offset(std::byte* base, index_t offset) noexcept {
+    return reinterpret_cast<T*>(base + offset);
+}
+
+}  // namespace kdna::inline KDNA_ABI

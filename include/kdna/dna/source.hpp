@@ -1,0 +1,108 @@
+// Kernel sources: where the weights W[o,c,t] of the algebra come from.
+#pragma once
+
+#include <concepts>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include <kdna/dna/factors.hpp>
+#include <kdna/tensor/packed_kernel.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+/// A kernel source serves one packed panel of filters at a time. A static source returns a pointer into what it stores; one
+/// that is built per sample (a mixture, cells of a warehouse) writes the panel into `scratch` and returns that. So the loop
+/// nest never sees a whole kernel, and a source never knows about convolution.
+///
+///     layout()                          how the panels lie (tensor/packed_kernel.hpp), with the kernel's shape
+///     mixture_size()                    number of routed coefficients per sample it needs; 0 for a static source
+///     scratch_floats()                  floats of scratch for one panel; 0 if it never writes any
+///     panel(group, p, mixture, scratch) panel p of a group for the coefficients `mixture` [mixture_size()]
+///     weight(o, c, t, mixture)          one weight in double precision: what the reference backend computes with
+///     for_each_storage(f)               f(address, bytes) for every block of weights it keeps alive, shared ones included
+///
+/// Optional: has_bias(), and bias(o, mixture), a routed bias added after the filter modulation.
+template <class S>
+concept kernel_source = std::copy_constructible<S> && requires(const S& s, index_t i, const float* mixture, float* scratch,
+                                                               void (*visit)(const void*, index_t)) {
+    { s.layout() } -> std::convertible_to<const panel_layout&>;
+    { s.mixture_size() } -> std::convertible_to<index_t>;
+    { s.scratch_floats() } -> std::convertible_to<index_t>;
+    { s.panel(i, i, mixture, scratch) } noexcept -> std::same_as<const float*>;
+    { s.weight(i, i, i, mixture) } -> std::convertible_to<double>;
+    s.for_each_storage(visit);
+};
+
+/// One kernel [O, I/groups, KH, KW], packed once and shared by everyone who copies this handle: a plain convolution's
+/// kernel, and the parent of any number of children. Its weights live as long as the last layer that uses them.
+class dense_kernel {
+public:
+    /// `weights` in PyTorch's order; they are copied into panels. Throws kdna::error if their count is not the shape's.
+    [[nodiscard]] static dense_kernel pack(const kernel_shape& k, std::span<const float> weights,
+                                           std::string_view where = "parent_kernel") {
+        return dense_kernel(std::make_shared<const packed_kernel>(k, weights, where));
+    }
+
+    /// A child: this kernel, shared, with an adapter of its own. Throws kdna::error if the adapter does not fit.
+    [[nodiscard]] adapted<dense_kernel> child(const static_adapter& a, std::string_view where = "child") const {
+        return adapt(*this, a, where);
+    }
+
+    [[nodiscard]] const kernel_shape& shape() const noexcept { return packed_->layout().shape(); }
+    [[nodiscard]] const panel_layout& layout() const noexcept { return packed_->layout(); }
+    [[nodiscard]] static index_t mixture_size() noexcept { return 0; }
+    [[nodiscard]] static index_t scratch_floats() noexcept { return 0; }
+    [[nodiscard]] const float* panel(index_t group, index_t p, const float*, float*) const noexcept {
+        return packed_->panel(group, p);
+    }
+    [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float*) const noexcept { return packed_->weight(o, c, t); }
+    template <class F>
+    void for_each_storage(F&& f) const {
+        f(static_cast<const void*>(packed_.get()), packed_->bytes());
+    }
+
+private:
+    explicit dense_kernel(std::shared_ptr<const packed_kernel> packed) : packed_(std::move(packed)) {}
+    std::shared_ptr<const packed_kernel> packed_;
+};
+
+/// The paper's word for a dense kernel that children share.
+using parent_kernel = dense_kernel;
+
+static_assert(kernel_source<dense_kernel>);
+
+/// Any kernel source by reference, as the loop nests take it: one indirect call per panel, so that they are compiled once
+/// and not per method.
+class source_ref {
+public:
+    template <kernel_source S>
+    explicit source_ref(const S& s) noexcept
+        : source_(&s),
+          layout_(&s.layout()),
+          scratch_floats_(s.scratch_floats()),
+          panel_([](const void* p, index_t group, index_t panel, const float* mixture, float* scratch) noexcept {
+              return static_cast<const S*>(p)->panel(group, panel, mixture, scratch);
+          }),
+          weight_([](const void* p, index_t o, index_t c, index_t t, const float* mixture) {
+              return static_cast<double>(static_cast<const S*>(p)->weight(o, c, t, mixture));
+          }) {}
+
+    [[nodiscard]] const panel_layout& layout() const noexcept { return *layout_; }
+    [[nodiscard]] index_t scratch_floats() const noexcept { return scratch_floats_; }
+    [[nodiscard]] const float* panel(index_t group, index_t p, const float* mixture, float* scratch) const noexcept {
+        return panel_(source_, group, p, mixture, scratch);
+    }
+    [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float* mixture) const {
+        return weight_(source_, o, c, t, mixture);
+    }
+
+private:
+    const void* source_;
+    const panel_layout* layout_;
+    index_t scratch_floats_;
+    const float* (*panel_)(const void*, index_t, index_t, const float*, float*) noexcept;
+    double (*weight_)(const void*, index_t, index_t, index_t, const float*);
+};
+
+}  // namespace kdna::inline KDNA_ABI

@@ -1,0 +1,51 @@
+// KernelDNA's dynamic part: the channel gate of a child, a squeeze-excite router.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include <kdna/dna/algebra.hpp>
+#include <kdna/dna/fully_connected.hpp>
+#include <kdna/dna/router.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+/// The tensors of a gate over C channels with r hidden units, as they are named in the state_dict under `...se.`.
+struct squeeze_excite_weights {
+    std::span<const float> fc1{};       ///< [r, C, 1, 1], no bias
+    batch_norm bn{};                    ///< [r]
+    std::span<const float> fc2{};       ///< [C, r, 1, 1]
+    std::span<const float> fc2_bias{};  ///< [C]
+};
+
+/// g = sigmoid( fc2( ReLU( BN( fc1( mean over H, W of x ) ) ) ) ), one gate per sample and input channel (KernelDNA,
+/// arXiv 2503.23379; reference keys se.fc1, se.bn, se.fc2). It scales the input of the child's convolution.
+class squeeze_excite {
+public:
+    /// r and C follow from the lengths. Throws kdna::error naming the tensor that does not fit.
+    explicit squeeze_excite(const squeeze_excite_weights& w, std::string_view where = "squeeze_excite")
+        : squeeze_(w.fc1, {}, static_cast<index_t>(w.fc2_bias.size()), concat(where, ".fc1")),
+          excite_(w.fc2, w.fc2_bias, squeeze_.outputs(), concat(where, ".fc2")) {
+        const scale_shift bn = fold(w.bn, squeeze_.outputs(), concat(where, ".bn"));
+        squeeze_.then_affine(bn.scale, bn.shift);
+    }
+
+    [[nodiscard]] index_t input_channels() const noexcept { return squeeze_.inputs(); }
+    [[nodiscard]] index_t hidden() const noexcept { return squeeze_.outputs(); }
+    [[nodiscard]] index_t floats() const noexcept { return squeeze_.floats() + excite_.floats(); }
+    [[nodiscard]] route_widths widths() const noexcept { return {.channel = excite_.outputs()}; }
+    [[nodiscard]] index_t scratch_floats() const noexcept { return hidden(); }
+
+    void operator()(const float* pooled, const route& out, float* scratch) const noexcept {
+        squeeze_(pooled, scratch);
+        for (index_t i = 0; i < hidden(); ++i) scratch[i] = scratch[i] < 0.0F ? 0.0F : scratch[i];
+        excite_(scratch, out.channel);
+        for (index_t c = 0; c < excite_.outputs(); ++c) out.channel[c] = sigmoid(out.channel[c]);
+    }
+
+private:
+    fully_connected squeeze_, excite_;
+};
+static_assert(router<squeeze_excite>);
+
+}  // namespace kdna::inline KDNA_ABI

@@ -1,0 +1,304 @@
+// A convolution layer: kernel source x factors, with an optional router and a fused epilogue.
+#pragma once
+
+#include <memory_resource>
+#include <optional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <kdna/backend/cpu.hpp>
+#include <kdna/dna/algebra.hpp>
+#include <kdna/dna/factors.hpp>
+#include <kdna/dna/router.hpp>
+#include <kdna/dna/source.hpp>
+#include <kdna/nn/pool.hpp>
+#include <kdna/tensor/tensor.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+/// What surrounds a convolution: y = act( BN( conv(x) + bias ) + residual ). Spans are read in the constructor only.
+struct conv_options {
+    std::optional<batch_norm> bn{};    ///< [O]; folded into the epilogue
+    std::span<const float> bias{};     ///< [O], or empty
+    bool residual = false;             ///< `run` takes a residual of the output's shape
+    activation act = activation::none;
+    std::string name = "conv2d";       ///< appears in every error and in explain()
+};
+
+/// What a plan is made with.
+struct plan_options {
+    executor_ref executor{};  ///< threads; must outlive the plan. Default: the calling thread
+    std::pmr::memory_resource* memory = std::pmr::get_default_resource();  ///< where the plan's memory comes from
+    conv::input_order order = conv::input_order::any;  ///< promise about the input's strides
+};
+
+/// The decisions and the memory of one layer for one input shape. A plan serves one run at a time; make one per thread.
+template <conv_backend Backend>
+class conv_plan {
+public:
+    [[nodiscard]] const shape4& input_shape() const noexcept { return decisions_.in; }
+    [[nodiscard]] const shape4& output_shape() const noexcept { return decisions_.out; }
+    /// Bytes of scratch, shared or owned; the routes come on top.
+    [[nodiscard]] index_t workspace_bytes() const noexcept { return decisions_.workspace_bytes; }
+    /// A few words about the algorithm, the tile, where each factor is applied, and the workspace.
+    [[nodiscard]] const std::string& explain() const noexcept { return text_; }
+    /// The gate g[C] of sample n in the last run, empty if the layer has none.
+    [[nodiscard]] std::span<const float> gate(index_t n) const noexcept {
+        if (widths_.channel == 0) return {};
+        return {routes_.data() + n * route_floats_ + widths_.mixture, static_cast<std::size_t>(widths_.channel)};
+    }
+    /// The mixture weights of sample n in the last run, empty if the layer has none.
+    [[nodiscard]] std::span<const float> mixture(index_t n) const noexcept {
+        if (widths_.mixture == 0) return {};
+        return {routes_.data() + n * route_floats_, static_cast<std::size_t>(widths_.mixture)};
+    }
+
+private:
+    template <kernel_source, router, conv_backend>
+    friend class conv2d;
+
+    typename Backend::plan decisions_{};
+    executor_ref executor_{};
+    route_widths widths_{};
+    // Per sample: routed mixture, channel, filter, spatial | scale, shift where they vary | pooled input | router scratch.
+    index_t route_floats_ = 0, scale_at_ = 0, shift_at_ = 0, pooled_at_ = 0, scratch_at_ = 0;
+    buffer<float> routes_{};
+    buffer<std::byte> own_workspace_{};
+    std::byte* workspace_ = nullptr;
+    std::string text_{};
+};
+
+/// One convolution layer. Immutable once made: it may be run from many threads, each with a plan of its own.
+///
+/// `Source` gives the weights (dense_kernel: a plain layer, a parent, or with an adapter a child; mixture_kernel: CondConv;
+/// or a type of yours), `Router` the factors that depend on the input, `Backend` computes.
+template <kernel_source Source = dense_kernel, router Router = no_router, conv_backend Backend = backend::cpu>
+class conv2d {
+public:
+    using plan_type = conv_plan<Backend>;
+
+    /// Throws kdna::error, naming the layer, if any part does not fit the kernel.
+    conv2d(adapted<Source> kernel, const conv_params& params, const conv_options& options = {}, Router r = {})
+        : source_(std::move(kernel.source)),
+          spatial_(std::move(kernel.spatial)),
+          params_(params),
+          router_(std::move(r)),
+          name_(options.name),
+          residual_(options.residual),
+          act_(options.act) {
+        const kernel_shape k = source_.layout().shape();
+        check_params();
+        check_router(k);
+        const scale_shift folded = fold(options.bn, kernel.filter, options.bias, k.o, name_);
+        // Whole panels are read from any filter on, so the arrays go on past the last filter.
+        scale_ = padded(folded.scale);
+        shift_ = padded(folded.shift);
+        if (mixes_bias()) bias_scale_ = padded(fold(options.bn, {}, {}, k.o, name_).scale);
+    }
+    conv2d(Source source, const conv_params& params, const conv_options& options = {}, Router r = {})
+        : conv2d(adapted<Source>{std::move(source), {}, {}}, params, options, std::move(r)) {}
+
+    [[nodiscard]] const std::string& name() const noexcept { return name_; }
+    [[nodiscard]] const kernel_shape& kernel() const noexcept { return source_.layout().shape(); }
+    [[nodiscard]] bool takes_residual() const noexcept { return residual_; }
+    /// Throws kdna::error if the layer cannot run on an input of this shape.
+    [[nodiscard]] shape4 output_shape(const shape4& in) const { return KDNA_ABI::output_shape(in, kernel(), params_, name_); }
+
+    /// Decides how to run on inputs of shape `in` and allocates everything a run needs. Throws kdna::error.
+    [[nodiscard]] plan_type plan(const shape4& in, const plan_options& options = {}) const {
+        plan_type p = plan_without_workspace(in, options);
+        p.own_workspace_ = buffer<std::byte>(p.decisions_.workspace_bytes, options.memory);
+        p.workspace_ = p.own_workspace_.data();
+        return p;
+    }
+
+    /// As plan(), but the scratch (`workspace_bytes()`, 64-byte aligned) is the caller's, given to `use_workspace`; layers
+    /// that run one after another can share it.
+    [[nodiscard]] plan_type plan_without_workspace(const shape4& in, const plan_options& options = {}) const {
+        plan_type p;
+        const conv::problem q = problem();
+        p.executor_ = options.executor;
+        p.decisions_ = Backend::make_plan(q, in, options.order, p.executor_.concurrency(), name_);
+        p.widths_ = router_.widths();
+        index_t floats = p.widths_.total();
+        const auto reserve = [&](index_t count) { return std::exchange(floats, checked_add(floats, count, name_)); };
+        if (varies_scale()) p.scale_at_ = reserve(static_cast<index_t>(scale_.size()));
+        if (mixes_bias()) p.shift_at_ = reserve(static_cast<index_t>(shift_.size()));
+        p.pooled_at_ = reserve(router_.input_channels());
+        p.scratch_at_ = reserve(router_.scratch_floats());
+        p.route_floats_ = floats;
+        p.routes_ = buffer<float>(checked_mul(in.n, floats, name_), options.memory);
+        p.text_ = concat(name_, ": ", to_string(kernel()), " on ", to_string(in), ": ", Backend::explain(q, p.decisions_));
+        return p;
+    }
+    static void use_workspace(plan_type& p, std::byte* workspace) noexcept { p.workspace_ = workspace; }
+
+    /// Throws kdna::error unless `run` may be called with these arguments.
+    void check(const plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
+               const tensor_view<const float>& residual = {}) const {
+        const auto require = [&](std::string_view what, const shape4& expected, const shape4& found, const void* data) {
+            if (data == nullptr) throw error(concat(name_, " ", what), "a view of memory", "a null pointer");
+            if (found != expected) throw error(concat(name_, " ", what), to_string(expected), to_string(found));
+        };
+        require("input", p.input_shape(), x.shape, x.data);
+        require("output", p.output_shape(), y.shape, y.data);
+        if (residual_)
+            require("residual", p.output_shape(), residual.shape, residual.data);
+        else if (residual.data != nullptr)
+            throw error(concat(name_, " residual"), "none (the layer was made without)", to_string(residual.shape));
+        if (p.workspace_ == nullptr && p.workspace_bytes() > 0)
+            throw error(name_, "a plan with a workspace", "one without");
+        if constexpr (requires { p.decisions_.order; })
+            if (p.decisions_.order == conv::input_order::nhwc && x.stride.c != 1 && x.shape.c > 1)
+                throw error(concat(name_, " input"), "neighbouring channels side by side, as the plan was promised",
+                            concat("channel stride ", x.stride.c));
+    }
+
+    /// y = act( BN( conv(x) + bias ) + residual ). Views of the plan's shapes, any strides; x and y must not overlap, y and
+    /// residual may be the same view. Allocates nothing. Arguments that do not fit the plan end the program with a message
+    /// (KDNA_CHECK=0: are undefined); call `check` first where they are not known to fit.
+    void run(plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
+             const tensor_view<const float>& residual = {}) const noexcept {
+#if KDNA_CHECK
+        try {
+            check(p, x, y, residual);
+        } catch (const error& e) {
+            contract_failure(e);
+        }
+#endif
+        if constexpr (routed()) route_samples(p, x);
+        Backend::run(p.decisions_, {source_ref(source_), params_, x, y, residual, factors(p), act_}, p.workspace_, p.executor_);
+    }
+
+    /// Plans and runs in one go and returns the output, in NCHW. Throws kdna::error. For tests and for code that runs once.
+    [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x, const tensor_view<const float>& residual = {},
+                                           const plan_options& options = {}) const {
+        plan_type p = plan(x.shape, options);
+        tensor<float> y(p.output_shape(), layout::nchw, options.memory);
+        check(p, x, y.view(), residual);
+        run(p, x, y.view(), residual);
+        return y;
+    }
+
+    /// Calls f(address, bytes) for every block of weights this layer keeps in memory; shared blocks come up in every layer
+    /// that shares them, with the same address.
+    template <class F>
+    void for_each_storage(F&& f) const {
+        source_.for_each_storage(f);
+        index_t floats = static_cast<index_t>(scale_.size() + shift_.size() + bias_scale_.size() + spatial_.size());
+        if constexpr (requires { router_.floats(); }) floats += router_.floats();
+        f(static_cast<const void*>(scale_.data()), floats * static_cast<index_t>(sizeof(float)));
+    }
+
+private:
+    [[nodiscard]] static constexpr bool routed() noexcept { return !std::is_same_v<Router, no_router>; }
+    [[nodiscard]] bool varies_scale() const noexcept { return router_.widths().filter > 0; }
+    [[nodiscard]] bool mixes_bias() const noexcept {
+        if constexpr (requires { source_.has_bias(); })
+            return source_.has_bias();
+        else
+            return false;
+    }
+    [[nodiscard]] bool has_spatial() const noexcept { return !spatial_.empty() || router_.widths().spatial > 0; }
+    [[nodiscard]] conv::problem problem() const noexcept {
+        return {&source_.layout(), source_.scratch_floats(), params_, router_.widths().channel > 0, has_spatial()};
+    }
+
+    [[nodiscard]] static std::vector<float> padded(const std::vector<double>& values) {
+        std::vector<float> out(values.size() + static_cast<std::size_t>(panel_layout::width), 0.0F);
+        for (std::size_t i = 0; i < values.size(); ++i) out[i] = static_cast<float>(values[i]);
+        return out;
+    }
+
+    void check_params() const {
+        const auto& [stride, pad, dilation] = params_;
+        if (stride.h < 1 || stride.w < 1 || dilation.h < 1 || dilation.w < 1)
+            throw error(name_, "stride and dilation >= 1",
+                        concat("stride ", stride.h, "x", stride.w, ", dilation ", dilation.h, "x", dilation.w));
+        if (pad.top < 0 || pad.bottom < 0 || pad.left < 0 || pad.right < 0)
+            throw error(name_, "padding >= 0", concat(pad.top, ", ", pad.bottom, ", ", pad.left, ", ", pad.right));
+    }
+    void check_router(const kernel_shape& k) const {
+        const route_widths w = router_.widths();
+        const auto require = [&](std::string_view axis, index_t found, index_t expected) {
+            if (found != expected) throw error(concat(name_, " router"), concat(expected, " ", axis), concat(found));
+        };
+        require("mixture weights", w.mixture, source_.mixture_size());
+        if (w.channel != 0) require("channel gates", w.channel, k.i);
+        if (w.filter != 0) require("filter factors", w.filter, k.o);
+        if (w.spatial != 0) require("spatial factors", w.spatial, k.taps());
+        if (w.total() != 0) require("input channels", router_.input_channels(), k.i);
+    }
+
+    /// Pools each sample, routes it, and resolves the factors that are part static, part routed.
+    void route_samples(plan_type& p, const tensor_view<const float>& x) const noexcept {
+        const route_widths w = p.widths_;
+        const auto one = [&](index_t n) {
+            float* base = p.routes_.data() + n * p.route_floats_;
+            float* pooled = base + p.pooled_at_;
+            global_average(x, n, pooled);
+            const auto at = [&](index_t width, index_t offset) { return width > 0 ? base + offset : nullptr; };
+            const route out{.mixture = at(w.mixture, 0),
+                            .channel = at(w.channel, w.mixture),
+                            .filter = at(w.filter, w.mixture + w.channel),
+                            .spatial = at(w.spatial, w.mixture + w.channel + w.filter)};
+            router_(pooled, out, base + p.scratch_at_);
+            if (out.spatial != nullptr && !spatial_.empty())
+                for (index_t t = 0; t < w.spatial; ++t) out.spatial[t] *= spatial_[static_cast<std::size_t>(t)];
+            if (out.filter != nullptr)
+                for (index_t o = 0; o < w.filter; ++o)
+                    base[p.scale_at_ + o] = scale_[static_cast<std::size_t>(o)] * out.filter[o];
+            if constexpr (requires { source_.has_bias(); })
+                if (source_.has_bias())
+                    for (index_t o = 0; o < kernel().o; ++o)
+                        base[p.shift_at_ + o] = shift_[static_cast<std::size_t>(o)] +
+                                                bias_scale_[static_cast<std::size_t>(o)] * source_.bias(o, out.mixture);
+        };
+        p.executor_.parallel_for(x.shape.n, one);
+    }
+
+    [[nodiscard]] factor_set factors(const plan_type& p) const noexcept {
+        const route_widths w = p.widths_;
+        const float* base = p.routes_.data();
+        const auto routed_at = [&](index_t width, index_t offset) -> factor_set::per_sample {
+            return width > 0 ? factor_set::per_sample{base + offset, p.route_floats_} : factor_set::per_sample{};
+        };
+        factor_set f;
+        f.mixture = routed_at(w.mixture, 0);
+        f.channel = routed_at(w.channel, w.mixture);
+        f.spatial = routed_at(w.spatial, w.mixture + w.channel + w.filter);
+        if (!f.spatial && !spatial_.empty()) f.spatial = {spatial_.data(), 0};
+        f.scale = varies_scale() ? factor_set::per_sample{base + p.scale_at_, p.route_floats_}
+                                 : factor_set::per_sample{scale_.data(), 0};
+        f.shift = mixes_bias() ? factor_set::per_sample{base + p.shift_at_, p.route_floats_}
+                               : factor_set::per_sample{shift_.data(), 0};
+        return f;
+    }
+
+    Source source_;
+    std::vector<float> spatial_;
+    conv_params params_;
+    Router router_;
+    std::string name_;
+    bool residual_;
+    activation act_;
+    std::vector<float> scale_, shift_, bias_scale_;
+};
+
+template <kernel_source Source>
+conv2d(Source, conv_params) -> conv2d<Source>;
+template <kernel_source Source>
+conv2d(Source, conv_params, conv_options) -> conv2d<Source>;
+template <kernel_source Source, router Router>
+conv2d(Source, conv_params, conv_options, Router) -> conv2d<Source, Router>;
+template <kernel_source Source>
+conv2d(adapted<Source>, conv_params) -> conv2d<Source>;
+template <kernel_source Source>
+conv2d(adapted<Source>, conv_params, conv_options) -> conv2d<Source>;
+template <kernel_source Source, router Router>
+conv2d(adapted<Source>, conv_params, conv_options, Router) -> conv2d<Source, Router>;
+
+}  // namespace kdna::inline KDNA_ABI

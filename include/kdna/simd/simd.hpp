@@ -1,0 +1,72 @@
+// The only include of xsimd: one float vector, and the few operations the kernels are written in.
+#pragma once
+
+// GCC 12 reports uninitialised temporaries inside xsimd's own headers when they are inlined at -O2.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <xsimd/xsimd.hpp>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#include <kdna/core/config.hpp>
+
+namespace kdna::inline KDNA_ABI::simd {
+
+/// The widest float vector that the compiler's flags allow.
+using vec = xsimd::batch<float>;
+
+inline constexpr index_t lanes = static_cast<index_t>(vec::size);
+/// Vector registers of the instruction set; the register tile of the micro-kernel is chosen from it.
+#if defined(__AVX512F__) || defined(__ARM_NEON)
+inline constexpr index_t registers = 32;
+#else
+inline constexpr index_t registers = 16;
+#endif
+
+[[nodiscard]] KDNA_INLINE vec zero() noexcept { return vec(0.0F); }
+[[nodiscard]] KDNA_INLINE vec broadcast(float value) noexcept { return vec(value); }
+[[nodiscard]] KDNA_INLINE vec load(const float* from) noexcept { return vec::load_unaligned(from); }
+KDNA_INLINE void store(float* to, const vec& v) noexcept { v.store_unaligned(to); }
+[[nodiscard]] KDNA_INLINE vec multiply_add(const vec& a, const vec& b, const vec& c) noexcept { return xsimd::fma(a, b, c); }
+/// max(v, 0) that keeps NaN, as PyTorch's ReLU does.
+[[nodiscard]] KDNA_INLINE vec relu(const vec& v) noexcept { return xsimd::select(v < zero(), zero(), v); }
+/// min(v, 6) that keeps NaN.
+[[nodiscard]] KDNA_INLINE vec at_most_6(const vec& v) noexcept {
+    const vec six(6.0F);
+    return xsimd::select(v > six, six, v);
+}
+/// max(a, b) that is NaN if either is.
+[[nodiscard]] KDNA_INLINE vec max_keep_nan(const vec& a, const vec& b) noexcept {
+    return xsimd::select(b <= a, a, xsimd::select(a != a, a, b));
+}
+
+/// The first `count` (1 ... lanes) elements; nothing is read past them, the other lanes are zero.
+[[nodiscard]] inline vec load_part(const float* from, index_t count) noexcept {
+    if (count >= lanes) return load(from);
+    alignas(64) float lane[lanes] = {};
+    for (index_t i = 0; i < count; ++i) lane[i] = from[i];
+    return load(lane);
+}
+/// Every `stride`-th element, `count` of them.
+[[nodiscard]] inline vec load_strided(const float* from, index_t stride, index_t count) noexcept {
+    alignas(64) float lane[lanes] = {};
+    for (index_t i = 0; i < count; ++i) lane[i] = from[i * stride];
+    return load(lane);
+}
+inline void store_part(float* to, const vec& v, index_t count) noexcept {
+    if (count >= lanes) return store(to, v);
+    alignas(64) float lane[lanes];
+    store(lane, v);
+    for (index_t i = 0; i < count; ++i) to[i] = lane[i];
+}
+inline void store_strided(float* to, const vec& v, index_t stride, index_t count) noexcept {
+    alignas(64) float lane[lanes];
+    store(lane, v);
+    for (index_t i = 0; i < count; ++i) to[i * stride] = lane[i];
+}
+
+}  // namespace kdna::inline KDNA_ABI::simd
