@@ -61,8 +61,11 @@ public:
     /// x [N, C, H, W] to y [output_shape(x.shape)], any strides.
     void run(const tensor_view<const float>& x, const tensor_view<float>& y) const noexcept {
         for (index_t n = 0; n < y.shape.n; ++n)
-            for (index_t h = 0; h < y.shape.h; ++h)
-                for (index_t w = 0; w < y.shape.w; ++w) pixel(x, y, n, h, w);
+            for (index_t h = 0; h < y.shape.h; ++h) run_row(x, y, n, h);
+    }
+    /// One output row.
+    void run_row(const tensor_view<const float>& x, const tensor_view<float>& y, index_t n, index_t h) const noexcept {
+        for (index_t w = 0; w < y.shape.w; ++w) pixel(x, y, n, h, w);
     }
 
 private:

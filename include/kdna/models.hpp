@@ -1,0 +1,9 @@
+// Whole networks: kdna.hpp, files, and the published architectures.
+#pragma once
+
+#include <kdna/io/npy.hpp>
+#include <kdna/io/safetensors.hpp>
+#include <kdna/kdna.hpp>
+#include <kdna/models/mobilenet_v2.hpp>
+#include <kdna/models/resnet.hpp>
+#include <kdna/models/zoo.hpp>

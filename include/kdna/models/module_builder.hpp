@@ -1,0 +1,132 @@
+// Layers from a state_dict: takes tensors by the names PyTorch gives them and adds layers to a network.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <kdna/dna/kernel_dna.hpp>
+#include <kdna/io/state_dict.hpp>
+#include <kdna/nn/network.hpp>
+
+namespace kdna::inline KDNA_ABI::models {
+
+using value = network::value;
+
+/// What a layer's call adds to its tensors: the stride, the activation behind it, and a value that is added before that.
+struct layer_call {
+    index_t stride = 1;
+    activation act = activation::none;
+    std::optional<value> residual{};
+};
+
+/// Adds layers under one name prefix to a network. Every function takes exactly the tensors its layer has, with exactly the
+/// shape the widths imply, and throws kdna::error naming the tensor otherwise. Copies share the network and the record of
+/// what was taken.
+template <conv_backend Backend = backend::cpu>
+class module_builder {
+public:
+    module_builder(network_builder& net, state_dict_reader weights) : net_(&net), weights_(std::move(weights)) {}
+
+    /// The module `name` inside this one: its tensors are called "name.xxx" here.
+    [[nodiscard]] module_builder child(std::string_view name) const {
+        return module_builder(*net_, weights_.scope(concat(name, ".")));
+    }
+    [[nodiscard]] network_builder& net() const noexcept { return *net_; }
+    [[nodiscard]] const state_dict_reader& weights() const noexcept { return weights_; }
+    /// The full name of a layer, for messages.
+    [[nodiscard]] std::string full_name(std::string_view layer) const { return concat(weights_.prefix(), layer); }
+
+    /// "name.weight" as a packed kernel.
+    [[nodiscard]] parent_kernel kernel(std::string_view name, const kernel_shape& k) const {
+        return parent_kernel::pack(k, weights_.take(concat(name, ".weight"), {k.o, k.channels_per_group(), k.kh, k.kw}),
+                                   full_name(name));
+    }
+
+    /// "name.{weight, bias, running_mean, running_var, num_batches_tracked}".
+    [[nodiscard]] batch_norm bn(std::string_view name, index_t channels) const {
+        static_cast<void>(weights_.take_i64_scalar(concat(name, ".num_batches_tracked")));
+        return {.weight = weights_.take(concat(name, ".weight"), {channels}),
+                .bias = weights_.take(concat(name, ".bias"), {channels}),
+                .mean = weights_.take(concat(name, ".running_mean"), {channels}),
+                .var = weights_.take(concat(name, ".running_var"), {channels})};
+    }
+
+    /// "name.se.{fc1, bn, fc2}": the gate over `channels` channels with `hidden` units.
+    [[nodiscard]] squeeze_excite gate(std::string_view name, index_t channels, index_t hidden) const {
+        const state_dict_reader w = weights_.scope(concat(name, ".se."));
+        return squeeze_excite({.fc1 = w.take("fc1.weight", {hidden, channels, 1, 1}),
+                               .bn = child(concat(name, ".se")).bn("bn", hidden),
+                               .fc2 = w.take("fc2.weight", {channels, hidden, 1, 1}),
+                               .fc2_bias = w.take("fc2.bias", {channels})},
+                              full_name(name));
+    }
+
+    /// A plain layer, or a parent's own: act( BN( conv(x) ) + residual ), padded so that a stride of one keeps the extent.
+    value conv_bn(const value& x, const parent_kernel& k, std::string_view name, std::string_view bn_name,
+                  const layer_call& call) const {
+        return net_->add(conv2d<dense_kernel, no_router, Backend>(k, params(k, call), options(k, name, bn_name, call)), x,
+                         call.residual);
+    }
+    value conv_bn(const value& x, std::string_view name, std::string_view bn_name, const kernel_shape& k,
+                  const layer_call& call = {}) const {
+        return conv_bn(x, kernel(name, k), name, bn_name, call);
+    }
+
+    /// A child of `parent` with its own adapter, gate and BatchNorm.
+    value child_bn(const value& x, const parent_kernel& parent, const static_adapter& adapter, squeeze_excite gate,
+                   std::string_view name, std::string_view bn_name, const layer_call& call = {}) const {
+        return net_->add(conv2d<dense_kernel, squeeze_excite, Backend>(parent.child(adapter, full_name(name)), params(parent, call),
+                                                                      options(parent, name, bn_name, call), std::move(gate)),
+                         x, call.residual);
+    }
+
+    /// "name.{weight [outputs, channels], bias [outputs]}" on a pooled input.
+    value linear(const value& x, std::string_view name, index_t outputs) const {
+        const auto weight = weights_.take(concat(name, ".weight"), {outputs, x.channels});
+        const auto bias = weights_.take(concat(name, ".bias"), {outputs});
+        return net_->add_linear(
+            conv2d<dense_kernel, no_router, Backend>(dense_kernel::pack({.o = outputs, .i = x.channels}, weight, full_name(name)), {},
+                                                     {.bias = bias, .name = full_name(name)}),
+            x);
+    }
+
+private:
+    [[nodiscard]] static conv_params params(const parent_kernel& k, const layer_call& call) {
+        return {.stride = call.stride, .pad = {k.shape().kh / 2, k.shape().kw / 2}};
+    }
+    [[nodiscard]] conv_options options(const parent_kernel& k, std::string_view name, std::string_view bn_name,
+                                       const layer_call& call) const {
+        return {.bn = bn(bn_name, k.shape().o), .residual = call.residual.has_value(), .act = call.act, .name = full_name(name)};
+    }
+
+    network_builder* net_;
+    state_dict_reader weights_;
+};
+
+/// The static adapters of a group of children, stored in one tensor per kind: a_sp [n, 1, 1, KH, KW] and a_f [n, O, 1, 1, 1].
+class adapter_bank {
+public:
+    /// Takes static_filter_attn`suffix` and, for kernels with more than one tap, static_spatial_attn.
+    template <conv_backend B>
+    adapter_bank(const module_builder<B>& m, index_t children, const kernel_shape& k, std::string_view suffix = "")
+        : filters_(k.o), taps_(k.taps()) {
+        filter_ = m.weights().take(concat("static_filter_attn", suffix), {children, k.o, 1, 1, 1});
+        if (taps_ > 1) spatial_ = m.weights().take("static_spatial_attn", {children, 1, 1, k.kh, k.kw});
+    }
+    [[nodiscard]] static_adapter of(index_t child) const {
+        const auto part = [&](std::span<const float> all, index_t size) {
+            return all.empty() ? all : all.subspan(static_cast<std::size_t>(child * size), static_cast<std::size_t>(size));
+        };
+        return {.spatial = part(spatial_, taps_), .filter = part(filter_, filters_)};
+    }
+
+private:
+    index_t filters_, taps_;
+    std::span<const float> filter_{}, spatial_{};
+};
+
+}  // namespace kdna::inline KDNA_ABI::models

@@ -1,0 +1,64 @@
+// The four published networks by name, from a state_dict or a .safetensors file.
+#pragma once
+
+#include <array>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include <kdna/io/safetensors.hpp>
+#include <kdna/models/mobilenet_v2.hpp>
+#include <kdna/models/resnet.hpp>
+
+namespace kdna::inline KDNA_ABI::models {
+
+enum class arch { resnet18, resnet50, mobilenet_v2, mobilenet_v2_1d2 };
+
+/// Whether a network shares kernels (KernelDNA's reference keys) or not (torchvision's keys).
+enum class form { kernel_dna, plain };
+
+inline constexpr std::array<std::string_view, 4> arch_names{"resnet18", "resnet50", "mobilenet_v2", "mobilenet_v2_1d2"};
+
+/// Throws kdna::error if there is no network of this name.
+[[nodiscard]] inline arch arch_of(std::string_view name) {
+    for (std::size_t i = 0; i < arch_names.size(); ++i)
+        if (arch_names[i] == name) return static_cast<arch>(i);
+    throw error("architecture", "resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2", concat("\"", name, "\""));
+}
+
+/// Builds a network of 3 input channels from its state_dict, with or without a leading "module." on every key; `make` adds
+/// the layers. Strict: throws kdna::error unless the tensors are exactly those of the network. Nothing of `weights` is
+/// referred to afterwards.
+template <conv_backend B = backend::cpu, class Make>
+[[nodiscard]] network build(state_dict weights, index_t input_channels, Make&& make) {
+    weights.strip_prefix("module.");
+    network_builder net;
+    const state_dict_reader reader(weights);
+    const value output = make(module_builder<B>(net, reader), net.input(input_channels));
+    reader.finish();
+    return std::move(net).build(output);
+}
+
+/// A published network with the given weights. Throws kdna::error naming the tensor that is missing, superfluous, or of the
+/// wrong type or shape.
+template <conv_backend B = backend::cpu>
+[[nodiscard]] network load(arch a, form f, state_dict weights) {
+    const bool plain = f == form::plain;
+    return build<B>(std::move(weights), 3, [&](const module_builder<B>& m, const value& x) {
+        switch (a) {
+            case arch::resnet18: return resnet18(m, x, plain);
+            case arch::resnet50: return resnet50(m, x, plain);
+            case arch::mobilenet_v2: return mobilenet_v2(m, x, plain, true);
+            case arch::mobilenet_v2_1d2: return mobilenet_v2(m, x, plain, false);
+        }
+        throw error("architecture", "one of the four published networks", concat(static_cast<int>(a)));
+    });
+}
+
+/// The same from a .safetensors file. Throws kdna::error also for anything wrong with the file.
+template <conv_backend B = backend::cpu>
+[[nodiscard]] network load(arch a, const std::filesystem::path& file, form f = form::kernel_dna) {
+    return load<B>(a, f, load_safetensors(file));
+}
+
+}  // namespace kdna::inline KDNA_ABI::models

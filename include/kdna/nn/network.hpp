@@ -1,0 +1,255 @@
+// A network: a list of steps over values, built once, run from many threads, each with a plan.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <kdna/nn/operation.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+class network;
+
+/// The memory of one network for one input shape: every layer's plan, an arena in which activations share space as soon as
+/// nobody needs them, and one scratch for all layers. A plan serves one run at a time; make one per thread.
+class network_plan {
+public:
+    [[nodiscard]] const shape4& input_shape() const noexcept { return shapes_.front(); }
+    [[nodiscard]] const shape4& output_shape() const noexcept { return shapes_.back(); }
+    /// Bytes of activations (at their peak) and of scratch; allocated when the plan is made.
+    [[nodiscard]] index_t arena_bytes() const noexcept { return arena_.bytes(); }
+    [[nodiscard]] index_t workspace_bytes() const noexcept { return workspace_.bytes(); }
+    /// One line per layer: shapes, algorithm, tile, where each factor is applied, workspace; then the totals.
+    [[nodiscard]] std::string explain() const {
+        std::string text;
+        for (const auto& s : states_)
+            if (std::string line = s->explain(); !line.empty()) text += line + "\n";
+        return text + concat("activations ", arena_.bytes() / 1024, " KiB at their peak, scratch ", workspace_.bytes() / 1024, " KiB\n");
+    }
+    /// The names of the gated layers, in the order in which they run, with the gate of sample n in the last run.
+    struct layer_gate {
+        std::string name;
+        std::span<const float> gate;
+    };
+    [[nodiscard]] std::vector<layer_gate> gates(index_t n) const {
+        std::vector<layer_gate> out;
+        for (std::size_t i = 0; i < states_.size(); ++i)
+            if (const auto g = states_[i]->gate(n); !g.empty()) out.push_back({names_[i], g});
+        return out;
+    }
+
+private:
+    friend class network;
+    std::vector<std::unique_ptr<operation_state>> states_;
+    std::vector<std::string> names_;
+    std::vector<shape4> shapes_;     // of values: input first, output last
+    std::vector<index_t> offsets_;   // of values in the arena
+    buffer<std::byte> arena_, workspace_;
+};
+
+/// Immutable once built. Activations between steps are channels-last; input and output have the caller's strides.
+class network {
+public:
+    /// A value of the network: the input is 0, step i makes value i + 1.
+    struct value {
+        index_t id = 0;
+        index_t channels = 0;
+    };
+
+    [[nodiscard]] index_t input_channels() const noexcept { return channels_; }
+    [[nodiscard]] index_t output_channels() const noexcept { return output_channels_; }
+
+    /// Plans every layer for inputs of shape `in` and allocates all memory a run needs. Throws kdna::error naming the layer
+    /// that cannot run on its input.
+    [[nodiscard]] network_plan plan(const shape4& in, const plan_options& options = {}) const {
+        static_cast<void>(element_count(in, "network input"));
+        if (in.c != channels_) throw error("network input", concat(channels_, " channels"), to_string(in));
+        network_plan p;
+        p.shapes_.push_back(in);
+        index_t workspace = 0;
+        for (const step& s : steps_) {
+            const shape4 x = p.shapes_[position(s.input)];
+            const shape4 y = s.op->output_shape(x);
+            if (s.residual >= 0 && p.shapes_[position(s.residual)] != y)
+                throw error(concat(s.op->name(), " residual"), to_string(y), to_string(p.shapes_[position(s.residual)]));
+            plan_options inner = options;
+            inner.order = s.input == 0 ? options.order : conv::input_order::nhwc;
+            p.states_.push_back(s.op->plan(x, inner));
+            p.names_.emplace_back(s.op->name());
+            p.shapes_.push_back(y);
+            workspace = std::max(workspace, p.states_.back()->workspace_bytes());
+        }
+        p.workspace_ = buffer<std::byte>(workspace, options.memory);
+        for (auto& s : p.states_) s->use_workspace(p.workspace_.data());
+        p.arena_ = buffer<std::byte>(place_values(p), options.memory);
+        return p;
+    }
+
+    /// Throws kdna::error unless `run` may be called with these arguments.
+    void check(const network_plan& p, const tensor_view<const float>& x, const tensor_view<float>& y) const {
+        if (x.data == nullptr || y.data == nullptr) throw error("network", "views of memory", "a null pointer");
+        if (x.shape != p.input_shape()) throw error("network input", to_string(p.input_shape()), to_string(x.shape));
+        if (y.shape != p.output_shape()) throw error("network output", to_string(p.output_shape()), to_string(y.shape));
+        if (p.states_.size() != steps_.size()) throw error("network", "a plan of this network", "another network's");
+    }
+
+    /// x [plan.input_shape()] to y [plan.output_shape()], any strides, not overlapping. Allocates nothing. Arguments that do
+    /// not fit the plan end the program with a message (KDNA_CHECK=0: are undefined).
+    void run(network_plan& p, const tensor_view<const float>& x, const tensor_view<float>& y) const noexcept {
+#if KDNA_CHECK
+        try {
+            check(p, x, y);
+        } catch (const error& e) {
+            contract_failure(e);
+        }
+#endif
+        const auto read = [&](index_t id) -> tensor_view<const float> { return id == 0 ? x : inner(p, id); };
+        for (std::size_t i = 0; i < steps_.size(); ++i) {
+            const step& s = steps_[i];
+            const bool last = i + 1 == steps_.size();
+            s.op->run(*p.states_[i], read(s.input), last ? y : inner(p, static_cast<index_t>(i) + 1),
+                      s.residual < 0 ? tensor_view<const float>{} : read(s.residual));
+        }
+    }
+
+    /// Plans and runs in one go; the output is NCHW. Throws kdna::error. For tests and for code that runs once.
+    [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x, const plan_options& options = {}) const {
+        network_plan p = plan(x.shape, options);
+        tensor<float> y(p.output_shape(), layout::nchw, options.memory);
+        check(p, x, y.view());
+        run(p, x, y.view());
+        return y;
+    }
+
+    /// Bytes of weights the network keeps in memory, packed; what layers share counts once.
+    [[nodiscard]] index_t weight_bytes() const {
+        std::set<const void*> seen;
+        index_t bytes = 0;
+        for (const step& s : steps_)
+            s.op->for_each_storage([&](const void* address, index_t size) {
+                if (seen.insert(address).second) bytes += size;
+            });
+        return bytes;
+    }
+
+private:
+    friend class network_builder;
+    struct step {
+        std::unique_ptr<operation> op;
+        index_t input;
+        index_t residual;  // -1: none
+    };
+
+    [[nodiscard]] static std::size_t position(index_t id) noexcept { return static_cast<std::size_t>(id); }
+    [[nodiscard]] static tensor_view<float> inner(network_plan& p, index_t id) noexcept {
+        const shape4& s = p.shapes_[position(id)];
+        return {at_offset<float>(p.arena_.data(), p.offsets_[position(id)]), s, {s.h * s.w * s.c, 1, s.w * s.c, s.c}};
+    }
+
+    /// Gives every inner value an offset that overlaps no value alive at the same time: largest first, lowest fit.
+    /// Returns the arena's size in bytes.
+    [[nodiscard]] index_t place_values(network_plan& p) const {
+        struct placed {
+            index_t first, last, offset, bytes;
+        };
+        const auto count = static_cast<index_t>(steps_.size());
+        std::vector<index_t> last_use(p.shapes_.size(), 0), order;
+        for (index_t i = 0; i < count; ++i) {
+            last_use[position(steps_[position(i)].input)] = i;
+            if (steps_[position(i)].residual >= 0) last_use[position(steps_[position(i)].residual)] = i;
+        }
+        p.offsets_.assign(p.shapes_.size(), 0);
+        const auto bytes_of = [&](index_t id) {
+            workspace_layout one;
+            static_cast<void>(one.add<float>(element_count(p.shapes_[position(id)])));
+            return one.bytes();
+        };
+        for (index_t id = 1; id < count; ++id) order.push_back(id);  // the last value is the caller's
+        std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return bytes_of(a) > bytes_of(b); });
+        std::vector<placed> done;
+        index_t total = 0;
+        for (const index_t id : order) {
+            placed v{id - 1, std::max(id - 1, last_use[position(id)]), 0, bytes_of(id)};
+            std::sort(done.begin(), done.end(), [](const placed& a, const placed& b) { return a.offset < b.offset; });
+            for (const placed& other : done)
+                if (v.first <= other.last && other.first <= v.last && v.offset < other.offset + other.bytes &&
+                    other.offset < v.offset + v.bytes)
+                    v.offset = other.offset + other.bytes;
+            p.offsets_[position(id)] = v.offset;
+            total = std::max(total, checked_add(v.offset, v.bytes, "network arena"));
+            done.push_back(v);
+        }
+        return total;
+    }
+
+    index_t channels_ = 0, output_channels_ = 0;
+    std::vector<step> steps_;
+};
+
+/// Builds a network step by step; widths are checked as layers are added, so a network that was built can be planned for
+/// any input its windows fit on.
+class network_builder {
+public:
+    using value = network::value;
+
+    /// The network's input of so many channels.
+    [[nodiscard]] value input(index_t channels) {
+        net_.channels_ = channels;
+        return {0, channels};
+    }
+
+    /// A convolution of `x`; with a residual if the layer takes one. Throws kdna::error if channel counts do not fit.
+    template <kernel_source S, router R, conv_backend B>
+    value add(conv2d<S, R, B> layer, const value& x, const std::optional<value>& residual = std::nullopt) {
+        const kernel_shape k = layer.kernel();
+        require(layer.name(), "input", x, k.i);
+        if (layer.takes_residual() != residual.has_value())
+            throw error(concat(layer.name(), " residual"), layer.takes_residual() ? "one" : "none",
+                        residual ? "one" : "none");
+        if (residual) require(layer.name(), "residual", *residual, k.o);
+        return push(std::make_unique<conv_operation<conv2d<S, R, B>>>(std::move(layer)), x, residual ? residual->id : -1, k.o);
+    }
+    /// A fully connected layer, given as a 1x1 convolution, on a pooled `x`.
+    template <kernel_source S, router R, conv_backend B>
+    value add_linear(conv2d<S, R, B> layer, const value& x) {
+        const kernel_shape k = layer.kernel();
+        require(layer.name(), "input", x, k.i);
+        if (k.taps() != 1) throw error(layer.name(), "a 1x1 kernel", to_string(k));
+        return push(std::make_unique<linear_operation<conv2d<S, R, B>>>(std::move(layer)), x, -1, k.o);
+    }
+    value add(const max_pool2d& pool, const value& x) {
+        return push(std::make_unique<max_pool_operation>(pool), x, -1, x.channels);
+    }
+    value add_global_average(const value& x) {
+        return push(std::make_unique<global_average_operation>(), x, -1, x.channels);
+    }
+    /// A step of your own that gives `channels` channels.
+    value add(std::unique_ptr<operation> op, const value& x, index_t channels) { return push(std::move(op), x, -1, channels); }
+
+    /// The finished network. Throws kdna::error unless `output` is the last value made.
+    [[nodiscard]] network build(const value& output) && {
+        if (net_.steps_.empty() || output.id != static_cast<index_t>(net_.steps_.size()))
+            throw error("network", concat("the last value, ", net_.steps_.size(), ", as its output"), concat("value ", output.id));
+        net_.output_channels_ = output.channels;
+        return std::move(net_);
+    }
+
+private:
+    void require(const std::string& layer, std::string_view what, const value& v, index_t channels) const {
+        if (v.id < 0 || v.id > static_cast<index_t>(net_.steps_.size()))
+            throw error(concat(layer, " ", what), "a value of this network", concat("value ", v.id));
+        if (v.channels != channels) throw error(concat(layer, " ", what), concat(channels, " channels"), concat(v.channels));
+    }
+    value push(std::unique_ptr<operation> op, const value& x, index_t residual, index_t channels) {
+        net_.steps_.push_back({std::move(op), x.id, residual});
+        return {static_cast<index_t>(net_.steps_.size()), channels};
+    }
+    network net_;
+};
+
+}  // namespace kdna::inline KDNA_ABI
