@@ -38,11 +38,14 @@ KDNA_INLINE void depthwise_pixel(const float* const* rows, const index_t* taps, 
             KDNA_UNROLL
             for (int j = 0; j < Vectors; ++j)
                 if (readable > j * simd::lanes)
-                    acc[j] = simd::multiply_add(simd::load_part(rows[i] + j * simd::lanes, readable - j * simd::lanes),
+                    acc[j] = simd::multiply_add(simd::load_strided(rows[i] + j * simd::lanes, 1, std::min(readable - j * simd::lanes, simd::lanes)),
                                                 simd::load(w + j * simd::lanes), acc[j]);
         }
     }
-    store_row<Vectors>(acc, 0, out);
+    alignas(alignment) float tile[Vectors * simd::lanes];
+    KDNA_UNROLL
+    for (int j = 0; j < Vectors; ++j) simd::store(tile + j * simd::lanes, acc[j]);
+    finish_tile(tile, 1, Vectors, out);
 }
 
 /// One task: sample n, one panel of channels, one block of output rows.

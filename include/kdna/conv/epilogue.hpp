@@ -1,6 +1,8 @@
 // What happens to a register tile on its way to memory: y = act(m * acc + b + residual).
 #pragma once
 
+#include <algorithm>
+
 #include <kdna/simd/simd.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -30,25 +32,26 @@ struct tile_output {
     return act == activation::relu ? simd::relu(v) : simd::at_most_6(simd::relu(v));
 }
 
-/// Finishes and stores `Vectors` accumulators of tile row `row`.
-template <int Vectors>
-KDNA_INLINE void store_row(const simd::vec (&acc)[Vectors], int row, const tile_output& out) noexcept {
-    KDNA_UNROLL
-    for (int j = 0; j < Vectors; ++j) {
-        const index_t first = j * simd::lanes, left = out.filters - first;
-        if (left <= 0) return;
-        const index_t count = left < simd::lanes ? left : simd::lanes;
-        simd::vec v = simd::multiply_add(acc[j], simd::load(out.scale + first), simd::load(out.shift + first));
-        if (out.residual != nullptr) {
-            const float* r = out.residual[row] + first * out.residual_stride;
-            v = v + (out.residual_stride == 1 ? simd::load_part(r, count) : simd::load_strided(r, out.residual_stride, count));
+/// Finishes a tile whose accumulators acc[row][vector] lie in memory, `vectors` of them in a row, and stores it. Compiled
+/// once for all tiles: inlined into every micro-kernel it tripled the compile time of this header, while the round trip of
+/// the accumulators through L1 is lost in the noise from a depth of 64 on.
+inline void finish_tile(const float* acc, index_t rows, index_t vectors, const tile_output& out) noexcept {
+    for (index_t j = 0; j < vectors; ++j) {
+        const index_t first = j * simd::lanes, count = std::min(out.filters - first, simd::lanes);
+        if (count <= 0) return;
+        const simd::vec scale = simd::load(out.scale + first), shift = simd::load(out.shift + first);
+        const bool contiguous = out.y_stride == 1 && count == simd::lanes;
+        for (index_t r = 0; r < rows; ++r) {
+            simd::vec v = simd::multiply_add(simd::load(acc + (r * vectors + j) * simd::lanes), scale, shift);
+            if (out.residual != nullptr)
+                v = v + simd::load_strided(out.residual[r] + first * out.residual_stride, out.residual_stride, count);
+            v = activate(out.act, v);
+            float* y = out.y[r] + first * out.y_stride;
+            if (contiguous)
+                simd::store(y, v);
+            else
+                simd::store_strided(y, v, out.y_stride, count);
         }
-        v = activate(out.act, v);
-        float* y = out.y[row] + first * out.y_stride;
-        if (out.y_stride == 1)
-            simd::store_part(y, v, count);
-        else
-            simd::store_strided(y, v, out.y_stride, count);
     }
 }
 

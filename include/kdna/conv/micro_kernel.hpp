@@ -4,6 +4,7 @@
 #include <array>
 
 #include <kdna/conv/epilogue.hpp>
+#include <kdna/core/memory.hpp>
 #include <kdna/simd/simd.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {
@@ -54,8 +55,13 @@ void micro_kernel(const tile_input& in, const tile_output& out) noexcept {
             }
         }
     }
+    alignas(alignment) float tile[Height * Vectors * simd::lanes];
     KDNA_UNROLL
-    for (int r = 0; r < Height; ++r) store_row<Vectors>(acc[r], r, out);
+    for (int r = 0; r < Height; ++r) {
+        KDNA_UNROLL
+        for (int j = 0; j < Vectors; ++j) simd::store(tile + (r * Vectors + j) * simd::lanes, acc[r][j]);
+    }
+    finish_tile(tile, Height, Vectors, out);
 }
 
 using micro_kernel_fn = void (*)(const tile_input&, const tile_output&) noexcept;

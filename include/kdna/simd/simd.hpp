@@ -44,25 +44,14 @@ KDNA_INLINE void store(float* to, const vec& v) noexcept { v.store_unaligned(to)
     return xsimd::select(b <= a, a, xsimd::select(a != a, a, b));
 }
 
-/// The first `count` (1 ... lanes) elements; nothing is read past them, the other lanes are zero.
-[[nodiscard]] inline vec load_part(const float* from, index_t count) noexcept {
-    if (count >= lanes) return load(from);
-    alignas(64) float lane[lanes] = {};
-    for (index_t i = 0; i < count; ++i) lane[i] = from[i];
-    return load(lane);
-}
-/// Every `stride`-th element, `count` of them.
+/// `count` (1 ... lanes) elements `stride` apart; nothing else is read, the other lanes are zero.
 [[nodiscard]] inline vec load_strided(const float* from, index_t stride, index_t count) noexcept {
+    if (stride == 1 && count == lanes) return load(from);
     alignas(64) float lane[lanes] = {};
     for (index_t i = 0; i < count; ++i) lane[i] = from[i * stride];
     return load(lane);
 }
-inline void store_part(float* to, const vec& v, index_t count) noexcept {
-    if (count >= lanes) return store(to, v);
-    alignas(64) float lane[lanes];
-    store(lane, v);
-    for (index_t i = 0; i < count; ++i) to[i] = lane[i];
-}
+/// The first `count` (1 ... lanes) lanes to elements `stride` apart; nothing else is written.
 inline void store_strided(float* to, const vec& v, index_t stride, index_t count) noexcept {
     alignas(64) float lane[lanes];
     store(lane, v);

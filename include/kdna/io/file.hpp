@@ -1,0 +1,140 @@
+// Where the file formats read from and write to: sources of bytes whose size is known before anything is believed, and
+// files that are replaced as a whole or not at all.
+#pragma once
+
+#include <bit>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <random>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include <kdna/core/config.hpp>
+#include <kdna/core/error.hpp>
+#include <kdna/io/dtype.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+namespace detail {
+
+static_assert(std::endian::native == std::endian::little, "kdna::io copies little-endian numbers as they are");
+
+[[nodiscard]] inline std::string file_name(const std::filesystem::path& path) {
+    return printable(path.string(), std::numeric_limits<std::size_t>::max());
+}
+
+[[nodiscard]] inline std::string last_system_error() {
+    return errno != 0 ? std::generic_category().message(errno) : std::string("an unknown error");
+}
+
+// The sources below share this interface: name() for messages, size() in bytes, read(out) of the next out.size() bytes.
+
+class memory_source {
+public:
+    memory_source(std::span<const std::byte> bytes, std::string_view name)
+        : rest_(bytes),
+          size_(bytes.size()),
+          name_(name) {}
+
+    [[nodiscard]] const std::string& name() const noexcept { return name_; }
+    [[nodiscard]] index_t size() const noexcept { return static_cast<index_t>(size_); }
+    void read(std::span<std::byte> out) {
+        if (out.size() > rest_.size()) throw error(name_, concat(out.size(), " more bytes"), concat(rest_.size()));
+        if (out.empty()) return;
+        std::memcpy(out.data(), rest_.data(), out.size());
+        rest_ = rest_.subspan(out.size());
+    }
+
+private:
+    std::span<const std::byte> rest_;
+    std::size_t size_;
+    std::string name_;
+};
+
+class file_source {
+public:
+    explicit file_source(const std::filesystem::path& path) : name_(file_name(path)) {
+        // Asked for before opening: a pipe would wait for its writer, and the size of a device says nothing.
+        std::error_code failure;
+        const auto status = std::filesystem::status(path, failure);
+        if (status.type() == std::filesystem::file_type::not_found) throw error(name_, "a file", "no such file");
+        if (failure) throw error(name_, "a readable file", failure.message());
+        if (std::filesystem::is_directory(status)) throw error(name_, "a file", "a directory");
+        if (!std::filesystem::is_regular_file(status)) throw error(name_, "a regular file", "a device, pipe or socket");
+        const auto size = std::filesystem::file_size(path, failure);
+        if (failure) throw error(name_, "a readable file", failure.message());
+        if (!std::in_range<index_t>(size)) throw error(name_, "a file of less than 2^63 bytes", concat(size, " bytes"));
+        size_ = static_cast<index_t>(size);
+        errno = 0;
+        stream_.open(path, std::ios::binary);
+        if (!stream_) throw error(name_, "a readable file", last_system_error());
+    }
+
+    [[nodiscard]] const std::string& name() const noexcept { return name_; }
+    [[nodiscard]] index_t size() const noexcept { return size_; }
+    void read(std::span<std::byte> out) {
+        if (out.empty()) return;
+        stream_.read(reinterpret_cast<char*>(out.data()), static_cast<std::streamsize>(out.size()));
+        if (!stream_) throw error(name_, concat(out.size(), " more bytes"), concat(stream_.gcount()));
+    }
+
+private:
+    std::ifstream stream_;
+    index_t size_ = 0;
+    std::string name_;
+};
+
+// Calls write(stream) on a new file beside `path` and gives it that name when everything is in it. Whatever fails,
+// `path` is as it was and the new file is gone.
+template <class Write>
+void replace_file(const std::filesystem::path& path, Write&& write) {
+    const std::string name = file_name(path);
+    std::error_code ignored;
+    const auto status = std::filesystem::status(path, ignored);
+    if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+        throw error(name, "a path to write a file to",
+                    std::filesystem::is_directory(status) ? "a directory" : "a device, pipe or socket");
+
+    struct temporary {
+        std::filesystem::path path;
+        ~temporary() {
+            std::error_code unremovable;
+            if (!path.empty()) std::filesystem::remove(path, unremovable);
+        }
+    };
+    std::random_device random;
+    std::uint64_t number = random();
+    number = number << 32U | random();
+    temporary file{path.parent_path() / concat(".kdna-", number, ".tmp")};
+
+    errno = 0;
+    std::ofstream stream(file.path, std::ios::binary | std::ios::trunc);
+    if (!stream) throw error(name, "a writable folder", last_system_error());
+    write(static_cast<std::ostream&>(stream));
+    stream.close();
+    if (!stream) throw error(name, "a file that can be written", last_system_error());
+    std::error_code failure;
+    std::filesystem::rename(file.path, path, failure);
+    if (failure) throw error(name, "a file that can be replaced", failure.message());
+    file.path.clear();
+}
+
+inline void write_bytes(std::ostream& stream, std::span<const std::byte> bytes) {
+    stream.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+}
+
+inline void write_bytes(std::ostream& stream, std::string_view text) {
+    write_bytes(stream, std::as_bytes(std::span(text)));
+}
+
+}  // namespace detail
+
+}  // namespace kdna::inline KDNA_ABI

@@ -1,0 +1,276 @@
+// Named tensors of a model file, and the reader that makes sure each of them is asked for and has the expected shape.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <kdna/core/config.hpp>
+#include <kdna/core/error.hpp>
+#include <kdna/core/memory.hpp>
+#include <kdna/io/dtype.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+/// An owning tensor as files have it: element type, shape (empty for a scalar) and its bytes, row-major, little endian,
+/// 64-byte aligned whatever the alignment in the file. Move only.
+class tensor_data {
+public:
+    /// Zeros. Throws kdna::error for a negative extent, more than 32 extents, or a size that overflows; `where` names
+    /// the tensor in it.
+    tensor_data(dtype type, std::vector<index_t> shape, std::string_view where = "tensor")
+        : type_(type),
+          shape_(std::move(shape)),
+          bytes_(detail::byte_count(type_, shape_, where)) {}
+
+    /// A copy of `values`, one for each element of `shape`. Throws kdna::error if their number differs.
+    template <class T>
+    [[nodiscard]] static tensor_data copy_of(std::vector<index_t> shape, std::span<const T> values,
+                                             std::string_view where = "tensor") {
+        tensor_data out(detail::dtype_of<T>::value, std::move(shape), where);
+        if (values.size_bytes() != out.bytes().size())
+            throw error(std::string(where), concat("values for ", kdna::to_string(out.type_, out.shape_)),
+                        concat(values.size(), " values"));
+        if (!values.empty()) std::memcpy(out.bytes_.data(), values.data(), values.size_bytes());
+        return out;
+    }
+
+    [[nodiscard]] dtype type() const noexcept { return type_; }
+    [[nodiscard]] const std::vector<index_t>& shape() const noexcept { return shape_; }
+    [[nodiscard]] std::span<std::byte> bytes() noexcept { return bytes_.span(); }
+    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_.span(); }
+
+    /// The elements as float, double or an integer of the stored width. Throws kdna::error if T is not the element
+    /// type.
+    template <class T>
+    [[nodiscard]] std::span<const T> values(std::string_view where = "tensor") const {
+        if (type_ != detail::dtype_of<T>::value)
+            throw error(std::string(where), concat(name_of(detail::dtype_of<T>::value)), concat(name_of(type_)));
+        return {reinterpret_cast<const T*>(bytes_.data()), static_cast<std::size_t>(bytes_.bytes()) / sizeof(T)};
+    }
+
+private:
+    dtype type_;
+    std::vector<index_t> shape_;
+    buffer<std::byte> bytes_;
+};
+
+namespace detail {
+
+inline void check_tensor_name(std::string_view name, std::string_view where) {
+    if (name.empty()) throw error(where.empty() ? "state_dict" : std::string(where), "a tensor name", "an empty name");
+    for (const char c : name)
+        if (is_control(c))
+            throw error(std::string(where), "a tensor name without control characters",
+                        concat("byte ", static_cast<int>(c)));
+}
+
+}  // namespace detail
+
+/// Tensors by name, in the order of their names, and the free-form metadata of the file they came from. Move only.
+class state_dict {
+public:
+    using tensor_map = std::map<std::string, tensor_data, std::less<>>;
+
+    /// Throws kdna::error for a name that is there already, is empty or contains control characters.
+    void add(std::string name, tensor_data tensor) {
+        detail::check_tensor_name(name, detail::printable(name));
+        if (contains(name))
+            throw error(detail::printable(name), "a tensor name used once", "a second tensor of that name");
+        tensors_.emplace(std::move(name), std::move(tensor));
+    }
+
+    [[nodiscard]] bool contains(std::string_view name) const { return tensors_.contains(name); }
+    [[nodiscard]] index_t size() const noexcept { return static_cast<index_t>(tensors_.size()); }
+
+    [[nodiscard]] std::vector<std::string> names() const {
+        std::vector<std::string> out;
+        out.reserve(tensors_.size());
+        for (const auto& [name, tensor] : tensors_) out.push_back(name);
+        return out;
+    }
+
+    /// Throws kdna::error if there is no such tensor.
+    [[nodiscard]] const tensor_data& at(std::string_view name) const {
+        const auto it = tensors_.find(name);
+        if (it == tensors_.end()) throw missing(name);
+        return it->second;
+    }
+
+    /// Takes a tensor out. Throws kdna::error if there is no such tensor.
+    tensor_data extract(std::string_view name) {
+        const auto it = tensors_.find(name);
+        if (it == tensors_.end()) throw missing(name);
+        tensor_data out = std::move(it->second);
+        tensors_.erase(it);
+        return out;
+    }
+
+    /// Removes `prefix` from all names, as the "module." that torch's DataParallel puts before them. Returns false, and
+    /// changes nothing, if no name has it. Throws kdna::error, and changes nothing, if only some names have it or a
+    /// name is nothing else.
+    bool strip_prefix(std::string_view prefix = "module.") {
+        std::string_view with, without;
+        for (const auto& [name, tensor] : tensors_) {
+            if (name == prefix)
+                throw error(name, concat("a name after the prefix \"", prefix, "\""), "only the prefix");
+            (name.starts_with(prefix) ? with : without) = name;
+        }
+        if (with.empty() || prefix.empty()) return false;
+        if (!without.empty())
+            throw error(detail::printable(without), concat("the prefix \"", prefix, "\" in all names or in none"),
+                        concat("a name without it beside ", detail::printable(with)));
+        tensor_map stripped;
+        while (!tensors_.empty()) {
+            auto node = tensors_.extract(tensors_.begin());
+            node.key().erase(0, prefix.size());
+            stripped.insert(std::move(node));
+        }
+        tensors_ = std::move(stripped);
+        return true;
+    }
+
+    [[nodiscard]] const tensor_map& tensors() const noexcept { return tensors_; }
+
+    /// The string to string `__metadata__` of a safetensors file.
+    [[nodiscard]] std::map<std::string, std::string>& metadata() noexcept { return metadata_; }
+    [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept { return metadata_; }
+
+private:
+    static error missing(std::string_view name) {
+        return {std::string(name), "a tensor of this name", "no such tensor"};
+    }
+
+    tensor_map tensors_;
+    std::map<std::string, std::string> metadata_;
+};
+
+namespace detail {
+
+// The least number of characters to insert, remove or replace to turn a into b.
+[[nodiscard]] inline std::size_t edit_distance(std::string_view a, std::string_view b) {
+    std::vector<std::size_t> row(b.size() + 1);
+    for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+    for (std::size_t i = 1; i <= a.size(); ++i) {
+        std::size_t diagonal = row[0];
+        row[0] = i;
+        for (std::size_t j = 1; j <= b.size(); ++j) {
+            const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+            diagonal = row[j];
+            row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
+        }
+    }
+    return row[b.size()];
+}
+
+// Whether `have` is probably what `want` was meant to be: it has a prefix more or less, or is a few letters off.
+// Numbers must agree, or every layer would be taken for its neighbour.
+[[nodiscard]] inline bool similar_names(std::string_view want, std::string_view have) {
+    const auto digits = [](std::string_view name) {
+        std::string out;
+        for (const char c : name)
+            if (c >= '0' && c <= '9') out += c;
+        return out;
+    };
+    if (digits(want) != digits(have)) return false;
+    if (have.ends_with(concat(".", want)) || want.ends_with(concat(".", have))) return true;
+    const std::size_t longer = std::max(want.size(), have.size()), shorter = std::min(want.size(), have.size());
+    return longer - shorter <= 3 && edit_distance(want, have) <= std::min<std::size_t>(3, shorter / 4);
+}
+
+}  // namespace detail
+
+/// Strict consumption of a state_dict: every tensor that is asked for must be there with the expected type and shape,
+/// and `finish()` insists that every tensor there was asked for. Copies and scopes share the record of what was taken.
+/// The state_dict must outlive the reader, and the spans it hands out, unchanged.
+class state_dict_reader {
+public:
+    explicit state_dict_reader(const state_dict& dict) : dict_(&dict), taken_(std::make_shared<name_set>()) {}
+    explicit state_dict_reader(const state_dict&&) = delete;
+
+    /// The same reader with `prefix` put before every name: `scope("layer3.").take("conv2.weight", ...)` takes
+    /// "layer3.conv2.weight". Scopes nest.
+    [[nodiscard]] state_dict_reader scope(std::string_view prefix) const {
+        state_dict_reader out(*this);
+        out.prefix_ += prefix;
+        return out;
+    }
+
+    /// What `scope` has put before the names; empty for the whole file.
+    [[nodiscard]] const std::string& prefix() const noexcept { return prefix_; }
+
+    /// Whether there is such a tensor. Does not count as taking it.
+    [[nodiscard]] bool contains(std::string_view name) const { return dict_->contains(concat(prefix_, name)); }
+
+    /// Shape of a tensor, to infer widths from. Does not count as taking it. Throws kdna::error if there is none.
+    [[nodiscard]] const std::vector<index_t>& shape_of(std::string_view name) const {
+        return find(concat(prefix_, name), "a tensor").shape();
+    }
+
+    /// The values of a float32 tensor of exactly this shape; taking one twice is fine. Throws kdna::error naming the
+    /// tensor, what was expected and what was found, if it is missing or has another type or shape.
+    [[nodiscard]] std::span<const float> take(std::string_view name, const std::vector<index_t>& shape) const {
+        const std::string key = concat(prefix_, name);
+        return take_as(key, dtype::f32, shape).values<float>(key);
+    }
+
+    /// The value of an int64 scalar, such as BatchNorm's `num_batches_tracked`. Throws kdna::error as `take` does.
+    std::int64_t take_i64_scalar(std::string_view name) const {
+        const std::string key = concat(prefix_, name);
+        return take_as(key, dtype::i64, {}).values<std::int64_t>(key)[0];
+    }
+
+    /// Throws kdna::error naming the first few tensors (of this scope) that were not taken, if there are any.
+    void finish() const {
+        constexpr index_t shown = 4;
+        index_t left = 0;
+        std::string first, list;
+        for (const auto& [name, tensor] : dict_->tensors()) {
+            if (!name.starts_with(prefix_) || taken_->contains(name)) continue;
+            if (left == 0) first = detail::printable(name);
+            if (left++ < shown) list += concat(list.empty() ? "" : ", ", detail::printable(name));
+        }
+        if (left == 0) return;
+        throw error(
+            first, "every tensor to be used by the model",
+            concat(left, left == 1 ? " unused tensor: " : " unused tensors: ", list, left > shown ? ", ..." : ""));
+    }
+
+private:
+    using name_set = std::set<std::string, std::less<>>;
+
+    [[nodiscard]] const tensor_data& find(const std::string& key, const std::string& expected) const {
+        const auto it = dict_->tensors().find(key);
+        if (it != dict_->tensors().end()) return it->second;
+        for (const auto& [name, tensor] : dict_->tensors())
+            if (!taken_->contains(name) && detail::similar_names(key, name))
+                throw error(key, expected, concat("no such tensor; did you mean ", detail::printable(name), "?"));
+        throw error(key, expected, "no such tensor");
+    }
+
+    [[nodiscard]] const tensor_data& take_as(const std::string& key, dtype type,
+                                             const std::vector<index_t>& shape) const {
+        const std::string expected = to_string(type, shape);
+        const tensor_data& tensor = find(key, expected);
+        if (tensor.type() != type || tensor.shape() != shape)
+            throw error(key, expected, to_string(tensor.type(), tensor.shape()));
+        taken_->insert(key);
+        return tensor;
+    }
+
+    const state_dict* dict_;
+    std::shared_ptr<name_set> taken_;
+    std::string prefix_;
+};
+
+}  // namespace kdna::inline KDNA_ABI
