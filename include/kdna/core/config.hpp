@@ -151,6 +151,5 @@ namespace kdna::inline KDNA_ABI {
 
 /// Signed extent, index or element count. Signed, so that "one before the start" of a padded map is a plain number.
 using index_t = std::ptrdiff_t;
-using index = index_t;
 
 }  // namespace kdna::inline KDNA_ABI

@@ -29,7 +29,7 @@ struct npy_array {
 
 namespace detail {
 
-constexpr std::string_view npy_magic = "\x93NUMPY";
+inline constexpr std::string_view npy_magic = "\x93NUMPY";
 
 // The header of a .npy file is a Python dict: {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }. This reads
 // that and nothing else of Python.
