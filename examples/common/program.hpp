@@ -9,13 +9,15 @@
 
 namespace examples {
 
-/// Parses the arguments, then runs `body`. Returns its result, 0 after --help, or 2 with a message on standard error for
+/// Parses the arguments, then runs `body`. Returns its result, 0 after --help, or 2 with one line on standard error for
 /// bad arguments and for any exception, kdna::error first of all.
 inline int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? 0 : 2;
+        if (e.get_exit_code() == 0) return app.exit(e);  // --help
+        std::cerr << app.get_name() << ": " << e.what() << "\n";
+        return 2;
     }
     try {
         return body();

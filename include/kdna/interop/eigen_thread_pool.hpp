@@ -13,15 +13,16 @@
 
 namespace kdna::inline KDNA_ABI {
 
-/// An executor on an Eigen thread pool, one of its own or one that the program has already. The calling thread takes part
-/// in the work, so a call makes progress however busy the pool is. `parallel_for` may be called from several threads at
-/// once and from inside the pool, allocates nothing, and must outlive the plans that use it.
+/// An executor on an Eigen thread pool, one of its own or one that the program has already; it must outlive the plans
+/// that use it. The calling thread takes part in the work, so a call makes progress however busy the pool is.
+/// `parallel_for` allocates nothing and may be called from several threads at once and from inside the pool.
 ///
 ///     kdna::eigen_thread_pool pool(4);
 ///     auto plan = network.plan(shape, {.executor = pool});
 class eigen_thread_pool {
 public:
-    /// A pool for work on `threads` threads: the caller's and `threads` - 1 new ones. Throws kdna::error if threads < 1.
+    /// A pool for work on `threads` threads: the caller's and `threads` - 1 new ones. Throws kdna::error unless there
+    /// are 1 to 1024.
     explicit eigen_thread_pool(index_t threads) {
         if (threads < 1 || threads > max_threads)
             throw error("eigen_thread_pool", concat("1 to ", max_threads, " threads"), concat(threads));
@@ -30,7 +31,7 @@ public:
         own_ = std::make_unique<Eigen::ThreadPool>(static_cast<int>(workers_));
         pool_ = own_.get();
     }
-    /// The caller's thread and all threads of a pool that outlives this object (a ThreadPoolDevice has one: getPool()).
+    /// The caller's thread and all threads of a pool that outlives this object (ThreadPoolDevice::getPool() is one).
     explicit eigen_thread_pool(Eigen::ThreadPoolInterface& pool) noexcept : pool_(&pool), workers_(pool.NumThreads()) {}
 
     eigen_thread_pool(const eigen_thread_pool&) = delete;
@@ -71,8 +72,8 @@ public:
 private:
     static constexpr index_t max_threads = 1024;
 
-    /// One call of parallel_for. A helper that the pool starts late finds nothing left to do, so nobody waits for it; the
-    /// job is used again when all its helpers have been there.
+    /// One call of parallel_for. A helper that the pool starts late finds nothing left to do, so nobody waits for it;
+    /// the job is used again when all its helpers have been there.
     struct job {
         std::atomic<index_t> users{0};  // the caller and its helpers; 0: free
         std::atomic<index_t> next{0}, finished{0};
@@ -87,8 +88,8 @@ private:
         void leave() noexcept { users.fetch_sub(1, std::memory_order_release); }
     };
 
-    /// A job nobody uses. There is none when the pool has not come to the helpers of many calls; more of them would be no
-    /// help, and the caller does the work alone.
+    /// A job nobody uses. There is none when the pool has not come to the helpers of many calls; more of them would be
+    /// no help, and the caller does the work alone.
     [[nodiscard]] job* free_job(index_t users) noexcept {
         for (job& j : jobs_)
             if (index_t none = 0; j.users.compare_exchange_strong(none, users, std::memory_order_acquire)) return &j;
