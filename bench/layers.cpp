@@ -85,7 +85,7 @@ void time_layer(benchmark::State& state, const Fast& layer, const Oracle& oracle
     const kernel_shape k = layer.kernel();
     auto values = random_values(generator, k.i * extent * extent, 0.0F, 1.0F);
     const auto x = nhwc_view<const float>(values.data(), 1, k.i, extent, extent);
-    auto plan = layer.plan(x.shape, {.order = conv::input_order::nhwc});
+    auto plan = layer.plan(x.shape, {.order = input_order::nhwc});
     tensor<float> y(plan.output_shape(), layout::nhwc), expected(plan.output_shape(), layout::nhwc);
     auto oracle_plan = oracle.plan(x.shape);
     oracle.run(oracle_plan, x, expected.view());

@@ -61,26 +61,20 @@ private:
 /// One family: reads its parameters and adds its layers; widths and counts follow from the tensors.
 using family = std::function<value(const module_builder<>&, const value&, parameters&)>;
 
-/// Extent `axis` of a tensor, for widths.
-index_t extent(const module_builder<>& m, std::string_view name, std::size_t axis, std::size_t rank) {
-    const auto& shape = m.weights().shape_of(name);
-    if (shape.size() != rank) throw error(m.full_name(name), concat(rank, " dimensions"), concat(shape.size()));
-    return shape[axis];
-}
-
 value kernel_dna(const module_builder<>& m, const value& x, parameters& p) {
     const std::string kind = p.text("kind");
     const index_t stride = p.number("stride");
+    const state_dict_reader& w = m.weights();
     if (kind == "resnet18_stage")
-        return models::dna_basic_stage(m, x, extent(m, "conv1.weight", 0, 4), stride);
+        return models::dna_basic_stage(m, x, w.extent("conv1.weight", 0, 4), stride);
     if (kind == "resnet50_layer3")
-        return models::dna_bottleneck_pairs(m, x, extent(m, "block0.layers.conv2.weight", 0, 4),
-                                            extent(m, "static_filter_attn", 0, 5), stride);
+        return models::dna_bottleneck_pairs(m, x, w.extent("block0.layers.conv2.weight", 0, 4),
+                                            w.extent("static_filter_attn", 0, 5), stride);
     if (kind == "resnet50_layer4")
-        return models::dna_bottleneck_last(m, x, extent(m, "block0.layers.conv2.weight", 0, 4), stride);
+        return models::dna_bottleneck_last(m, x, w.extent("block0.layers.conv2.weight", 0, 4), stride);
     if (kind == "mobilenet_v2_cluster")
-        return models::dna_cluster(m, x, extent(m, "last_block.layers.pw2.weight", 0, 4), stride,
-                                   extent(m, "static_filter_attn1", 0, 5));
+        return models::dna_cluster(m, x, w.extent("last_block.layers.pw2.weight", 0, 4), stride,
+                                   w.extent("static_filter_attn1", 0, 5));
     throw error("kind", "resnet18_stage, resnet50_layer3, resnet50_layer4 or mobilenet_v2_cluster", kind);
 }
 
@@ -88,10 +82,10 @@ value condconv(const module_builder<>& m, const value& x, parameters& p) {
     const index_t stride = p.number("stride"), pad = p.number("padding"), groups = p.number("groups");
     const index_t dilation = p.number_or("dilation", 1);
     const state_dict_reader& w = m.weights();
-    const index_t n = extent(m, "weight", 0, 5);
-    const kernel_shape k{extent(m, "weight", 1, 5), checked_mul(extent(m, "weight", 2, 5), groups, "weight"),
-                         extent(m, "weight", 3, 5), extent(m, "weight", 4, 5), groups};
-    const auto weights = w.take("weight", {n, k.o, extent(m, "weight", 2, 5), k.kh, k.kw});
+    const index_t n = w.extent("weight", 0, 5);
+    const kernel_shape k{w.extent("weight", 1, 5), checked_mul(w.extent("weight", 2, 5), groups, "weight"),
+                         w.extent("weight", 3, 5), w.extent("weight", 4, 5), groups};
+    const auto weights = w.take("weight", {n, k.o, w.extent("weight", 2, 5), k.kh, k.kw});
     const auto biases = w.contains("bias") ? w.take("bias", {n, k.o}) : std::span<const float>();
     condconv_router routing(w.take("routing.weight", {n, x.channels}), w.take("routing.bias", {n}), x.channels);
     return m.net().add(conv2d<mixture_kernel, condconv_router>(mixture_kernel::pack(n, k, weights, biases),

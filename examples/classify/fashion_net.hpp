@@ -42,20 +42,11 @@ value plain_stage(const module_builder<B>& m, const value& x, index_t width, ind
     return conv3x3("conv3", "bn3", h, {.residual = identity});
 }
 
-/// Filters of the convolution `name`, as the file has it: the widths of the network are not written down here.
-template <kdna::conv_backend B>
-index_t filters_of(const module_builder<B>& m, std::string_view name) {
-    const std::string key = kdna::concat(name, ".weight");
-    const auto& shape = m.weights().shape_of(key);
-    if (shape.size() != 4)
-        throw kdna::error(m.full_name(key), "a kernel [O, I, KH, KW]", kdna::concat(shape.size(), " axes"));
-    return shape[0];
-}
-
-/// x [N, 1, 28, 28] to logits [N, 10]: a stem, pooling, one basic block, and a stage with or without shared kernels.
+/// x [N, 1, 28, 28] to logits [N, 10]: a stem, pooling, one basic block, and a stage with or without shared kernels. The
+/// widths are the file's.
 template <kdna::conv_backend B>
 value fashion_net(const module_builder<B>& m, const value& x, form f) {
-    const index_t narrow = filters_of(m, "conv1"), wide = filters_of(m, "layer3.conv1");
+    const index_t narrow = m.weights().extent("conv1.weight", 0, 4), wide = m.weights().extent("layer3.conv1.weight", 0, 4);
     value h = m.conv_bn(x, "conv1", "bn1", {.o = narrow, .i = 1, .kh = 3, .kw = 3}, {.act = kdna::activation::relu});
     h = m.net().add(kdna::max_pool2d(2, 2, 0), h);
     h = kdna::models::basic_block(m.child("layer1.0"), h, narrow, 1);

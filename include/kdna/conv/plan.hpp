@@ -140,7 +140,7 @@ inline constexpr index_t shortest_direct_run = 8;
     if (q.channel_factor) text += p.algo == algorithm::depthwise ? ", gate in the scale" : ", gate in im2col";
     if (q.spatial_factor) text += p.algo == algorithm::depthwise ? ", spatial in a panel copy" : ", spatial in im2col";
     if (q.source_scratch > 0) text += concat(", panels assembled in ", q.source_scratch * static_cast<index_t>(sizeof(float)) / 1024, " KiB");
-    return text + concat(", ", p.tasks, " tasks on ", p.threads, p.threads == 1 ? " thread" : " threads", ", workspace ",
+    return text + concat(", ", p.tasks, p.tasks == 1 ? " task on " : " tasks on ", p.threads, p.threads == 1 ? " thread" : " threads", ", workspace ",
                          (p.workspace_bytes + 1023) / 1024, " KiB");
 }
 

@@ -15,9 +15,9 @@ class task_ref {
 public:
     template <class F>
         requires(std::invocable<F&, index_t> && !std::same_as<std::remove_cvref_t<F>, task_ref>)
-    task_ref(F& f) noexcept  // NOLINT(google-explicit-constructor)
+    task_ref(F&& f) noexcept  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
         : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
-          call_([](void* object, index_t i) { (*static_cast<F*>(object))(i); }) {}
+          call_([](void* object, index_t i) { (*static_cast<std::remove_reference_t<F>*>(object))(i); }) {}
     void operator()(index_t i) const { call_(object_, i); }
 
 private:

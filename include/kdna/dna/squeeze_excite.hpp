@@ -24,7 +24,7 @@ class squeeze_excite {
 public:
     /// r and C follow from the lengths. Throws kdna::error naming the tensor that does not fit.
     explicit squeeze_excite(const squeeze_excite_weights& w, std::string_view where = "squeeze_excite")
-        : squeeze_(w.fc1, {}, static_cast<index_t>(w.fc2_bias.size()), concat(where, ".fc1")),
+        : squeeze_(w.fc1, {}, channels_of(w, where), concat(where, ".fc1")),
           excite_(w.fc2, w.fc2_bias, squeeze_.outputs(), concat(where, ".fc2")) {
         const scale_shift bn = fold(w.bn, squeeze_.outputs(), concat(where, ".bn"));
         squeeze_.then_affine(bn.scale, bn.shift);
@@ -44,6 +44,10 @@ public:
     }
 
 private:
+    [[nodiscard]] static index_t channels_of(const squeeze_excite_weights& w, std::string_view where) {
+        if (w.fc2_bias.empty()) throw error(concat(where, ".fc2.bias"), "one value per channel", "0");
+        return static_cast<index_t>(w.fc2_bias.size());
+    }
     fully_connected squeeze_, excite_;
 };
 static_assert(router<squeeze_excite>);

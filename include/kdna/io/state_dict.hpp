@@ -217,6 +217,15 @@ public:
         return find(concat(prefix_, name), "a tensor").shape();
     }
 
+    /// Extent `axis` of a tensor that must have `rank` of them, to infer widths from. Does not count as taking it. Throws
+    /// kdna::error if there is no such tensor or it has another rank.
+    [[nodiscard]] index_t extent(std::string_view name, std::size_t axis, std::size_t rank) const {
+        const std::vector<index_t>& shape = shape_of(name);
+        if (shape.size() != rank || axis >= rank)
+            throw error(concat(prefix_, name), concat(rank, " dimensions"), concat(shape.size()));
+        return shape[axis];
+    }
+
     /// The values of a float32 tensor of exactly this shape; taking one twice is fine. Throws kdna::error naming the
     /// tensor, what was expected and what was found, if it is missing or has another type or shape.
     [[nodiscard]] std::span<const float> take(std::string_view name, const std::vector<index_t>& shape) const {

@@ -129,4 +129,17 @@ private:
     std::span<const float> filter_{}, spatial_{};
 };
 
+/// Builds a network from its state_dict, with or without a leading "module." on every key. `make(builder, input)` adds the
+/// layers and returns the output. Strict: throws kdna::error unless the tensors are exactly those of the network. Nothing of
+/// `weights` is referred to afterwards.
+template <conv_backend B = backend::cpu, class Make>
+[[nodiscard]] network build(state_dict weights, index_t input_channels, Make&& make) {
+    weights.strip_prefix("module.");
+    network_builder net;
+    const state_dict_reader reader(weights);
+    const value output = make(module_builder<B>(net, reader), net.input(input_channels));
+    reader.finish();
+    return std::move(net).build(output);
+}
+
 }  // namespace kdna::inline KDNA_ABI::models

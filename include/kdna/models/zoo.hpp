@@ -26,19 +26,6 @@ inline constexpr std::array<std::string_view, 4> arch_names{"resnet18", "resnet5
     throw error("architecture", "resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2", concat("\"", name, "\""));
 }
 
-/// Builds a network of 3 input channels from its state_dict, with or without a leading "module." on every key; `make` adds
-/// the layers. Strict: throws kdna::error unless the tensors are exactly those of the network. Nothing of `weights` is
-/// referred to afterwards.
-template <conv_backend B = backend::cpu, class Make>
-[[nodiscard]] network build(state_dict weights, index_t input_channels, Make&& make) {
-    weights.strip_prefix("module.");
-    network_builder net;
-    const state_dict_reader reader(weights);
-    const value output = make(module_builder<B>(net, reader), net.input(input_channels));
-    reader.finish();
-    return std::move(net).build(output);
-}
-
 /// A published network with the given weights. Throws kdna::error naming the tensor that is missing, superfluous, or of the
 /// wrong type or shape.
 template <conv_backend B = backend::cpu>
@@ -58,7 +45,12 @@ template <conv_backend B = backend::cpu>
 /// The same from a .safetensors file. Throws kdna::error also for anything wrong with the file.
 template <conv_backend B = backend::cpu>
 [[nodiscard]] network load(arch a, const std::filesystem::path& file, form f = form::kernel_dna) {
-    return load<B>(a, f, load_safetensors(file));
+    state_dict weights = load_safetensors(file);
+    try {
+        return load<B>(a, f, std::move(weights));
+    } catch (const error& e) {
+        throw error(concat(file.string(), ", ", e.where()), e.expected(), e.found());
+    }
 }
 
 }  // namespace kdna::inline KDNA_ABI::models

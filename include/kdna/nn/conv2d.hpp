@@ -28,11 +28,13 @@ struct conv_options {
     std::string name = "conv2d";       ///< appears in every error and in explain()
 };
 
+using conv::input_order;
+
 /// What a plan is made with.
 struct plan_options {
     executor_ref executor{};  ///< threads; must outlive the plan. Default: the calling thread
-    std::pmr::memory_resource* memory = std::pmr::get_default_resource();  ///< where the plan's memory comes from
-    conv::input_order order = conv::input_order::any;  ///< promise about the input's strides
+    std::pmr::memory_resource* memory = std::pmr::get_default_resource();  ///< workspace, routes, arena
+    input_order order = input_order::any;  ///< promise about the input's strides
 };
 
 /// The decisions and the memory of one layer for one input shape. A plan serves one run at a time; make one per thread.
@@ -103,6 +105,7 @@ public:
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return source_.layout().shape(); }
+    [[nodiscard]] const conv_params& params() const noexcept { return params_; }
     [[nodiscard]] bool takes_residual() const noexcept { return residual_; }
     /// Throws kdna::error if the layer cannot run on an input of this shape.
     [[nodiscard]] shape4 output_shape(const shape4& in) const { return KDNA_ABI::output_shape(in, kernel(), params_, name_); }

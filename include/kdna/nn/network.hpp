@@ -29,7 +29,8 @@ public:
         std::string text;
         for (const auto& s : states_)
             if (std::string line = s->explain(); !line.empty()) text += line + "\n";
-        return text + concat("activations ", arena_.bytes() / 1024, " KiB at their peak, scratch ", workspace_.bytes() / 1024, " KiB\n");
+        return text + concat("activations ", (arena_.bytes() + 1023) / 1024, " KiB at their peak, scratch ",
+                             (workspace_.bytes() + 1023) / 1024, " KiB\n");
     }
     /// The names of the gated layers, in the order in which they run, with the gate of sample n in the last run.
     struct layer_gate {
@@ -78,7 +79,7 @@ public:
             if (s.residual >= 0 && p.shapes_[position(s.residual)] != y)
                 throw error(concat(s.op->name(), " residual"), to_string(y), to_string(p.shapes_[position(s.residual)]));
             plan_options inner = options;
-            inner.order = s.input == 0 ? options.order : conv::input_order::nhwc;
+            inner.order = s.input == 0 ? options.order : input_order::nhwc;
             p.states_.push_back(s.op->plan(x, inner));
             p.names_.emplace_back(s.op->name());
             p.shapes_.push_back(y);
@@ -197,8 +198,11 @@ class network_builder {
 public:
     using value = network::value;
 
-    /// The network's input of so many channels.
+    /// The network's input of so many channels. Throws kdna::error for a second one, or if there are none.
     [[nodiscard]] value input(index_t channels) {
+        if (channels < 1) throw error("network input", "at least one channel", concat(channels));
+        if (!widths_.empty()) throw error("network input", "one input", "a second");
+        widths_.push_back(channels);
         net_.channels_ = channels;
         return {0, channels};
     }
@@ -214,13 +218,17 @@ public:
         if (residual) require(layer.name(), "residual", *residual, k.o);
         return push(std::make_unique<conv_operation<conv2d<S, R, B>>>(std::move(layer)), x, residual ? residual->id : -1, k.o);
     }
-    /// A fully connected layer, given as a 1x1 convolution, on a pooled `x`.
-    template <kernel_source S, router R, conv_backend B>
-    value add_linear(conv2d<S, R, B> layer, const value& x) {
+    /// A fully connected layer, given as a 1x1 convolution without router, stride, padding or residual, on a pooled `x`.
+    /// Throws kdna::error if it is not one, or if channel counts do not fit.
+    template <kernel_source S, conv_backend B>
+    value add_linear(conv2d<S, no_router, B> layer, const value& x) {
         const kernel_shape k = layer.kernel();
         require(layer.name(), "input", x, k.i);
         if (k.taps() != 1) throw error(layer.name(), "a 1x1 kernel", to_string(k));
-        return push(std::make_unique<linear_operation<conv2d<S, R, B>>>(std::move(layer)), x, -1, k.o);
+        if (layer.params().stride != 1 || layer.params().pad != 0)
+            throw error(layer.name(), "stride 1 and no padding in a fully connected layer", "others");
+        if (layer.takes_residual()) throw error(concat(layer.name(), " residual"), "none in a fully connected layer", "one");
+        return push(std::make_unique<linear_operation<conv2d<S, no_router, B>>>(std::move(layer)), x, -1, k.o);
     }
     value add(const max_pool2d& pool, const value& x) {
         return push(std::make_unique<max_pool_operation>(pool), x, -1, x.channels);
@@ -228,7 +236,7 @@ public:
     value add_global_average(const value& x) {
         return push(std::make_unique<global_average_operation>(), x, -1, x.channels);
     }
-    /// A step of your own that gives `channels` channels.
+    /// A step of your own that gives `channels` channels. Throws kdna::error if there is none.
     value add(std::unique_ptr<operation> op, const value& x, index_t channels) { return push(std::move(op), x, -1, channels); }
 
     /// The finished network. Throws kdna::error unless `output` is the last value made.
@@ -241,15 +249,23 @@ public:
 
 private:
     void require(const std::string& layer, std::string_view what, const value& v, index_t channels) const {
-        if (v.id < 0 || v.id > static_cast<index_t>(net_.steps_.size()))
-            throw error(concat(layer, " ", what), "a value of this network", concat("value ", v.id));
+        require_known(layer, what, v);
         if (v.channels != channels) throw error(concat(layer, " ", what), concat(channels, " channels"), concat(v.channels));
     }
+    void require_known(std::string_view layer, std::string_view what, const value& v) const {
+        if (v.id < 0 || v.id >= static_cast<index_t>(widths_.size()) || widths_[static_cast<std::size_t>(v.id)] != v.channels)
+            throw error(concat(layer, " ", what), "a value of this network", concat("value ", v.id, " of ", v.channels, " channels"));
+    }
     value push(std::unique_ptr<operation> op, const value& x, index_t residual, index_t channels) {
+        if (op == nullptr) throw error("network step", "an operation", "a null pointer");
+        require_known(op->name(), "input", x);
+        if (channels < 1) throw error(std::string(op->name()), "at least one channel", concat(channels));
+        widths_.push_back(channels);
         net_.steps_.push_back({std::move(op), x.id, residual});
         return {static_cast<index_t>(net_.steps_.size()), channels};
     }
     network net_;
+    std::vector<index_t> widths_;  // channels of the values so far, the input first
 };
 
 }  // namespace kdna::inline KDNA_ABI

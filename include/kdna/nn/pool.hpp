@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include <kdna/core/memory.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/simd/simd.hpp>
 #include <kdna/tensor/view.hpp>

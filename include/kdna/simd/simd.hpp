@@ -39,9 +39,9 @@ KDNA_INLINE void store(float* to, const vec& v) noexcept { v.store_unaligned(to)
     const vec six(6.0F);
     return xsimd::select(v > six, six, v);
 }
-/// max(a, b) that is NaN if either is.
+/// max(a, b) that is NaN if either is. (xsimd's != does not see NaN on AVX, where it is an ordered comparison; == does.)
 [[nodiscard]] KDNA_INLINE vec max_keep_nan(const vec& a, const vec& b) noexcept {
-    return xsimd::select(b <= a, a, xsimd::select(a != a, a, b));
+    return xsimd::select(a == a, xsimd::select(b <= a, a, b), a);
 }
 
 /// `count` (1 ... lanes) elements `stride` apart; nothing else is read, the other lanes are zero.

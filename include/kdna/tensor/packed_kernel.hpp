@@ -30,8 +30,8 @@ public:
         groups_ = dw ? 1 : k.groups;
         filters_ = dw ? k.o : k.filters_per_group();
         depth_ = dw ? k.taps() : checked_mul(k.taps(), k.channels_per_group(), "panel_layout");
-        const index_t padded = (filters_ + simd::lanes - 1) / simd::lanes * simd::lanes;
-        panels_ = (filters_ + width - 1) / width;
+        const index_t padded = checked_add(filters_, simd::lanes - 1, "panel_layout") / simd::lanes * simd::lanes;
+        panels_ = (filters_ - 1) / width + 1;
         group_floats_ = checked_mul(padded, depth_, "panel_layout");
         floats_ = checked_mul(groups_, group_floats_, "panel_layout");
     }

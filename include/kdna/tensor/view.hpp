@@ -87,8 +87,9 @@ template <class T>
 }
 
 /// Copies `from` into `to` element by element; the shapes must be equal (throws kdna::error), the strides need not be.
-template <class T>
-void copy(tensor_view<const T> from, tensor_view<T> to) {
+template <class From, class To>
+    requires(std::is_same_v<std::remove_const_t<From>, To>)
+void copy(const tensor_view<From>& from, const tensor_view<To>& to) {
     if (from.shape != to.shape) throw error("copy", to_string(to.shape), to_string(from.shape));
     const shape4& s = to.shape;
     for (index_t n = 0; n < s.n; ++n)
