@@ -1,0 +1,54 @@
+// A loaded KernelDNA network holds its parameters about once.
+#include "support/counting_new.hpp"
+// (first: it replaces operator new for the whole program)
+#include "models/state_dicts.hpp"
+
+#include "support/counting_resource.hpp"
+
+using namespace kdna;
+using namespace kdna_test;
+using models::arch;
+using models::form;
+
+namespace {
+
+constexpr double parameters = 9'240'798;            // KernelDNA resnet18, as published
+constexpr double expanded = 9'240'798 + 8'847'360;  // if every child had its own kernel
+
+}  // namespace
+
+TEST_CASE("A KernelDNA resnet18 holds its parameters about once") {
+    const std::size_t before = live_bytes;
+    const network net =
+        models::load(arch::resnet18, form::kernel_dna, random_values(kernel_dna_keys(arch::resnet18), 620));
+    const auto measured = static_cast<double>(live_bytes - before);
+    const auto counted = static_cast<double>(net.weight_bytes());
+    INFO("weight_bytes() " << counted << ", measured " << measured << ", parameters " << 4 * parameters);
+    CHECK(counted <= 1.02 * 4 * parameters);
+    CHECK(counted >= 0.99 * 4 * parameters);
+    CHECK(measured <= 1.05 * 4 * parameters);
+    CHECK(measured < 0.6 * 4 * expanded);
+}
+
+TEST_CASE("A plan's memory does not grow by the weights") {
+    const network net =
+        models::load(arch::resnet18, form::kernel_dna, random_values(kernel_dna_keys(arch::resnet18), 621));
+    counting_resource memory;
+    const std::size_t before = live_bytes;
+    const auto plan = net.plan({1, 3, 64, 64}, {.memory = &memory});
+    INFO("plan " << live_bytes - before << ", of that " << memory.live_bytes << " from the caller's resource");
+    CHECK(static_cast<double>(live_bytes - before) < 4 * parameters / 4);
+    CHECK(memory.live_bytes >= static_cast<std::size_t>(plan.arena_bytes() + plan.workspace_bytes()));
+}
+
+TEST_CASE("A run of a published network allocates nothing") {
+    for (const arch a : {arch::resnet18, arch::mobilenet_v2_1d2}) {
+        const network net = models::load(a, form::kernel_dna, random_values(kernel_dna_keys(a), 622));
+        const tensor<float> x({2, 3, 32, 32});
+        auto plan = net.plan(x.shape());
+        tensor<float> y(plan.output_shape());
+        const std::size_t before = allocations;
+        net.run(plan, x.view(), y.view());
+        CHECK(allocations - before == 0);
+    }
+}

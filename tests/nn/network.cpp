@@ -1,0 +1,156 @@
+// Networks: values, arena, residuals, heads, gates.
+#include "nn/networks.hpp"
+
+#include <limits>
+
+#include "support/counting_resource.hpp"
+#include "support/run_case.hpp"
+
+using namespace kdna;
+using namespace kdna_test;
+using kdna_test::frame;
+
+TEST_CASE("A network has the same bits as its layers one by one, and keeps nothing from the run before") {
+    for (int i = 0; i < scaled(400); ++i) {
+        rng r(420, static_cast<std::uint64_t>(i));
+        const index_t channels = r.between(1, 4);
+        const twin_networks twins = random_network(r, channels, r.chance(0.5));
+        const shape4 in{r.between(1, 3), channels, r.between(3, 14), r.between(3, 14)};
+        frame x(r, in, r.pick({placement::nchw, placement::nhwc, placement::permuted, placement::reversed}));
+        auto plan = twins.network->plan(in);
+        frame y(r, plan.output_shape(), r.pick({placement::nchw, placement::nhwc, placement::reversed}));
+
+        tensor<float> bad(in);
+        std::fill(bad.span().begin(), bad.span().end(), std::numeric_limits<float>::quiet_NaN());
+        twins.network->run(plan, bad.view(), y.view());  // leaves NaN wherever the arena is used
+        x.fill(r);
+        twins.network->run(plan, x.view(), y.view());
+        KDNA_TEST_CASE_INFO(i, to_string(in) + "\n" + plan.explain());
+        if (!same_bits(values_of(y.view()), twins.one_by_one(x.view()))) FAIL("other bits");
+        if (!y.guards_intact() || !x.guards_intact()) FAIL("wrote outside its output");
+    }
+}
+
+TEST_CASE("A network on the CPU agrees with itself on the reference backend") {
+    for (int i = 0; i < scaled(60); ++i) {
+        rng a(421, static_cast<std::uint64_t>(i)), b(421, static_cast<std::uint64_t>(i));
+        const network fast = *std::move(random_network<backend::cpu>(a, 3, true).network);
+        const network exact = *std::move(random_network<backend::reference>(b, 3, true).network);
+        tensor<float> x({2, 3, 9, 8});
+        for (float& v : x.span()) v = static_cast<float>(a.real(-1, 1));
+        const tensor<float> y = fast(x.view()), z = exact(x.view());
+        double largest = 0.0, error = 0.0;
+        for (std::size_t j = 0; j < y.span().size(); ++j) {
+            largest = std::max(largest, std::abs(static_cast<double>(z.span()[j])));
+            error = std::max(error, std::abs(static_cast<double>(y.span()[j]) - static_cast<double>(z.span()[j])));
+        }
+        KDNA_TEST_CASE_INFO(i, concat("error ", error, " of ", largest));
+        if (!(error <= 1e-4 * largest)) FAIL("too large");
+    }
+}
+
+TEST_CASE("A network explains every layer, and keeps its plan in the caller's memory") {
+    rng r(422, 0);
+    const twin_networks twins = random_network(r, 3, true);
+    counting_resource memory;
+    {
+        const auto plan = twins.network->plan({2, 3, 9, 9}, {.memory = &memory});
+        const std::string text = plan.explain();
+        INFO(text);
+        CHECK(text.find("stem: (O ") != std::string::npos);
+        CHECK(text.find("fc: (O 7") != std::string::npos);
+        CHECK(text.find("activations ") != std::string::npos);
+        CHECK(plan.arena_bytes() > 0);
+        CHECK(memory.live_bytes >= static_cast<std::size_t>(plan.arena_bytes() + plan.workspace_bytes()));
+        CHECK(plan.input_shape() == shape4{2, 3, 9, 9});
+        CHECK(plan.output_shape() == shape4{2, 7, 1, 1});
+    }
+    CHECK(memory.live_bytes == 0);
+    CHECK(twins.network->input_channels() == 3);
+    CHECK(twins.network->output_channels() == 7);
+}
+
+TEST_CASE("Values that are dead give their place to later ones") {
+    // A chain of equal layers needs room for two values, however long it is; a value that stays alive needs its own.
+    rng r(423, 0);
+    const kernel_shape k{.o = 8, .i = 8};
+    const auto kernel = dense_kernel::pack(k, r.floats(64));
+    const auto bytes = [&](index_t length, bool keep_first) {
+        network_builder net;
+        auto v = net.input(8);
+        const auto first = v = net.add(conv2d(kernel, {}), v);
+        for (index_t i = 0; i < length; ++i) v = net.add(conv2d(kernel, {}), v);
+        v = keep_first ? net.add(conv2d(kernel, {}, {.residual = true}), v, first) : net.add(conv2d(kernel, {}), v);
+        return std::move(net).build(v).plan({1, 8, 16, 16}).arena_bytes();
+    };
+    constexpr index_t one = 8 * 16 * 16 * 4;
+    CHECK(bytes(10, false) == 2 * one);
+    CHECK(bytes(50, false) == 2 * one);
+    CHECK(bytes(10, true) == 3 * one);
+}
+
+TEST_CASE("The gates of every child can be read after a run, and are the formula's") {
+    rng r(424, 0);
+    const index_t c = 12;
+    const kernel_shape k{.o = c, .i = c, .kh = 3, .kw = 3};
+    const auto parent = parent_kernel::pack(k, r.floats(weight_count(k)));
+    const auto se = se_tensors::random(r, c, 4), second = se_tensors::random(r, c, 5);
+    network_builder net;
+    auto v = net.input(c);
+    v = net.add(conv2d(parent.child({}), {.pad = 1}, {.name = "kids.0"}, gate_of(se)), v);
+    v = net.add(conv2d(parent, {.pad = 1}, {.name = "parent"}), v);
+    v = net.add(conv2d(parent.child({}), {.pad = 1}, {.name = "kids.1"}, gate_of(second)), v);
+    const network n = std::move(net).build(v);
+    auto plan = n.plan({3, c, 6, 5});
+    frame x(r, {3, c, 6, 5}, placement::nchw), y(r, {3, c, 6, 5}, placement::nchw);
+    x.fill(r);
+    n.run(plan, x.view(), y.view());
+    for (index_t sample = 0; sample < 3; ++sample) {
+        const auto gates = plan.gates(sample);
+        REQUIRE(gates.size() == 2);
+        CHECK(gates[0].name == "kids.0");
+        CHECK(gates[1].name == "kids.1");
+        const bounded_vector expected = se(pooled(x.view(), sample));
+        REQUIRE(gates[0].gate.size() == expected.size());
+        for (std::size_t i = 0; i < expected.size(); ++i)
+            CHECK(std::abs(static_cast<double>(gates[0].gate[i]) - expected[i].value) <= expected[i].error);
+    }
+}
+
+TEST_CASE("A fully connected layer of a network is W x + b for each sample") {
+    for (int i = 0; i < scaled(60); ++i) {
+        rng r(425, static_cast<std::uint64_t>(i));
+        const index_t batch = r.between(1, 20), c = r.between(1, 40), o = r.between(1, 40);
+        const auto weight = r.floats(o * c), bias = r.floats(o);
+        network_builder net;
+        const auto in = net.input(c);
+        const network n = std::move(net).build(
+            net.add_linear(conv2d(dense_kernel::pack({.o = o, .i = c}, weight), {}, {.bias = bias}), in));
+        frame x(r, {batch, c, 1, 1}, r.pick({placement::nchw, placement::reversed, placement::permuted}));
+        x.fill(r);
+        const auto found = values_of(n(x.view()).view());
+        for (index_t sample = 0; sample < batch; ++sample) {
+            const auto row = values_of(tensor_view<const float>(x.view()).samples(sample, 1));
+            const bounded_vector expected = dense(weight, bias, exact(row));
+            for (std::size_t j = 0; j < expected.size(); ++j) {
+                const auto y = static_cast<double>(found[static_cast<std::size_t>(sample * o) + j]);
+                if (!(std::abs(y - expected[j].value) <= expected[j].error))
+                    FAIL("sample " << sample << ", output " << j);
+            }
+        }
+    }
+}
+
+TEST_CASE("What layers share counts once in a network's memory") {
+    rng r(426, 0);
+    const kernel_shape k{.o = 32, .i = 32, .kh = 3, .kw = 3};
+    const auto parent = parent_kernel::pack(k, r.floats(weight_count(k)));
+    const auto bytes = [&](int children) {
+        network_builder net;
+        auto v = net.add(conv2d(parent, {.pad = 1}), net.input(32));
+        for (int i = 0; i < children; ++i) v = net.add(conv2d(parent.child({}), {.pad = 1}), v);
+        return std::move(net).build(v).weight_bytes();
+    };
+    CHECK(bytes(0) >= 4 * 32 * 32 * 9);
+    CHECK(bytes(5) - bytes(0) < 5 * 4 * 32 * 9);
+}

@@ -1,0 +1,125 @@
+// Runs a convolution case on both backends against the oracle.
+#pragma once
+
+#include <set>
+#include <string>
+
+#include "support/conv_cases.hpp"
+#include "support/executors.hpp"
+
+namespace kdna_test {
+
+struct case_result {
+    std::string problem;                            ///< empty: as it must be
+    std::string plan;                               ///< explain() of the CPU plan
+    double cpu_error = 0.0, reference_error = 0.0;  ///< in units of the tolerance
+};
+
+template <method Kind>
+case_result run_case(rng& r, const conv_case& c) {
+    frame x(r, c.in, c.x_at);
+    x.fill(r);
+    const kdna::shape4 out = kdna::output_shape(c.in, c.kernel, c.params);
+    frame residual(r, out, c.in_place ? c.y_at : c.residual_at);
+    residual.fill(r);
+    const kdna::tensor_view<const float> added =
+        c.residual ? kdna::tensor_view<const float>(residual.view()) : kdna::tensor_view<const float>{};
+    const expectation e = expected(c, x.view(), added);
+
+    case_result result;
+    shuffling_executor threads(c.threads, r.bits());
+    const auto run = [&](const auto& layer, const std::vector<double>& tolerance) {
+        frame y(r, out, c.y_at);
+        if (c.in_place) y.assign(residual.view());
+        auto plan = layer.plan(c.in, {.executor = threads, .order = c.order});
+        const auto y_view = y.view();
+        layer.run(plan, x.view(), y_view, c.in_place ? kdna::tensor_view<const float>(y_view) : added);
+        result.plan = plan.explain();
+        if (plan.output_shape() != e.shape) result.problem += "output shape; ";
+        if (!y.guards_intact()) result.problem += "wrote outside its output; ";
+        if (!x.guards_intact() || !residual.guards_intact()) result.problem += "wrote to its input; ";
+        const double worst = worst_error(values_of(y.view()), e.value, tolerance);
+        if (!(worst <= 1.0)) result.problem += kdna::concat("error of ", worst, " tolerances; ");
+        return worst;
+    };
+    result.reference_error = run(make_layer<Kind, kdna::backend::reference>(c), e.double_tolerance);
+    if (!result.problem.empty()) result.problem = "reference: " + result.problem;
+    result.cpu_error = run(make_layer<Kind, kdna::backend::cpu>(c), e.float_tolerance);
+    return result;
+}
+
+/// What a case is an example of.
+inline std::set<std::string> features_of(const conv_case& c, const case_result& result) {
+    std::set<std::string> out{to_string(c.x_at), kdna::concat("to ", to_string(c.y_at))};
+    const auto note = [&](const char* name, bool holds) {
+        if (holds) out.insert(name);
+    };
+    const bool routed_spatial = c.router.widths().spatial > 0, depthwise = c.kernel.depthwise();
+    const kdna::shape4 shape = kdna::output_shape(c.in, c.kernel, c.params);
+    for (const char* algorithm : {"direct", "im2col", "depthwise"})
+        note(algorithm, result.plan.find(kdna::concat(": ", algorithm, ",")) != std::string::npos);
+    note("promised order", c.order == kdna::conv::input_order::nhwc);
+    note("1x1 map", shape.h == 1 && shape.w == 1);
+    note("residual in place", c.in_place);
+    note("groups", c.kernel.groups > 1 && !depthwise);
+    note("depthwise multiplier", c.kernel.groups == c.kernel.i && c.kernel.o > c.kernel.i && c.kernel.i > 1);
+    note("depthwise with spatial adapter", depthwise && !c.spatial.empty());
+    note("static and routed spatial factors", routed_spatial && !c.spatial.empty());
+    note("depthwise with routed spatial factors", routed_spatial && depthwise);
+    note("depthwise with channel factors", depthwise && (c.kind == method::gated || c.router.widths().channel > 0));
+    return out;
+}
+
+/// What the cases of a method must have been examples of.
+inline std::set<std::string> required_features(method kind) {
+    std::set<std::string> out{"im2col",
+                              "depthwise",
+                              "promised order",
+                              "1x1 map",
+                              "residual in place",
+                              "groups",
+                              "depthwise multiplier",
+                              "depthwise with spatial adapter",
+                              "broadcast"};
+    for (const placement p : {placement::nchw, placement::nhwc, placement::padded_nchw, placement::padded_nhwc,
+                              placement::permuted, placement::reversed}) {
+        out.insert(to_string(p));
+        out.insert(kdna::concat("to ", to_string(p)));
+    }
+    if (kind != method::gated) out.insert("direct");
+    if (kind == method::gated) out.insert("depthwise with channel factors");
+    if (kind == method::routed || kind == method::mixed)
+        out.insert({"static and routed spatial factors", "depthwise with routed spatial factors",
+                    "depthwise with channel factors"});
+    return out;
+}
+
+/// `count` random cases of a method; stops at the first that fails.
+template <method Kind>
+void run_random_cases(std::uint64_t stream, int count) {
+    double cpu = 0.0, reference = 0.0;
+    std::set<std::string> seen;
+    for (int i = 0; i < scaled(count); ++i) {
+        rng r(stream, static_cast<std::uint64_t>(i));
+        conv_case c = random_case(r, Kind);
+        if (r.chance(0.03)) c.threads = r.between(2, 4);
+        const case_result result = run_case<Kind>(r, c);
+        cpu = std::max(cpu, result.cpu_error);
+        reference = std::max(reference, result.reference_error);
+        seen.merge(features_of(c, result));
+        if (result.problem.empty()) continue;
+        KDNA_TEST_CASE_INFO(i, c.describe() + "\n" + result.plan);
+        FAIL(result.problem);
+    }
+    // Not vacuous: rounding must show somewhere.
+    CHECK(cpu > 0.01);
+    CHECK(cpu <= 1.0);
+    CHECK(reference <= 1.0);
+    if (scaled(count) < 300) return;
+    for (const std::string& feature : required_features(Kind)) {
+        INFO(feature);
+        CHECK(seen.contains(feature));
+    }
+}
+
+}  // namespace kdna_test

@@ -1,0 +1,67 @@
+// The order of packed weights.
+#include <kdna/tensor/packed_kernel.hpp>
+
+#include <limits>
+#include <set>
+
+#include "support/errors.hpp"
+#include "support/random.hpp"
+
+using namespace kdna;
+using kdna_test::check_error;
+
+TEST_CASE("Every weight has a place of its own inside its panel, and the rest are zeros") {
+    for (int i = 0; i < kdna_test::scaled(400); ++i) {
+        kdna_test::rng r(220, static_cast<std::uint64_t>(i));
+        kernel_shape k{
+            .o = r.between(1, 5 * simd::lanes), .i = r.between(1, 9), .kh = r.between(1, 3), .kw = r.between(1, 3)};
+        if (r.chance(0.5)) {
+            k.groups = r.between(2, 4);
+            k.o = k.groups * r.between(1, 3 * simd::lanes);
+            k.i = k.groups * r.between(1, 4);
+        } else if (r.chance(0.4)) {
+            k.i = k.groups = k.o;
+        }
+        KDNA_TEST_CASE_INFO(i, to_string(k));
+        const auto weights = r.floats(weight_count(k), 0.5, 1.5);
+        const packed_kernel packed(k, weights);
+        const panel_layout& l = packed.layout();
+        std::set<index_t> used;
+        for (index_t o = 0; o < k.o; ++o)
+            for (index_t c = 0; c < k.channels_per_group(); ++c)
+                for (index_t t = 0; t < k.taps(); ++t) {
+                    const index_t at = l.offset_of(o, c, t);
+                    if (at < 0 || at >= l.floats()) FAIL("outside");
+                    used.insert(at);
+                    const auto flat = static_cast<std::size_t>((o * k.channels_per_group() + c) * k.taps() + t);
+                    if (packed.weight(o, c, t) != weights[flat]) FAIL("another weight");
+                }
+        if (static_cast<index_t>(used.size()) != weight_count(k)) FAIL("two weights in one place");
+        index_t widths = 0;
+        for (index_t p = 0; p < l.panels(); ++p) {
+            if (l.width_of(p) < l.filters_of(p) || l.width_of(p) % simd::lanes != 0) FAIL("panel width");
+            widths += l.width_of(p);
+        }
+        if (widths * l.depth() * l.groups() != l.floats()) FAIL("panels do not fill the storage");
+        for (index_t at = 0; at < l.floats(); ++at)
+            if (!used.contains(at) && packed.panel(0, 0)[at] != 0.0F) FAIL("padding is not zero");
+        CHECK(packed.bytes() == 4 * l.floats());
+    }
+}
+
+TEST_CASE("Packing rejects what is not the kernel's weights") {
+    const std::vector<float> weights(18);
+    check_error([&] { packed_kernel({.o = 2, .i = 1, .kh = 3, .kw = 4}, weights, "conv1.weight"); }, "conv1.weight",
+                "24 weights for (O 2, I 1, 3x4)", "18");
+    check_error([&] { packed_kernel({.o = 3, .i = 2, .kh = 3, .kw = 1, .groups = 2}, weights, "dw"); }, "dw",
+                "groups that divide", "O 3");
+    check_error([&] { packed_kernel({.o = index_t{1} << 40, .i = index_t{1} << 40}, weights, "w"); }, "w",
+                "fits in 64 bits", "");
+    check_error([&] { packed_kernel({.o = 0}, weights, "w"); }, "w", "extents and groups >= 1", "O 0");
+}
+
+TEST_CASE("The layout of a kernel too large to pad throws instead of overflowing") {
+    const index_t most = std::numeric_limits<index_t>::max();
+    check_error([&] { panel_layout({.o = most}); }, "panel_layout", "fits in 64 bits", "");
+    check_error([&] { panel_layout({.o = 1, .i = most / 4}); }, "panel_layout", "fits in 64 bits", "");
+}
