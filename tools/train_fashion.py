@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Trains fashion_dna or fashion_plain on Fashion-MNIST and reports top-1 on the test images.
+
+The last epoch counts: nothing is picked by test accuracy. With ``--holdout N`` the last N training images are left
+out of training and reported on instead of the test set (for choosing settings).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kdna_torch import build, parameter_count
+
+MEAN, STD = 0.2860, 0.3530  # of the training images / 255
+
+
+def read_idx(path: Path) -> Tensor:
+    """A gzipped IDX file of unsigned bytes as a uint8 tensor."""
+    data = gzip.decompress(path.read_bytes())
+    if data[:3] != b"\0\0\x08":
+        raise ValueError(f"{path}: not an IDX file of unsigned bytes")
+    shape = np.frombuffer(data, ">i4", data[3], 4).tolist()
+    return torch.from_numpy(np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape).copy())
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 [B, H, W] -> float [B, 1, H, W]."""
+    return ((pixels.float() / 255 - MEAN) / STD).unsqueeze(1)
+
+
+def augment(pixels: Tensor, rng: torch.Generator, margin: int = 2) -> Tensor:
+    """Per image a random shift of up to ``margin`` pixels (black border) and a random horizontal flip."""
+    b, h, w = pixels.shape
+    padded = F.pad(pixels, (margin,) * 4)
+    dy, dx = torch.randint(0, 2 * margin + 1, (2, b, 1), generator=rng)
+    rows, cols = dy + torch.arange(h), dx + torch.arange(w)
+    flip = torch.rand(b, 1, generator=rng) < 0.5
+    cols = torch.where(flip, cols.flip(1), cols)
+    return padded[torch.arange(b)[:, None, None], rows[:, :, None], cols[:, None, :]]
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Top-1 in per cent, float32, eval mode."""
+    net.eval()
+    hits = sum(
+        int((net(normalise(x)).argmax(1) == y).sum()) for x, y in zip(images.split(500), labels.split(500))
+    )
+    return 100 * hits / len(labels)
+
+
+def optimiser(net: nn.Module, args: argparse.Namespace) -> torch.optim.SGD:
+    """SGD with Nesterov momentum; weight decay on convolution and linear weights only."""
+    decay, free = [], []
+    for name, p in net.named_parameters():
+        (free if p.ndim == 1 or "static_" in name else decay).append(p)
+    groups = [{"params": decay, "weight_decay": args.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True, fused=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", choices=("fashion_dna", "fashion_plain"), required=True)
+    parser.add_argument("--data", type=Path, default="/usr/share/datasets/fashion-mnist", help="gzipped IDX files")
+    parser.add_argument("--out", type=Path, required=True, help="stem of the written .pt and .safetensors")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=0.1, help="peak of the one-cycle schedule")
+    parser.add_argument("--weight-decay", type=float, default=5e-4)
+    parser.add_argument("--smoothing", type=float, default=0.1, help="label smoothing")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast while training")
+    parser.add_argument("--holdout", type=int, default=0)
+    args = parser.parse_args()
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    rng = torch.Generator().manual_seed(args.seed)
+    images = read_idx(args.data / "train-images-idx3-ubyte.gz")
+    labels = read_idx(args.data / "train-labels-idx1-ubyte.gz").long()
+    if args.holdout:
+        test_images, test_labels = images[-args.holdout :], labels[-args.holdout :]
+        images, labels = images[: -args.holdout], labels[: -args.holdout]
+    else:
+        test_images = read_idx(args.data / "t10k-images-idx3-ubyte.gz")
+        test_labels = read_idx(args.data / "t10k-labels-idx1-ubyte.gz").long()
+
+    net = build(args.arch)
+    for m in net.modules():
+        if isinstance(m, nn.Conv2d):
+            m.to(memory_format=torch.channels_last)
+    opt = optimiser(net, args)
+    steps = len(images) // args.batch
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        opt, args.lr, total_steps=args.epochs * steps, pct_start=0.25, cycle_momentum=False
+    )
+    print(f"{args.arch}: {parameter_count(net)} parameters; {vars(args)}", flush=True)
+
+    start = time.monotonic()
+    for epoch in range(1, args.epochs + 1):
+        net.train()
+        order = torch.randperm(len(images), generator=rng)
+        total = 0.0
+        for batch in order[: steps * args.batch].split(args.batch):
+            x = normalise(augment(images[batch], rng)).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+                loss = F.cross_entropy(net(x), labels[batch], label_smoothing=args.smoothing)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            schedule.step()
+            total += loss.item()
+        seconds = time.monotonic() - start
+        print(f"epoch {epoch}: loss {total / steps:.4f}, {seconds:.0f} s", flush=True)
+
+    top1 = accuracy(net, test_images, test_labels)
+    state = {k: v.contiguous() for k, v in net.state_dict().items()}
+    torch.save(state, args.out.with_suffix(".pt"))
+    save_file(state, args.out.with_suffix(".safetensors"))
+    print(f"{args.arch} seed {args.seed}: top-1 {top1:.2f} % of {len(test_labels)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
