@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes a PyTorch checkpoint as .safetensors.
 
-The checkpoint is a state_dict or a dict with a ``state_dict`` inside; a leading ``module.`` is dropped from keys. A parent
-kernel is stored once. Exit codes: 0 written, 2 refused.
+The checkpoint is a state_dict or a dict with a ``state_dict`` inside; a leading ``module.`` is dropped
+from keys. A parent kernel is stored once. Exit codes: 0 written, 2 refused.
 """
 
 from __future__ import annotations

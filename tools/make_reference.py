@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Random weights of a network, an input and its logits: data against which another implementation is checked.
 
-Writes W.safetensors (float32), X.npy (float32 NCHW) and Y.npy (float32 logits, computed in double precision in eval mode).
-The same arguments give the same files.
+Writes W.safetensors (float32), X.npy (float32 NCHW) and Y.npy (float32 logits, computed in double precision in eval
+mode). The same arguments give the same files.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 
     python test_kdna_torch.py [SHARED]      or      KDNA_SHARED=SHARED pytest test_kdna_torch.py
 
-SHARED is a folder with ``keys/<arch>.txt`` (one ``key<TAB>shape<TAB>dtype`` a line) and ``golden/`` (known-answer cases);
-without it the checks that need them are skipped.
+SHARED is a folder with ``keys/<arch>.txt`` (one ``key<TAB>shape<TAB>dtype`` a line) and ``golden/`` (known-answer
+cases); without it the checks that need them are skipped.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """KernelDNA networks and their plain counterparts.
 
-KernelDNA forms use the state_dict keys of the method's public checkpoints; plain forms use torchvision's keys.
+KernelDNA forms use the state_dict keys of the method's reference code; plain forms use torchvision's keys.
 A parent kernel is one parameter: its children read it, so the state_dict holds it once.
 
 F = parent (its own kernel), S = child (a parent's kernel, adapted).
