@@ -30,15 +30,32 @@ TEST_CASE("A KernelDNA resnet18 holds its parameters about once") {
     CHECK(measured < 0.6 * 4 * expanded);
 }
 
-TEST_CASE("A plan's memory does not grow by the weights") {
+TEST_CASE("A plan that may not transform kernels adds none to the weights") {
     const network net =
         models::load(arch::resnet18, form::kernel_dna, random_values(kernel_dna_keys(arch::resnet18), 621));
     counting_resource memory;
     const std::size_t before = live_bytes;
-    const auto plan = net.plan({1, 3, 64, 64}, {.memory = &memory});
+    const auto plan = net.plan({1, 3, 64, 64}, {.memory = &memory, .transform_budget = 0});
+    CHECK(plan.transformed_bytes() == 0);
     INFO("plan " << live_bytes - before << ", of that " << memory.live_bytes << " from the caller's resource");
     CHECK(static_cast<double>(live_bytes - before) < 4 * parameters / 4);
     CHECK(memory.live_bytes >= static_cast<std::size_t>(plan.arena_bytes() + plan.workspace_bytes()));
+}
+
+TEST_CASE("Transformed kernels are counted, kept once, and stay within the budget") {
+    const auto load = [] {
+        return models::load(arch::resnet18, form::kernel_dna, random_values(kernel_dna_keys(arch::resnet18), 623));
+    };
+    const network small = load(), net = load();
+    const index_t shared = net.weight_bytes(), budget = 8 << 20;
+    const auto limited = small.plan({1, 3, 64, 64}, {.transform_budget = budget});
+    CHECK(limited.transformed_bytes() > 0);
+    CHECK(limited.transformed_bytes() <= budget);
+    CHECK(small.weight_bytes() == shared + limited.transformed_bytes());
+    const auto first = net.plan({1, 3, 64, 64}), second = net.plan({2, 3, 64, 64});
+    CHECK(first.transformed_bytes() > limited.transformed_bytes());
+    CHECK(first.transformed_bytes() == second.transformed_bytes());
+    CHECK(net.weight_bytes() == shared + first.transformed_bytes());
 }
 
 TEST_CASE("A run of a published network allocates nothing") {

@@ -133,13 +133,16 @@ TEST_CASE("A run with arguments that do not fit its plan ends the program with a
     CHECK(words(y.view(), y.view()).find("kdna: contract broken: layer3.conv2 input: expected (N 2, C 4") == 0);
     CHECK(words(x.view(), x.view()).find("kdna: contract broken: layer3.conv2 output: expected (N 2, C 6") == 0);
     CHECK(words(x.view(), {}).find("found a null pointer") != std::string::npos);
+    const conv2d twin(kernel33(), {.pad = 1}, {.name = "twin"}), copy = layer;
+    CHECK(last_words([&] { twin.run(plan, x.view(), y.view()); }).find("twin: expected a plan of this layer") != std::string::npos);
+    CHECK(last_words([&] { copy.run(plan, x.view(), y.view()); }) == "did not abort: ");
     CHECK(words(x.view(), y.view()) == "did not abort: ");
 }
 #endif
 
 TEST_CASE("A plan says what was decided") {
-    const auto text = [](const auto& layer, conv::input_order order) {
-        return layer.plan({1, layer.kernel().i, 7, 7}, {.order = order}).explain();
+    const auto text = [](const auto& layer, conv::input_order order, index_t transform_budget = 0) {
+        return layer.plan({1, layer.kernel().i, 7, 7}, {.order = order, .transform_budget = transform_budget}).explain();
     };
     const auto has = [](const std::string& t, std::string_view part) {
         INFO(t);
@@ -149,12 +152,23 @@ TEST_CASE("A plan says what was decided") {
     const kernel_shape k{.o = 16, .i = 16, .kh = 3, .kw = 3}, dw{.o = 16, .i = 16, .kh = 3, .kw = 3, .groups = 16};
     const auto parent = dense_kernel::pack(k, some(16 * 16 * 9));
     const conv2d plain(parent, {.pad = 1}, {.name = "plain"});
-    has(text(plain, any), "plain: (O 16, I 16, 3x3) on (N 1, C 16, H 7, W 7): im2col");
-    has(text(plain, nhwc), "direct");
+    has(text(plain, any), "plain: (O 16, I 16, 3x3) on (N 1, C 16, H 7, W 7): direct");
+    has(text(plain, any), "input copied if strided");
+    CHECK(text(plain, nhwc).find("copied") == std::string::npos);
     const conv2d child(parent.child({.spatial = some(9)}), {.pad = 1}, {.name = "child"}, gate_for(16));
-    has(text(child, nhwc), "im2col");
-    has(text(child, nhwc), "gate in im2col");
-    has(text(child, nhwc), "spatial in im2col");
+    has(text(child, nhwc), "direct");
+    has(text(child, nhwc), "gate in the copy");
+    has(text(child, nhwc), "spatial between taps");
+    const kernel_shape wide{.o = 64, .i = 64, .kh = 3, .kw = 3};
+    const conv2d transformed(dense_kernel::pack(wide, some(64 * 64 * 9)).child({.spatial = some(9)}), {.pad = 1}, {},
+                             gate_for(64));
+    has(text(transformed, nhwc, 1 << 30), "winograd F(");
+    has(text(transformed, nhwc, 1 << 30), "gate in the input transform");
+    has(text(transformed, nhwc, 1 << 30), "spatial in the transformed kernel");
+    const kernel_shape few{.o = 16, .i = 3, .kh = 3, .kw = 3};
+    has(text(conv2d(dense_kernel::pack(few, some(16 * 3 * 9)), {.pad = 1}), nhwc), "input copied with its padding");
+    const kernel_shape grouped{.o = 16, .i = 4, .kh = 3, .kw = 3, .groups = 2};
+    has(text(conv2d(dense_kernel::pack(grouped, some(16 * 2 * 9)), {.pad = 1}), nhwc), "im2col");
     const conv2d depthwise(dense_kernel::pack(dw, some(144)).child({.spatial = some(9)}), {.pad = 1}, {}, gate_for(16));
     has(text(depthwise, nhwc), "depthwise");
     has(text(depthwise, nhwc), "gate in the scale");

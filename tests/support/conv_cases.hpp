@@ -85,6 +85,7 @@ struct conv_case {
     bool residual = false, in_place = false;
     kdna::activation act = kdna::activation::none;
     kdna::conv::input_order order = kdna::conv::input_order::any;
+    bool may_transform = true;  ///< Winograd allowed
     placement x_at = placement::nchw, y_at = placement::nchw, residual_at = placement::nchw;
     index_t threads = 1;
 
@@ -98,7 +99,8 @@ struct conv_case {
             "x", dilation.w, bias.empty() ? "" : ", bias", bn.empty() ? "" : ", bn",
             residual ? kdna::concat(", residual ", in_place ? "in place" : to_string(residual_at)) : std::string(),
             ", act ", to_string(act), spatial.empty() ? "" : ", spatial", filter.empty() ? "" : ", filter",
-            ", mixture ", mixture, ", routed spatial ", router.widths().spatial, ", threads ", threads);
+            ", mixture ", mixture, ", routed spatial ", router.widths().spatial, ", threads ", threads,
+            may_transform ? "" : ", no transform");
     }
 };
 
@@ -147,6 +149,7 @@ inline void randomise_call(rng& r, conv_case& c) {
     c.y_at = any_output();
     c.residual_at = r.chance(0.1) ? p::broadcast : any_output();
     if ((c.x_at == p::nhwc || c.x_at == p::padded_nhwc) && r.chance(0.7)) c.order = kdna::conv::input_order::nhwc;
+    c.may_transform = r.chance(0.6);
     c.residual = r.chance(0.4);
     c.in_place = c.residual && r.chance(0.25);
     c.act = r.pick({kdna::activation::none, kdna::activation::relu, kdna::activation::relu6});
@@ -188,6 +191,11 @@ inline conv_case random_case(rng& r, method kind, double most_multiply_adds = 2.
                 input(out_h, stride.h, dilation.h * (k.kh - 1) + 1, pad.top + pad.bottom),
                 input(out_w, stride.w, dilation.w * (k.kw - 1) + 1, pad.left + pad.right)};
     } while (cost_of(c) > most_multiply_adds);
+    if ((kind == method::plain || kind == method::gated) && r.chance(0.02)) {  // worth Winograd
+        c.kernel = {.o = r.pick<index_t>({33, 64}), .i = r.pick<index_t>({48, 65}), .kh = 3, .kw = 3};
+        c.params = {.pad = {r.between(0, 2), r.between(0, 2), r.between(0, 2), r.between(0, 2)}};
+        c.in = {r.between(1, 2), c.kernel.i, r.between(7, 14), r.between(7, 14)};
+    }
     randomise_call(r, c);
     randomise_tensors(r, c);
     return c;

@@ -3,6 +3,8 @@
 
 #include <kdna/backend/backend.hpp>
 #include <kdna/conv/depthwise_nest.hpp>
+#include <kdna/conv/planner.hpp>
+#include <kdna/conv/winograd_nest.hpp>
 
 namespace kdna::inline KDNA_ABI::backend {
 
@@ -14,23 +16,46 @@ struct cpu {
         return conv::make_plan(q, in, order, threads, where);
     }
 
-    static void run(const plan& p, const conv::call& c, std::byte* workspace, const executor_ref& executor) noexcept {
+    static void run(const plan& p, const conv::call& original, std::byte* workspace, const executor_ref& executor) noexcept {
+        conv::call c = original;
+        stage_input(p, c, workspace, executor);
         auto* zeros = at_offset<float>(workspace, p.zeros_at);
-        for (index_t i = 0; i < p.zeros_floats; ++i) zeros[i] = 0.0F;
+        std::fill_n(zeros, p.zeros_floats, 0.0F);
         std::byte* spaces = workspace + (p.workspace_bytes - p.threads * p.thread_bytes);
-        const index_t workers = std::min(p.threads, p.tasks);
-        const auto work = [&](index_t worker) {
-            const index_t first = p.tasks * worker / workers, last = p.tasks * (worker + 1) / workers;
+        in_chunks(p.tasks, p.threads, executor, [&](index_t worker, index_t first, index_t last) {
             std::byte* space = spaces + worker * p.thread_bytes;
-            if (p.algo == conv::algorithm::depthwise)
-                conv::depthwise_nest(p, c, space, first, last);
-            else
-                conv::gemm_nest(p, c, zeros, space, first, last);
-        };
-        executor.parallel_for(workers, work);
+            switch (p.algo) {
+                case conv::algorithm::depthwise: return conv::depthwise_nest(p, c, space, first, last);
+                case conv::algorithm::winograd: return conv::winograd_nest(p, c, space, first, last);
+                case conv::algorithm::direct:
+                case conv::algorithm::im2col: return conv::gemm_nest(p, c, zeros, space, first, last);
+            }
+        });
     }
 
     [[nodiscard]] static std::string explain(const conv::problem& q, const plan& p) { return conv::explain(q, p); }
+
+private:
+    /// Calls work(worker, first, last) for as many equal parts of [0, count) as there are threads.
+    template <class Work>
+    static void in_chunks(index_t count, index_t threads, const executor_ref& executor, const Work& work) noexcept {
+        const index_t workers = std::min(threads, count);
+        executor.parallel_for(workers, [&](index_t i) { work(i, count * i / workers, count * (i + 1) / workers); });
+    }
+
+    /// Copies the input channels last where the plan wants it, with the gate multiplied in unless the nest applies it.
+    static void stage_input(const plan& p, conv::call& c, std::byte* workspace, const executor_ref& executor) noexcept {
+        const bool strided = c.x.stride.c != 1 && c.x.shape.c > 1;
+        if (p.stage == conv::staging::never || (p.stage == conv::staging::if_strided && !strided)) return;
+        auto* staged = at_offset<float>(workspace, p.staged_at);
+        const bool nest_gates = p.algo == conv::algorithm::depthwise || p.algo == conv::algorithm::winograd;
+        const factor_set::per_sample channel = nest_gates ? factor_set::per_sample{} : c.factors.channel;
+        in_chunks(p.in.n * p.staged.rows(), p.threads, executor, [&](index_t, index_t first, index_t last) {
+            conv::stage_rows(p.staged, c.x, [&](index_t n) { return channel.of(n); }, staged, first, last);
+        });
+        c.x = p.staged.view(staged);
+        if (!nest_gates) c.factors.channel = {};
+    }
 };
 static_assert(conv_backend<cpu>);
 

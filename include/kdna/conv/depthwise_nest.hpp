@@ -6,107 +6,250 @@
 namespace kdna::inline KDNA_ABI::conv {
 namespace detail {
 
-/// `channels` of one sample, side by side for every pixel: slab[h][w][panel_layout::width]. For inputs whose channels are
-/// not neighbours in memory.
-inline void gather_channels(const tensor_view<const float>& x, index_t n, index_t first, index_t channels, float* slab) noexcept {
-    for (index_t h = 0; h < x.shape.h; ++h)
-        for (index_t c = 0; c < channels; ++c) {
-            const float* from = x.at(n, first + c, h, 0);
-            float* to = slab + h * x.shape.w * panel_layout::width + c;
-            for (index_t w = 0; w < x.shape.w; ++w) to[w * panel_layout::width] = from[w * x.stride.w];
-        }
-}
+/// Neighbouring output pixels of one row whose windows lie on the same taps: `rows` x `columns` of them, the others are
+/// padding. Strides in floats.
+struct depthwise_span {
+    const float* x;  ///< under the first tap of the first pixel
+    index_t rows, columns;
+    index_t row_stride, column_stride;  ///< between taps of the input
+    index_t pixel_stride;               ///< between the windows of neighbouring pixels
+    const float* w;                     ///< weights of the first tap
+    index_t w_row_stride;               ///< between rows of taps
+    index_t pixels;
+    float* y;
+    index_t y_pixel_stride, y_stride;
+    const float* residual;  ///< null: none
+    index_t residual_pixel_stride, residual_stride;
+    const float* scale;
+    const float* shift;
+    index_t filters;
+    activation act;
+};
 
-/// One pixel of one panel: acc = sum over its taps inside the map of w[tap] * x, channel by channel. `partial` lanes are read
-/// one by one, so nothing past the last channel is touched.
-template <int Vectors>
-KDNA_INLINE void depthwise_pixel(const float* const* rows, const index_t* taps, index_t count, const float* panel, index_t readable,
-                                 const tile_output& out) noexcept {
-    simd::vec acc[Vectors];
-    KDNA_UNROLL
-    for (int j = 0; j < Vectors; ++j) acc[j] = simd::zero();
-    if (readable >= Vectors * simd::lanes) {
-        for (index_t i = 0; i < count; ++i) {
-            const float* w = panel + taps[i] * (Vectors * simd::lanes);
+/// Vectors of channels that are computed side by side: two hide each other's latency and leave room for the weights of nine
+/// taps where there are 32 registers.
+inline constexpr int depthwise_vectors = simd::registers >= 32 ? 2 : 1;
+
+/// `Vectors` vectors of channels of a span. `Rows` x `Columns` taps with their weights in registers, or 0 x 0: as many as the
+/// span says.
+/// `Simple`: a channels-last output without a residual.
+template <int Rows, int Columns, int Vectors, bool Simple>
+void depthwise_whole(const depthwise_span& s, index_t first, index_t width) noexcept {
+    constexpr int taps = Rows * Columns;
+    simd::vec w[taps > 0 ? taps : 1][Vectors];
+    if constexpr (taps > 0) {
+        KDNA_UNROLL
+        for (int t = 0; t < taps; ++t) {
             KDNA_UNROLL
             for (int j = 0; j < Vectors; ++j)
-                acc[j] = simd::multiply_add(simd::load(rows[i] + j * simd::lanes), simd::load(w + j * simd::lanes), acc[j]);
-        }
-    } else {
-        for (index_t i = 0; i < count; ++i) {
-            const float* w = panel + taps[i] * (Vectors * simd::lanes);
-            KDNA_UNROLL
-            for (int j = 0; j < Vectors; ++j)
-                if (readable > j * simd::lanes)
-                    acc[j] = simd::multiply_add(simd::load_strided(rows[i] + j * simd::lanes, 1, std::min(readable - j * simd::lanes, simd::lanes)),
-                                                simd::load(w + j * simd::lanes), acc[j]);
+                w[t][j] = simd::load(s.w + first + j * simd::lanes + t / Columns * s.w_row_stride + t % Columns * width);
         }
     }
-    alignas(alignment) float tile[Vectors * simd::lanes];
-    KDNA_UNROLL
-    for (int j = 0; j < Vectors; ++j) simd::store(tile + j * simd::lanes, acc[j]);
-    finish_tile(tile, 1, Vectors, out);
+    const clamp_range range = range_of(s.act);
+    const finisher finish0(s.scale + first, s.shift + first, range);
+    const finisher finish1(s.scale + first + (Vectors - 1) * simd::lanes, s.shift + first + (Vectors - 1) * simd::lanes, range);
+    const float* x = s.x + first;
+    float* y = s.y + first * s.y_stride;
+    const float* residual = s.residual != nullptr ? s.residual + first * s.residual_stride : nullptr;
+    const index_t row_stride = s.row_stride, column_stride = s.column_stride, pixel_stride = s.pixel_stride,
+                  y_pixel_stride = s.y_pixel_stride;
+    for (index_t p = 0; p < s.pixels; ++p) {
+        simd::vec acc[Vectors];
+        KDNA_UNROLL
+        for (int j = 0; j < Vectors; ++j) acc[j] = simd::zero();
+        if constexpr (taps > 0) {
+            KDNA_UNROLL
+            for (int i = 0; i < Rows; ++i) {
+                const float* row = x + i * row_stride;
+                KDNA_UNROLL
+                for (int c = 0; c < Columns; ++c) {
+                    KDNA_UNROLL
+                    for (int j = 0; j < Vectors; ++j)
+                        acc[j] = simd::multiply_add(simd::load(row + c * column_stride + j * simd::lanes), w[i * Columns + c][j], acc[j]);
+                }
+            }
+        } else {
+            for (index_t i = 0; i < s.rows; ++i)
+                for (index_t c = 0; c < s.columns; ++c) {
+                    KDNA_UNROLL
+                    for (int j = 0; j < Vectors; ++j)
+                        acc[j] = simd::multiply_add(simd::load(x + i * s.row_stride + c * s.column_stride + j * simd::lanes),
+                                                    simd::load(s.w + first + j * simd::lanes + i * s.w_row_stride + c * width), acc[j]);
+                }
+        }
+        if constexpr (Simple) {
+            finish0(acc[0], y);
+            if constexpr (Vectors == 2) finish1(acc[1], y + simd::lanes);
+        } else {
+            finish0(acc[0], residual, s.residual_stride, y, s.y_stride, simd::lanes);
+        }
+        if constexpr (Vectors == 2 && !Simple)
+            finish1(acc[1], residual != nullptr ? residual + simd::lanes * s.residual_stride : nullptr, s.residual_stride,
+                    y + simd::lanes * s.y_stride, s.y_stride, simd::lanes);
+        x += pixel_stride;
+        y += y_pixel_stride;
+        if (!Simple && residual != nullptr) residual += s.residual_pixel_stride;
+    }
 }
 
-/// One task: sample n, one panel of channels, one block of output rows.
-inline void depthwise_task(const plan& p, const call& c, const thread_space& space, index_t n, index_t panel, index_t block) noexcept {
+/// The last channels, fewer than a vector: each lane is read on its own, so nothing past them is touched.
+inline void depthwise_part(const depthwise_span& s, index_t first, index_t width) noexcept {
+    const index_t count = std::min(s.filters - first, simd::lanes);
+    const finisher finish(s.scale + first, s.shift + first, range_of(s.act));
+    for (index_t p = 0; p < s.pixels; ++p) {
+        const float* x = s.x + first + p * s.pixel_stride;
+        simd::vec acc = simd::zero();
+        for (index_t i = 0; i < s.rows; ++i)
+            for (index_t c = 0; c < s.columns; ++c)
+                acc = simd::multiply_add(simd::load_strided(x + i * s.row_stride + c * s.column_stride, 1, count),
+                                         simd::load(s.w + first + i * s.w_row_stride + c * width), acc);
+        finish(acc, s.residual != nullptr ? s.residual + first * s.residual_stride + p * s.residual_pixel_stride : nullptr,
+               s.residual_stride, s.y + first * s.y_stride + p * s.y_pixel_stride, s.y_stride, count);
+    }
+}
+
+[[nodiscard]] inline bool simple_output(const depthwise_span& s) noexcept { return s.y_stride == 1 && s.residual == nullptr; }
+
+template <int Rows, int Columns>
+void depthwise_panel(const depthwise_span& s, index_t width) noexcept {
+    const index_t whole = s.filters / simd::lanes * simd::lanes;
+    const bool simple = simple_output(s);
+    index_t first = 0;
+    for (; simple && first + depthwise_vectors * simd::lanes <= whole; first += depthwise_vectors * simd::lanes)
+        depthwise_whole<Rows, Columns, depthwise_vectors, true>(s, first, width);
+    for (; first < whole; first += simd::lanes) depthwise_whole<Rows, Columns, 1, false>(s, first, width);
+    if (first < s.filters) depthwise_part(s, first, width);
+}
+
+/// A whole output row of a kernel three taps wide that moves by one: each input vector is loaded once and goes to the three
+/// outputs whose windows hold it, which takes a third of the loads. `left` and `right` are the padding of the row, 0 or 1.
+/// For channels-last outputs without a residual.
+template <int Rows>
+void depthwise_sliding(const depthwise_span& s, index_t first, index_t width, index_t left, index_t right) noexcept {
+    simd::vec w[Rows][3];
+    KDNA_UNROLL
+    for (int i = 0; i < Rows; ++i) {
+        KDNA_UNROLL
+        for (int c = 0; c < 3; ++c) w[i][c] = simd::load(s.w + first + i * s.w_row_stride + c * width);
+    }
+    const finisher finish(s.scale + first, s.shift + first, range_of(s.act));
+    const float* x = s.x + first;
+    float* y = s.y + first;
+    const index_t row_stride = s.row_stride, column_stride = s.column_stride, y_stride = s.y_pixel_stride;
+    // Three outputs are under way: `oldest` waits for its last column, `middle` for two, `newest` begins with this one.
+    simd::vec oldest = simd::zero(), middle = simd::zero();
+    const index_t columns = s.pixels + 2 - left - right;
+    for (index_t c = 0; c < columns; ++c, x += column_stride) {
+        simd::vec newest = simd::zero();
+        KDNA_UNROLL
+        for (int i = 0; i < Rows; ++i) {
+            const simd::vec v = simd::load(x + i * row_stride);
+            oldest = simd::multiply_add(v, w[i][2], oldest);
+            middle = simd::multiply_add(v, w[i][1], middle);
+            newest = simd::multiply_add(v, w[i][0], newest);
+        }
+        if (c >= 2 - left) {  // before that, what went into `oldest` belongs to no output
+            finish(oldest, y);
+            y += y_stride;
+        }
+        oldest = middle;
+        middle = newest;
+    }
+    if (right == 1) finish(oldest, y);
+}
+
+inline void run_sliding(const depthwise_span& s, index_t width, index_t left, index_t right) noexcept {
+    for (index_t first = 0; first < s.filters; first += simd::lanes) {
+        if (s.rows == 3) depthwise_sliding<3>(s, first, width, left, right);
+        if (s.rows == 2) depthwise_sliding<2>(s, first, width, left, right);
+        if (s.rows == 1) depthwise_sliding<1>(s, first, width, left, right);
+    }
+}
+
+inline void run_span(const depthwise_span& s, index_t width) noexcept {
+    if (s.rows == 3 && s.columns == 3) return depthwise_panel<3, 3>(s, width);
+    if (s.rows == 2 && s.columns == 3) return depthwise_panel<2, 3>(s, width);
+    if (s.rows == 3 && s.columns == 2) return depthwise_panel<3, 2>(s, width);
+    if (s.rows == 5 && s.columns == 5) return depthwise_panel<5, 5>(s, width);
+    depthwise_panel<0, 0>(s, width);
+}
+
+/// Taps of an axis that lie on the map for the window starting at `origin`: [first, first + count).
+struct tap_range {
+    index_t first, count;
+    friend bool operator==(const tap_range&, const tap_range&) = default;
+};
+[[nodiscard]] inline tap_range taps_on_map(index_t origin, index_t taps, index_t dilation, index_t extent) noexcept {
+    const index_t first = origin >= 0 ? 0 : ceil_div(-origin, dilation);
+    const index_t end = origin >= extent ? 0 : std::min(taps, ceil_div(extent - origin, dilation));
+    return {first, std::max<index_t>(end - first, 0)};
+}
+
+/// One task: sample n, one block of output rows, all channels.
+inline void depthwise_task(const plan& p, const call& c, const thread_space& space, index_t n, index_t block) noexcept {
     const panel_layout& kernel = c.source.layout();
     const kernel_shape& k = kernel.shape();
-    const index_t filter = panel * panel_layout::width, channels = kernel.filters_of(panel), width = kernel.width_of(panel);
+    const bool sliding = k.kw == 3 && k.kh <= 3 && c.params.stride.w == 1 && c.params.dilation.w == 1 &&
+                         c.params.pad.left <= 1 && c.params.pad.right <= 1 && p.in.w >= 2;
+    const index_t row_end = std::min((block + 1) * p.pixel_block, p.out.h);
+    for (index_t panel = 0; panel < kernel.panels(); ++panel) {
+        const index_t filter = panel * panel_layout::width, channels = kernel.filters_of(panel), width = kernel.width_of(panel);
+        tensor_view<const float> x = c.x;
+        x.data = c.x.at(n, filter, 0, 0);
+        auto* scratch = space.at<float>(p.assembled_at);
+        const float* weights = c.source.panel(0, panel, c.factors.mixture.of(n), scratch);
+        if (const float* spatial = c.factors.spatial.of(n); spatial != nullptr)
+            weights = modulate_panel(weights, spatial, k.taps(), width, scratch + kernel.panel_floats());
+        // A gate on a depthwise layer's input is one on its output, before the shift.
+        alignas(alignment) float scale[panel_layout::width] = {};
+        const float* gate = c.factors.channel.of(n);
+        for (index_t f = 0; f < channels; ++f)
+            scale[f] = c.factors.scale.of(n)[filter + f] * (gate != nullptr ? gate[filter + f] : 1.0F);
 
-    window_source window{c.x, k, c.params, p.out.w};
-    window.x.data = c.x.at(n, filter, 0, 0);
-    index_t readable = channels;
-    if (c.x.stride.c != 1) {
-        auto* slab = space.at<float>(p.packed_at);
-        gather_channels(c.x, n, filter, channels, slab);
-        window.x = {slab, {1, channels, p.in.h, p.in.w}, {0, 1, p.in.w * panel_layout::width, panel_layout::width}};
-        readable = width;
-    }
-
-    auto* scratch = space.at<float>(p.assembled_at);
-    const float* weights = c.source.panel(0, panel, c.factors.mixture.of(n), scratch);
-    if (const float* spatial = c.factors.spatial.of(n); spatial != nullptr) {
-        float* modulated = scratch + kernel.panel_floats();
-        for (index_t t = 0; t < k.taps(); ++t)
-            for (index_t f = 0; f < width; ++f) modulated[t * width + f] = weights[t * width + f] * spatial[t];
-        weights = modulated;
-    }
-
-    const auto** rows = space.at<const float*>(p.rows_at);
-    auto* taps = space.at<index_t>(p.depth_at);
-    const index_t pixels = p.out.h * p.out.w, end = std::min((block + 1) * p.pixel_block, pixels);
-    // A gate on a depthwise layer's input is one on its output, before the shift.
-    alignas(alignment) float scale[panel_layout::width] = {};
-    const float* gate = c.factors.channel.of(n);
-    for (index_t f = 0; f < channels; ++f)
-        scale[f] = c.factors.scale.of(n)[filter + f] * (gate != nullptr ? gate[filter + f] : 1.0F);
-
-    for (index_t pixel = block * p.pixel_block; pixel < end; ++pixel) {
-        const window_origin origin = origin_of(pixel, p.out.w, c.params);
-        index_t count = 0;
-        for (index_t i = 0; i < k.kh; ++i)
-            for (index_t j = 0; j < k.kw; ++j)
-                if (const float* from = window.under(origin, i, j); from != nullptr) {
-                    rows[count] = from;
-                    taps[count++] = i * k.kw + j;
+        depthwise_span s{};
+        s.row_stride = c.params.dilation.h * x.stride.h;
+        s.column_stride = c.params.dilation.w * x.stride.w;
+        s.pixel_stride = c.params.stride.w * x.stride.w;
+        s.w_row_stride = k.kw * width;
+        s.y_pixel_stride = c.y.stride.w;
+        s.y_stride = c.y.stride.c;
+        s.residual_pixel_stride = c.residual.stride.w;
+        s.residual_stride = c.residual.stride.c;
+        s.scale = scale;
+        s.shift = c.factors.shift.of(n) + filter;
+        s.filters = channels;
+        s.act = c.act;
+        for (index_t h = block * p.pixel_block; h < row_end; ++h) {
+            const index_t top = h * c.params.stride.h - c.params.pad.top;
+            const tap_range rows = taps_on_map(top, k.kh, c.params.dilation.h, p.in.h);
+            if (sliding && rows.count > 0 && channels % simd::lanes == 0 && c.y.stride.c == 1 && c.residual.data == nullptr) {
+                s.pixels = p.out.w;
+                s.rows = rows.count;
+                s.x = x.data + (top + rows.first * c.params.dilation.h) * x.stride.h;
+                s.w = weights + rows.first * k.kw * width;
+                s.y = c.y.at(n, filter, h, 0);
+                run_sliding(s, width, c.params.pad.left, c.params.pad.right);
+                continue;
+            }
+            for (index_t w = 0; w < p.out.w; w += s.pixels) {
+                const index_t left = w * c.params.stride.w - c.params.pad.left;
+                const tap_range columns = taps_on_map(left, k.kw, c.params.dilation.w, p.in.w);
+                s.pixels = 1;
+                if (columns.count == k.kw) {  // all windows up to the right border
+                    const index_t reach = (k.kw - 1) * c.params.dilation.w + 1;
+                    s.pixels = std::min(p.out.w - w, (p.in.w - reach - left) / c.params.stride.w + 1);
                 }
-        float* y_at[1];
-        const float* residual_at[1];
-        point_pixels(c.y, n, filter, pixel, 1, p.out.w, y_at);
-        if (c.residual.data != nullptr) point_pixels(c.residual, n, filter, pixel, 1, p.out.w, residual_at);
-        const tile_output out{.y = y_at,
-                              .residual = c.residual.data != nullptr ? residual_at : nullptr,
-                              .y_stride = c.y.stride.c,
-                              .residual_stride = c.residual.stride.c,
-                              .scale = scale,
-                              .shift = c.factors.shift.of(n) + filter,
-                              .filters = channels,
-                              .act = c.act};
-        if (width == simd::lanes)
-            depthwise_pixel<1>(rows, taps, count, weights, readable, out);
-        else
-            depthwise_pixel<2>(rows, taps, count, weights, readable, out);
+                s.rows = columns.count > 0 ? rows.count : 0;
+                s.columns = rows.count > 0 ? columns.count : 0;
+                s.x = x.data;
+                if (s.rows > 0)
+                    s.x += (top + rows.first * c.params.dilation.h) * x.stride.h + (left + columns.first * c.params.dilation.w) * x.stride.w;
+                s.w = weights + (rows.first * k.kw + columns.first) * width;
+                s.y = c.y.at(n, filter, h, w);
+                s.residual = c.residual.data != nullptr ? c.residual.at(n, filter, h, w) : nullptr;
+                run_span(s, width);
+            }
+        }
     }
 }
 
@@ -114,10 +257,8 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
 
 /// Runs tasks [first, last) with one thread's workspace; results do not depend on the number of threads.
 inline void depthwise_nest(const plan& p, const call& c, std::byte* thread_space, index_t first, index_t last) noexcept {
-    for (index_t task = first; task < last; ++task) {
-        const index_t block = task % p.pixel_blocks, rest = task / p.pixel_blocks;
-        detail::depthwise_task(p, c, {thread_space}, rest / p.panel_chunks, rest % p.panel_chunks, block);
-    }
+    for (index_t task = first; task < last; ++task)
+        detail::depthwise_task(p, c, {thread_space}, task / p.pixel_blocks, task % p.pixel_blocks);
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv

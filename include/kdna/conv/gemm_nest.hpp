@@ -3,6 +3,7 @@
 
 #include <kdna/conv/plan.hpp>
 #include <kdna/conv/rows.hpp>
+#include <kdna/conv/winograd.hpp>
 #include <kdna/dna/factors.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {
@@ -16,6 +17,7 @@ struct call {
     tensor_view<const float> residual;  ///< data is null where there is none
     factor_set factors;
     activation act;
+    const winograd_kernel* transformed = nullptr;  ///< for a Winograd plan
 };
 
 namespace detail {
@@ -39,55 +41,85 @@ void point_pixels(const tensor_view<T>& view, index_t n, index_t first_filter, i
     }
 }
 
+/// Multiplies s[t] into a copy of a panel.
+inline const float* modulate_panel(const float* panel, const float* spatial, index_t taps, index_t floats_per_tap,
+                                   float* copy) noexcept {
+    for (index_t t = 0; t < taps; ++t)
+        for (index_t i = t * floats_per_tap; i < (t + 1) * floats_per_tap; ++i) copy[i] = panel[i] * spatial[t];
+    return copy;
+}
+
+/// A tile whose rows are ready, to be multiplied by every panel.
+struct prepared_tile {
+    index_t pixel, height, runs;
+    const float** rows;
+    const index_t* depth;
+    const float* factors;
+};
+
+/// The rows of every tile of pixels [first, last); returns the number of tiles. `between`: spatial factors that are applied
+/// between runs, or null.
+inline index_t prepare_tiles(const plan& p, const window_source& window, const float* zeros, const float* between,
+                             const thread_space& space, index_t first, index_t last, prepared_tile* tiles) noexcept {
+    const index_t most_runs = p.algo == algorithm::im2col ? 1 : p.kernel_rows ? window.kernel.kh : window.kernel.taps();
+    const auto** rows = space.at<const float*>(p.rows_at);
+    auto* depth = space.at<index_t>(p.depth_at);
+    auto* factors = space.at<float>(p.factors_at);
+    auto* packed = space.at<float>(p.packed_at);
+    index_t count = 0;
+    for (index_t pixel = first; pixel < last; ++count) {
+        const index_t height = tile_height_for(last - pixel);
+        prepared_tile& tile = tiles[count];
+        tile = {pixel, height, 1, rows, depth, nullptr};
+        if (p.algo == algorithm::im2col) {
+            pack_rows(window, pixel, height, p.row_floats, packed);
+            for (index_t r = 0; r < height; ++r) rows[r] = packed + r * p.row_floats;
+            depth[0] = 0;
+            packed += height * p.row_floats;
+        } else if (p.kernel_rows) {
+            tile.runs = point_kernel_rows(window, pixel, height, rows, depth);
+        } else {
+            tile.runs = point_rows(window, pixel, height, between, zeros, rows, depth);
+            if (between != nullptr) {
+                factors_between(between, depth, window.x.shape.c, tile.runs, factors);
+                tile.factors = factors;
+                factors += most_runs;
+            }
+        }
+        rows += height * most_runs;
+        depth += most_runs;
+        pixel += height;
+    }
+    return count;
+}
+
 /// One task: sample n, group g, one block of pixels, one chunk of panels.
 inline void gemm_task(const plan& p, const call& c, const float* zeros, const thread_space& space, index_t n, index_t g,
                       index_t block, index_t chunk) noexcept {
     const panel_layout& kernel = c.source.layout();
     const kernel_shape& k = kernel.shape();
-    const index_t channels = k.channels_per_group(), taps = k.taps(), pixels = p.out.h * p.out.w;
-    const index_t first = block * p.pixel_block, last = std::min(first + p.pixel_block, pixels);
-    const bool direct = p.algo == algorithm::direct;
-
+    const index_t channels = k.channels_per_group();
     window_source window{c.x, k, c.params, p.out.w};
     window.x.data = c.x.at(n, g * channels, 0, 0);
     window.x.shape = {1, channels, c.x.shape.h, c.x.shape.w};
-    const float* gate = c.factors.channel.of(n);
-    if (gate != nullptr) gate += g * channels;
 
-    // Rows of every tile of the block, prepared once and used by all panels.
-    const auto** rows = space.at<const float*>(p.rows_at);
-    auto* depth = space.at<index_t>(p.depth_at);
-    auto* packed = space.at<float>(p.packed_at);
-    struct prepared_tile {
-        index_t pixel, height, runs;
-        const float** rows;
-        const index_t* depth;
-    };
-    constexpr index_t max_tiles = 64 + static_cast<index_t>(tile_heights.size());
-    prepared_tile tiles[max_tiles];
-    index_t count = 0;
-    for (index_t pixel = first; pixel < last; ++count) {
-        const index_t height = tile_height_for(last - pixel);
-        prepared_tile& tile = tiles[count];
-        tile = {pixel, height, 1, rows, depth};
-        if (direct) {
-            tile.runs = point_rows(window, pixel, height, zeros, rows, depth);
-        } else {
-            pack_rows(window, pixel, height, gate, c.factors.spatial.of(n), packed);
-            for (index_t r = 0; r < height; ++r) rows[r] = packed + r * kernel.depth();
-            depth[0] = 0;
-            packed += height * kernel.depth();
-        }
-        rows += height * (direct ? taps : 1);
-        depth += direct ? taps : 1;
-        pixel += height;
-    }
+    const float* spatial = c.factors.spatial.of(n);
+    const bool between = spatial != nullptr && p.algo == algorithm::direct && !p.kernel_rows && can_scale_between(spatial, k.taps());
+    const index_t first = block * p.pixel_block, last = block + 1 < p.pixel_blocks ? first + p.pixel_block : p.out.h * p.out.w;
+    prepared_tile tiles[64 + tile_heights.size()];
+    const index_t count = prepare_tiles(p, window, zeros, between ? spatial : nullptr, space, first, last, tiles);
+    const index_t run = p.algo == algorithm::im2col ? kernel.depth() : p.kernel_rows ? k.kw * channels : channels;
 
+    alignas(alignment) float acc[max_tile_floats];
     float* y_at[max_tile_height];
     const float* residual_at[max_tile_height];
     const index_t panel_end = std::min((chunk + 1) * p.panel_chunk, kernel.panels());
     for (index_t panel = chunk * p.panel_chunk; panel < panel_end; ++panel) {
-        const float* weights = c.source.panel(g, panel, c.factors.mixture.of(n), space.at<float>(p.assembled_at));
+        auto* assembled = space.at<float>(p.assembled_at);
+        const float* weights = c.source.panel(g, panel, c.factors.mixture.of(n), assembled);
+        if (spatial != nullptr && !between)
+            weights = modulate_panel(weights, spatial, k.taps(), channels * kernel.width_of(panel),
+                                     assembled + (c.source.scratch_floats() > 0 ? kernel.panel_floats() : 0));
         const index_t filter = g * kernel.filters() + panel * panel_layout::width;
         const index_t vectors = kernel.width_of(panel) / simd::lanes;
         for (index_t i = 0; i < count; ++i) {
@@ -103,8 +135,9 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
                                   .shift = c.factors.shift.of(n) + filter,
                                   .filters = kernel.filters_of(panel),
                                   .act = c.act};
-            const tile_input in{tile.rows, tile.depth, tile.runs, direct ? channels : kernel.depth(), weights};
-            micro_kernel_for(tile.height, vectors)(in, out);
+            const tile_input in{tile.rows, tile.depth, tile.runs, run, weights, tile.factors};
+            micro_kernel_for(tile.height, vectors)(in, acc);
+            finish_tile(acc, tile.height, vectors, out);
         }
     }
 }

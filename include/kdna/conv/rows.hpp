@@ -16,9 +16,9 @@ struct window_origin {
     return {pixel / output_columns * p.stride.h - p.pad.top, pixel % output_columns * p.stride.w - p.pad.left};
 }
 
-/// One sample and one group of the input, and the kernel that slides over it.
+/// One sample and one group of a channels-last input, and the kernel that slides over it.
 struct window_source {
-    tensor_view<const float> x;  ///< one sample, the group's channels
+    tensor_view<const float> x;  ///< one sample, the group's channels; stride.c == 1
     kernel_shape kernel;
     conv_params params;
     index_t output_columns;
@@ -31,14 +31,17 @@ struct window_source {
     }
 };
 
-/// Points the rows of a tile straight at a channels-last input. Padding points at `zeros` (a run of zeros); a tap that is
-/// padding for the whole tile is left out: on a 7x7 map with padding 1 that is a good part of the work.
+/// Points the rows of a tile straight at the input, one run of channels per tap. Padding points at `zeros` (a run of zeros);
+/// a tap that is padding for the whole tile is left out (on a 7x7 map with padding 1 that is a good part of the work), and so
+/// is one whose factor in `spatial` [taps] (or null) is zero.
 ///     rows [taps][height], depth [taps]; returns the number of runs.
-inline index_t point_rows(const window_source& s, index_t first_pixel, index_t height, const float* zeros, const float** rows,
-                        index_t* depth) noexcept {
+inline index_t point_rows(const window_source& s, index_t first_pixel, index_t height, const float* spatial, const float* zeros,
+                          const float** rows, index_t* depth) noexcept {
     index_t runs = 0;
     for (index_t i = 0; i < s.kernel.kh; ++i)
         for (index_t j = 0; j < s.kernel.kw; ++j) {
+            const index_t tap = i * s.kernel.kw + j;
+            if (spatial != nullptr && spatial[tap] == 0.0F) continue;
             bool any = false;
             const float** row = rows + runs * height;
             for (index_t r = 0; r < height; ++r) {
@@ -46,40 +49,59 @@ inline index_t point_rows(const window_source& s, index_t first_pixel, index_t h
                 any = any || from != nullptr;
                 row[r] = from != nullptr ? from : zeros;
             }
-            if (any) depth[runs++] = (i * s.kernel.kw + j) * s.x.shape.c;
+            if (any) depth[runs++] = tap * s.x.shape.c;
         }
     return runs;
 }
 
-/// Copies one row's channels under one tap, times gate and spatial factor. `gate` may be null.
-inline void pack_run(const float* from, index_t stride, const float* gate, float spatial, index_t channels, float* to) noexcept {
-    index_t c = 0;
-    if (stride == 1) {
-        const simd::vec s = simd::broadcast(spatial);
-        for (; c + simd::lanes <= channels; c += simd::lanes) {
-            const simd::vec factor = gate != nullptr ? s * simd::load(gate + c) : s;
-            simd::store(to + c, simd::load(from + c) * factor);
+/// The same for an input with few channels whose padding is really there (stage.hpp): the taps of a kernel row lie side by
+/// side, so each kernel row is one run of KW * C floats. rows [KH][height], depth [KH].
+inline index_t point_kernel_rows(const window_source& s, index_t first_pixel, index_t height, const float** rows,
+                                 index_t* depth) noexcept {
+    for (index_t i = 0; i < s.kernel.kh; ++i) {
+        for (index_t r = 0; r < height; ++r) {
+            const window_origin origin = origin_of(first_pixel + r, s.output_columns, s.params);
+            rows[i * height + r] = s.x.data + ((origin.h + i * s.params.dilation.h) * s.x.stride.h + origin.w * s.x.stride.w);
         }
+        depth[i] = i * s.kernel.kw * s.x.shape.c;
     }
-    for (; c < channels; ++c) to[c] = from[c * stride] * (gate != nullptr ? spatial * gate[c] : spatial);
+    return s.kernel.kh;
 }
 
-/// im2col of one tile with the factors applied on the way: packed[r][tap][channel] = x * s[tap] * g[channel], padding
-/// becomes zeros. Any strides of the input. `gate` [channels] and `spatial` [taps] may be null.
-inline void pack_rows(const window_source& s, index_t first_pixel, index_t height, const float* gate, const float* spatial,
-                      float* packed) noexcept {
-    const index_t channels = s.x.shape.c, depth = s.kernel.taps() * channels;
+/// Factors between the runs of a tile, so that the accumulators end up with the sum over runs of s[t] * (run t): after run t
+/// they are multiplied by s[t] / s[t+1], after the last by s[last]. Needs no multiplication per weight or input.
+inline void factors_between(const float* spatial, const index_t* depth, index_t channels, index_t runs, float* factors) noexcept {
+    for (index_t t = 0; t < runs; ++t) {
+        const float s = spatial[depth[t] / channels];
+        factors[t] = t + 1 < runs ? s / spatial[depth[t + 1] / channels] : s;
+    }
+}
+
+/// Whether those quotients are harmless: no factor more than 2^20 times another (zeros are left out). Otherwise a partial
+/// sum could overflow on its way, and the factors are multiplied into a copy of the panel instead.
+[[nodiscard]] inline bool can_scale_between(const float* spatial, index_t taps) noexcept {
+    float least = 0.0F, largest = 0.0F;
+    for (index_t t = 0; t < taps; ++t) {
+        const float s = spatial[t] < 0.0F ? -spatial[t] : spatial[t];
+        if (!(s <= 1e18F)) return false;
+        if (s == 0.0F) continue;
+        least = least == 0.0F || s < least ? s : least;
+        largest = s > largest ? s : largest;
+    }
+    return largest <= least * 1048576.0F && (least == 0.0F || least >= 1e-18F);
+}
+
+/// Copies the windows of a tile, so that a row is one run: packed[r][tap][channel], padding becomes zeros. For groups with
+/// few channels.
+inline void pack_rows(const window_source& s, index_t first_pixel, index_t height, index_t row_floats, float* packed) noexcept {
+    const index_t channels = s.x.shape.c;
     for (index_t r = 0; r < height; ++r) {
         const window_origin origin = origin_of(first_pixel + r, s.output_columns, s.params);
+        float* to = packed + r * row_floats;
         for (index_t i = 0; i < s.kernel.kh; ++i)
-            for (index_t j = 0; j < s.kernel.kw; ++j) {
-                const index_t tap = i * s.kernel.kw + j;
-                float* to = packed + r * depth + tap * channels;
+            for (index_t j = 0; j < s.kernel.kw; ++j, to += channels) {
                 const float* from = s.under(origin, i, j);
-                if (from == nullptr)
-                    for (index_t c = 0; c < channels; ++c) to[c] = 0.0F;
-                else
-                    pack_run(from, s.x.stride.c, gate, spatial != nullptr ? spatial[tap] : 1.0F, channels, to);
+                for (index_t c = 0; c < channels; ++c) to[c] = from != nullptr ? from[c] : 0.0F;
             }
     }
 }

@@ -10,13 +10,14 @@
 
 #include <kdna/core/config.hpp>
 #include <kdna/core/error.hpp>
+#include <kdna/simd/simd.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
 [[nodiscard]] inline float sigmoid(float v) noexcept { return 1.0F / (1.0F + std::exp(-v)); }
 
 /// y = W x + b for one vector, W [outputs, inputs] as PyTorch stores it. Kept transposed, so that the inner loop runs over
-/// outputs and the compiler can vectorise it without reordering a sum.
+/// outputs and vectorises without reordering a sum.
 class fully_connected {
 public:
     fully_connected() = default;
@@ -40,13 +41,9 @@ public:
     [[nodiscard]] index_t outputs() const noexcept { return outputs_; }
     [[nodiscard]] index_t floats() const noexcept { return static_cast<index_t>(transposed_.size() + bias_.size()); }
 
-    void operator()(const float* x, float* KDNA_RESTRICT y) const noexcept {
+    void operator()(const float* x, float* y) const noexcept {
         std::copy(bias_.begin(), bias_.end(), y);
-        for (index_t i = 0; i < inputs_; ++i) {
-            const float* KDNA_RESTRICT w = transposed_.data() + i * outputs_;
-            const float v = x[i];
-            for (index_t o = 0; o < outputs_; ++o) y[o] += v * w[o];
-        }
+        for (index_t i = 0; i < inputs_; ++i) simd::axpy(x[i], transposed_.data() + i * outputs_, y, outputs_);
     }
 
     /// Makes this layer compute scale * (W x + b) + shift; how a BatchNorm behind it is folded in.

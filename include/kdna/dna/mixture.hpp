@@ -1,6 +1,7 @@
 // A kernel that is a per-sample weighted sum of n stored ones.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -38,15 +39,9 @@ public:
 
     [[nodiscard]] const float* panel(index_t group, index_t p, const float* mixture, float* scratch) const noexcept {
         const index_t count = layout().depth() * layout().width_of(p);
-        for (std::size_t i = 0; i < parts_->kernels.size(); ++i) {
-            const float* KDNA_RESTRICT w = parts_->kernels[i].panel(group, p);
-            float* KDNA_RESTRICT sum = scratch;
-            const float a = mixture[i];
-            if (i == 0)
-                for (index_t k = 0; k < count; ++k) sum[k] = a * w[k];
-            else
-                for (index_t k = 0; k < count; ++k) sum[k] += a * w[k];
-        }
+        std::fill_n(scratch, count, 0.0F);
+        for (std::size_t i = 0; i < parts_->kernels.size(); ++i)
+            simd::axpy(mixture[i], parts_->kernels[i].panel(group, p), scratch, count);
         return scratch;
     }
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float* mixture) const noexcept {

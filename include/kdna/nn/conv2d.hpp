@@ -1,6 +1,8 @@
 // A convolution layer: kernel source x factors, with an optional router and a fused epilogue.
 #pragma once
 
+#include <limits>
+#include <memory>
 #include <memory_resource>
 #include <optional>
 #include <span>
@@ -35,6 +37,9 @@ struct plan_options {
     executor_ref executor{};  ///< threads; must outlive the plan. Default: the calling thread
     std::pmr::memory_resource* memory = std::pmr::get_default_resource();  ///< workspace, routes, arena
     input_order order = input_order::any;  ///< promise about the input's strides
+    /// Bytes that may be spent on kernels transformed for Winograd, by a layer or by all layers of a network together; 0
+    /// forbids Winograd. They are kept with the layer, beside the shared kernel.
+    index_t transform_budget = std::numeric_limits<index_t>::max();
 };
 
 /// The decisions and the memory of one layer for one input shape. A plan serves one run at a time; make one per thread.
@@ -47,6 +52,8 @@ public:
     [[nodiscard]] index_t workspace_bytes() const noexcept { return decisions_.workspace_bytes; }
     /// A few words about the algorithm, the tile, where each factor is applied, and the workspace.
     [[nodiscard]] const std::string& explain() const noexcept { return text_; }
+    /// Bytes of the transformed kernel this plan uses, 0 for none; it belongs to the layer.
+    [[nodiscard]] index_t transformed_bytes() const noexcept { return transformed_ == nullptr ? 0 : transformed_->bytes(); }
     /// The gate g[C] of sample n in the last run, empty if the layer has none.
     [[nodiscard]] std::span<const float> gate(index_t n) const noexcept {
         if (widths_.channel == 0) return {};
@@ -62,6 +69,7 @@ private:
     template <kernel_source, router, conv_backend>
     friend class conv2d;
 
+    std::shared_ptr<const void> owner_{};  // which layer made it; copies of a layer are the same layer
     typename Backend::plan decisions_{};
     executor_ref executor_{};
     route_widths widths_{};
@@ -70,6 +78,7 @@ private:
     buffer<float> routes_{};
     buffer<std::byte> own_workspace_{};
     std::byte* workspace_ = nullptr;
+    std::shared_ptr<const conv::winograd_kernel> transformed_{};
     std::string text_{};
 };
 
@@ -122,7 +131,9 @@ public:
     /// that run one after another can share it.
     [[nodiscard]] plan_type plan_without_workspace(const shape4& in, const plan_options& options = {}) const {
         plan_type p;
-        const conv::problem q = problem();
+        conv::problem q = problem();
+        q.transform_budget = options.transform_budget;
+        p.owner_ = transformed_;
         p.executor_ = options.executor;
         p.decisions_ = Backend::make_plan(q, in, options.order, p.executor_.concurrency(), name_);
         p.widths_ = router_.widths();
@@ -134,18 +145,24 @@ public:
         p.scratch_at_ = reserve(router_.scratch_floats());
         p.route_floats_ = floats;
         p.routes_ = buffer<float>(checked_mul(in.n, floats, name_), options.memory);
+        if constexpr (requires { p.decisions_.winograd_m; })
+            if (p.decisions_.winograd_m != 0)
+                p.transformed_ = transformed_->get(source_ref(source_), spatial_.empty() ? nullptr : spatial_.data(),
+                                                   p.decisions_.winograd_m);
         p.text_ = concat(name_, ": ", to_string(kernel()), " on ", to_string(in), ": ", Backend::explain(q, p.decisions_));
         return p;
     }
     static void use_workspace(plan_type& p, std::byte* workspace) noexcept { p.workspace_ = workspace; }
 
-    /// Throws kdna::error unless `run` may be called with these arguments.
+    /// Throws kdna::error unless `run` may be called with these arguments: a plan of this layer or a copy of it, and views of
+    /// the plan's shapes.
     void check(const plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
                const tensor_view<const float>& residual = {}) const {
         const auto require = [&](std::string_view what, const shape4& expected, const shape4& found, const void* data) {
             if (data == nullptr) throw error(concat(name_, " ", what), "a view of memory", "a null pointer");
             if (found != expected) throw error(concat(name_, " ", what), to_string(expected), to_string(found));
         };
+        if (p.owner_ != transformed_) throw error(name_, "a plan of this layer", "another layer's");
         require("input", p.input_shape(), x.shape, x.data);
         require("output", p.output_shape(), y.shape, y.data);
         if (residual_)
@@ -173,7 +190,7 @@ public:
         }
 #endif
         if constexpr (routed()) route_samples(p, x);
-        Backend::run(p.decisions_, {source_ref(source_), params_, x, y, residual, factors(p), act_}, p.workspace_, p.executor_);
+        Backend::run(p.decisions_, {source_ref(source_), params_, x, y, residual, factors(p), act_, p.transformed_.get()}, p.workspace_, p.executor_);
     }
 
     /// Plans and runs in one go and returns the output, in NCHW. Throws kdna::error. For tests and for code that runs once.
@@ -193,6 +210,7 @@ public:
         source_.for_each_storage(f);
         index_t floats = static_cast<index_t>(scale_.size() + shift_.size() + bias_scale_.size() + spatial_.size());
         if constexpr (requires { router_.floats(); }) floats += router_.floats();
+        transformed_->for_each_storage(f);
         f(static_cast<const void*>(scale_.data()), floats * static_cast<index_t>(sizeof(float)));
     }
 
@@ -207,7 +225,8 @@ private:
     }
     [[nodiscard]] bool has_spatial() const noexcept { return !spatial_.empty() || router_.widths().spatial > 0; }
     [[nodiscard]] conv::problem problem() const noexcept {
-        return {&source_.layout(), source_.scratch_floats(), params_, router_.widths().channel > 0, has_spatial()};
+        return {&source_.layout(), source_.scratch_floats(), params_, router_.widths().channel > 0, has_spatial(),
+                source_.mixture_size() > 0 || router_.widths().spatial > 0};
     }
 
     [[nodiscard]] static std::vector<float> padded(const std::vector<double>& values) {
@@ -289,6 +308,7 @@ private:
     bool residual_;
     activation act_;
     std::vector<float> scale_, shift_, bias_scale_;
+    std::shared_ptr<conv::winograd_cache> transformed_ = std::make_shared<conv::winograd_cache>();
 };
 
 template <kernel_source Source>

@@ -24,13 +24,16 @@ public:
     /// Bytes of activations (at their peak) and of scratch; allocated when the plan is made.
     [[nodiscard]] index_t arena_bytes() const noexcept { return arena_.bytes(); }
     [[nodiscard]] index_t workspace_bytes() const noexcept { return workspace_.bytes(); }
+    /// Bytes of kernels transformed for Winograd that this plan uses; they belong to the network.
+    [[nodiscard]] index_t transformed_bytes() const noexcept { return transformed_bytes_; }
     /// One line per layer: shapes, algorithm, tile, where each factor is applied, workspace; then the totals.
     [[nodiscard]] std::string explain() const {
         std::string text;
         for (const auto& s : states_)
             if (std::string line = s->explain(); !line.empty()) text += line + "\n";
         return text + concat("activations ", (arena_.bytes() + 1023) / 1024, " KiB at their peak, scratch ",
-                             (workspace_.bytes() + 1023) / 1024, " KiB\n");
+                             (workspace_.bytes() + 1023) / 1024, " KiB, transformed kernels ", transformed_bytes_ / 1024,
+                             " KiB\n");
     }
     /// The names of the gated layers, in the order in which they run, with the gate of sample n in the last run.
     struct layer_gate {
@@ -46,11 +49,13 @@ public:
 
 private:
     friend class network;
+    std::shared_ptr<const char> owner_;  // which network made it
     std::vector<std::unique_ptr<operation_state>> states_;
     std::vector<std::string> names_;
     std::vector<shape4> shapes_;     // of values: input first, output last
     std::vector<index_t> offsets_;   // of values in the arena
     buffer<std::byte> arena_, workspace_;
+    index_t transformed_bytes_ = 0;
 };
 
 /// Immutable once built. Activations between steps are channels-last; input and output have the caller's strides.
@@ -71,6 +76,7 @@ public:
         static_cast<void>(element_count(in, "network input"));
         if (in.c != channels_) throw error("network input", concat(channels_, " channels"), to_string(in));
         network_plan p;
+        p.owner_ = identity_;
         p.shapes_.push_back(in);
         index_t workspace = 0;
         for (const step& s : steps_) {
@@ -80,7 +86,9 @@ public:
                 throw error(concat(s.op->name(), " residual"), to_string(y), to_string(p.shapes_[position(s.residual)]));
             plan_options inner = options;
             inner.order = s.input == 0 ? options.order : input_order::nhwc;
+            inner.transform_budget = options.transform_budget - p.transformed_bytes_;
             p.states_.push_back(s.op->plan(x, inner));
+            p.transformed_bytes_ += p.states_.back()->transformed_bytes();
             p.names_.emplace_back(s.op->name());
             p.shapes_.push_back(y);
             workspace = std::max(workspace, p.states_.back()->workspace_bytes());
@@ -93,10 +101,10 @@ public:
 
     /// Throws kdna::error unless `run` may be called with these arguments.
     void check(const network_plan& p, const tensor_view<const float>& x, const tensor_view<float>& y) const {
+        if (p.owner_ != identity_) throw error("network", "a plan of this network", "another network's");
         if (x.data == nullptr || y.data == nullptr) throw error("network", "views of memory", "a null pointer");
         if (x.shape != p.input_shape()) throw error("network input", to_string(p.input_shape()), to_string(x.shape));
         if (y.shape != p.output_shape()) throw error("network output", to_string(p.output_shape()), to_string(y.shape));
-        if (p.states_.size() != steps_.size()) throw error("network", "a plan of this network", "another network's");
     }
 
     /// x [plan.input_shape()] to y [plan.output_shape()], any strides, not overlapping. Allocates nothing. Arguments that do
@@ -190,6 +198,7 @@ private:
 
     index_t channels_ = 0, output_channels_ = 0;
     std::vector<step> steps_;
+    std::shared_ptr<const char> identity_ = std::make_shared<const char>();  // moves along with the steps
 };
 
 /// Builds a network step by step; widths are checked as layers are added, so a network that was built can be planned for

@@ -19,6 +19,8 @@ public:
     virtual ~operation_state() = default;
     [[nodiscard]] virtual index_t workspace_bytes() const noexcept { return 0; }
     virtual void use_workspace(std::byte*) noexcept {}
+    /// Bytes of transformed kernels the step uses; they belong to the layer.
+    [[nodiscard]] virtual index_t transformed_bytes() const noexcept { return 0; }
     [[nodiscard]] virtual std::string explain() const { return {}; }
     /// Gate of sample n in the last run; empty where there is none.
     [[nodiscard]] virtual std::span<const float> gate(index_t) const noexcept { return {}; }
@@ -62,6 +64,7 @@ private:
         explicit state(typename Layer::plan_type p) : plan(std::move(p)) {}
         [[nodiscard]] index_t workspace_bytes() const noexcept override { return plan.workspace_bytes(); }
         void use_workspace(std::byte* workspace) noexcept override { Layer::use_workspace(plan, workspace); }
+        [[nodiscard]] index_t transformed_bytes() const noexcept override { return plan.transformed_bytes(); }
         [[nodiscard]] std::string explain() const override { return plan.explain(); }
         [[nodiscard]] std::span<const float> gate(index_t n) const noexcept override { return plan.gate(n); }
         typename Layer::plan_type plan;

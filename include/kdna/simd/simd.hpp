@@ -31,13 +31,19 @@ inline constexpr index_t registers = 16;
 [[nodiscard]] KDNA_INLINE vec broadcast(float value) noexcept { return vec(value); }
 [[nodiscard]] KDNA_INLINE vec load(const float* from) noexcept { return vec::load_unaligned(from); }
 KDNA_INLINE void store(float* to, const vec& v) noexcept { v.store_unaligned(to); }
-[[nodiscard]] KDNA_INLINE vec multiply_add(const vec& a, const vec& b, const vec& c) noexcept { return xsimd::fma(a, b, c); }
-/// max(v, 0) that keeps NaN, as PyTorch's ReLU does.
-[[nodiscard]] KDNA_INLINE vec relu(const vec& v) noexcept { return xsimd::select(v < zero(), zero(), v); }
-/// min(v, 6) that keeps NaN.
-[[nodiscard]] KDNA_INLINE vec at_most_6(const vec& v) noexcept {
-    const vec six(6.0F);
-    return xsimd::select(v > six, six, v);
+/// a * b + c, fused where the machine can.
+[[nodiscard]] KDNA_INLINE vec multiply_add(const vec& a, const vec& b, const vec& c) noexcept {
+#ifdef __AVX512F__
+    // Debian's xsimd 8.1 has no fma for AVX-512 and multiplies and adds apart; g++ contracts that, clang 14 does not.
+    return _mm512_fmadd_ps(a, b, c);
+#else
+    return xsimd::fma(a, b, c);
+#endif
+}
+/// v between low and high; NaN stays NaN, as in PyTorch's ReLU. (x86's max and min return their second operand when one is
+/// NaN, NEON's return the NaN: with v second both keep it, in two instructions. A test holds every instruction set to it.)
+[[nodiscard]] KDNA_INLINE vec clamp(const vec& v, const vec& low, const vec& high) noexcept {
+    return xsimd::min(high, xsimd::max(low, v));
 }
 /// max(a, b) that is NaN if either is. (xsimd's != does not see NaN on AVX, where it is an ordered comparison; == does.)
 [[nodiscard]] KDNA_INLINE vec max_keep_nan(const vec& a, const vec& b) noexcept {
@@ -56,6 +62,14 @@ inline void store_strided(float* to, const vec& v, index_t stride, index_t count
     alignas(64) float lane[lanes];
     store(lane, v);
     for (index_t i = 0; i < count; ++i) to[i * stride] = lane[i];
+}
+
+/// y += a * x over `count` floats, neighbours in memory. (g++ 12 vectorises such a loop by itself only from -O3 on.)
+inline void axpy(float a, const float* x, float* y, index_t count) noexcept {
+    const vec factor(a);
+    index_t i = 0;
+    for (; i + lanes <= count; i += lanes) store(y + i, multiply_add(factor, load(x + i), load(y + i)));
+    for (; i < count; ++i) y[i] += a * x[i];
 }
 
 }  // namespace kdna::inline KDNA_ABI::simd

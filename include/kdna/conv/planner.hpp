@@ -1,0 +1,180 @@
+// From a problem and an input shape to a plan: blocks, chunks, workspace.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+
+#include <kdna/conv/cost_model.hpp>
+
+namespace kdna::inline KDNA_ABI::conv {
+
+/// Rows of packed input that are kept while the panels pass over them: a third of a typical L2, so that a panel fits beside.
+inline constexpr index_t packed_bytes_target = 320 * 1024;
+/// A source that assembles panels gets larger blocks, since every block assembles all of them again.
+inline constexpr index_t packed_bytes_assembled = 4 * 1024 * 1024;
+/// Input rows of a depthwise block.
+inline constexpr index_t depthwise_bytes_target = 256 * 1024;
+/// Transformed input of one block of Winograd tiles.
+inline constexpr index_t winograd_bytes_target = 560 * 1024;
+/// Shortest run of channels that is worth reading through a table of row pointers; below, the taps of a kernel row are made
+/// one run (the stem's three channels are the case in point), or windows are copied where groups prevent that.
+inline constexpr index_t shortest_direct_run = 8;
+/// Rows a multiple of this apart fight for a few sets of L1: 1,024 channels cost half the speed, 512 a tenth.
+inline constexpr index_t conflicting_row_bytes = 2048;
+
+inline void plan_stage(plan& p, staging when, index_t pixel_floats, const padding& border) {
+    p.stage = when;
+    p.staged = {p.in, border, pixel_floats};
+}
+
+/// Adds up shared and per-thread workspace.
+inline void finish_workspace(plan& p, const workspace_layout& thread, std::string_view where) {
+    workspace_layout shared;
+    p.zeros_at = shared.add<float>(p.zeros_floats);
+    if (p.stage != staging::never) p.staged_at = shared.add<float>(p.staged.floats());
+    p.thread_bytes = thread.bytes();
+    p.workspace_bytes = checked_add(shared.bytes(), checked_mul(p.threads, p.thread_bytes, where), where);
+}
+
+/// Plans F(m x m, 3x3).
+inline void plan_winograd(plan& p, const problem& q, int m, std::string_view where) {
+    const panel_layout& kernel = *q.kernel;
+    const index_t positions = static_cast<index_t>(m + 2) * (m + 2);
+    p.algo = algorithm::winograd;
+    p.winograd_m = m;
+    p.tile_rows = ceil_div(p.out.h, m);
+    p.tile_columns = ceil_div(p.out.w, m);
+    p.tile_count = checked_mul(p.in.n, checked_mul(p.tile_rows, p.tile_columns, where), where);
+    // Rows are whole vectors and one more, so that rows of 2 KiB and 4 KiB do not fight for the same cache sets.
+    p.row_floats = (ceil_div(p.in.c, simd::lanes) + 1) * simd::lanes;
+    const index_t row_bytes = positions * p.row_floats * static_cast<index_t>(sizeof(float));
+    index_t block = std::max<index_t>(winograd_bytes_target / row_bytes, 1);
+    block = block >= max_tile_height ? block / max_tile_height * max_tile_height : max_tile_height;
+    if (p.tile_count <= 2 * tile_heights[1]) block = p.tile_count;
+    block = std::min(block, std::max<index_t>(1, ceil_div(p.tile_count, p.threads)));
+    p.pixel_block = block;
+    p.pixel_blocks = ceil_div(p.tile_count, block);
+    p.panel_chunks = p.pixel_blocks >= p.threads ? 1 : std::min(kernel.panels(), ceil_div(p.threads, p.pixel_blocks));
+    p.panel_chunk = ceil_div(kernel.panels(), p.panel_chunks);
+    p.panel_chunks = ceil_div(kernel.panels(), p.panel_chunk);
+    p.tasks = checked_mul(p.pixel_blocks, p.panel_chunks, where);
+    workspace_layout thread;
+    p.rows_at = thread.add<const float*>(checked_mul(positions, block, where));
+    p.packed_at = thread.add<float>(checked_mul(checked_mul(positions, block, where), p.row_floats, where));
+    p.assembled_at = thread.add<float>(checked_mul(checked_mul(positions, block, where), panel_layout::width, where));
+    if (p.order == input_order::any) plan_stage(p, staging::if_strided, p.in.c, 0);
+    finish_workspace(p, thread, where);
+}
+
+/// Plans a depthwise convolution: blocks of output rows whose input stays in cache while the panels pass over it.
+inline void plan_depthwise(plan& p, const problem& q, std::string_view where) {
+    p.algo = algorithm::depthwise;
+    const index_t row_bytes = checked_mul(checked_mul(p.in.w, p.in.c, where), static_cast<index_t>(sizeof(float)) * q.params.stride.h, where);
+    p.pixel_block = std::clamp<index_t>(depthwise_bytes_target / row_bytes, 1, p.out.h);
+    if (p.in.n * ceil_div(p.out.h, p.pixel_block) < p.threads) p.pixel_block = ceil_div(p.out.h, ceil_div(p.threads, p.in.n));
+    p.pixel_blocks = ceil_div(p.out.h, p.pixel_block);
+    p.tasks = checked_mul(p.in.n, p.pixel_blocks, where);
+    if (p.order == input_order::any) plan_stage(p, staging::if_strided, p.in.c, 0);
+    workspace_layout thread;
+    p.assembled_at = thread.add<float>((q.spatial_factor ? 2 : 1) * q.kernel->panel_floats());
+    finish_workspace(p, thread, where);
+}
+
+/// Plans a matrix product whose rows are read in place, or copied where groups have few channels.
+inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
+    const panel_layout& kernel = *q.kernel;
+    const kernel_shape& k = kernel.shape();
+    const index_t channels = k.channels_per_group(), taps = k.taps(), pixels = checked_mul(p.out.h, p.out.w, where);
+    const bool short_runs = channels < shortest_direct_run && taps > 1;
+    p.kernel_rows = short_runs && k.groups == 1 && q.params.dilation.w == 1;
+    p.algo = short_runs && !p.kernel_rows ? algorithm::im2col : algorithm::direct;
+    const bool conflicts = k.groups == 1 && k.i * static_cast<index_t>(sizeof(float)) % conflicting_row_bytes == 0;
+    if (p.kernel_rows)
+        plan_stage(p, staging::always, k.i, q.params.pad);
+    else if (q.channel_factor || conflicts)
+        plan_stage(p, staging::always, conflicts ? k.i + simd::lanes : k.i, 0);
+    else if (p.order == input_order::any)
+        plan_stage(p, staging::if_strided, k.i, 0);
+
+    const bool packs = p.algo == algorithm::im2col;
+    const index_t run_count = packs ? 1 : p.kernel_rows ? k.kh : taps;
+    p.row_floats = packs ? (ceil_div(kernel.depth(), simd::lanes) + 1) * simd::lanes : channels;
+    const index_t row_bytes = checked_mul(p.row_floats, static_cast<index_t>(sizeof(float)), where);
+    const index_t target = q.source_scratch > 0 ? packed_bytes_assembled : packed_bytes_target;
+    p.pixel_block = std::clamp<index_t>(target / row_bytes / max_tile_height, 1, 64) * max_tile_height;
+    // Enough blocks for all threads, in whole tiles where there are enough pixels.
+    const index_t groups = kernel.groups(), per_thread = ceil_div(pixels, ceil_div(p.threads, checked_mul(p.in.n, groups, where)));
+    if (per_thread < p.pixel_block) p.pixel_block = ceil_div(per_thread, max_tile_height) * max_tile_height;
+    // Blocks begin at multiples of the tallest tile and a small remnant joins the last one, so that the same pixels share a
+    // tile however many blocks there are: taps that are left out, and with them the rounding of factors, depend on that.
+    constexpr index_t remnant = 2 * tile_heights[1] - tile_heights[0];
+    p.pixel_blocks = std::max<index_t>(1, ceil_div(pixels - remnant, p.pixel_block));
+    const index_t block_pixels = std::min(p.pixel_block + remnant, pixels);
+    const index_t outer = checked_mul(checked_mul(p.in.n, groups, where), p.pixel_blocks, where);
+    p.panel_chunks = outer >= p.threads ? 1 : std::min(kernel.panels(), ceil_div(p.threads, outer));
+    p.panel_chunk = ceil_div(kernel.panels(), p.panel_chunks);
+    p.panel_chunks = ceil_div(kernel.panels(), p.panel_chunk);
+    p.tasks = checked_mul(outer, p.panel_chunks, where);
+
+    // A block of b pixels is cut into at most b / tallest + the number of heights tiles.
+    const index_t tiles = block_pixels / max_tile_height + static_cast<index_t>(tile_heights.size());
+    workspace_layout thread;
+    p.rows_at = thread.add<const float*>(checked_mul(block_pixels, run_count, where));
+    p.depth_at = thread.add<index_t>(checked_mul(tiles, run_count, where));
+    if (q.spatial_factor) p.factors_at = thread.add<float>(checked_mul(tiles, run_count, where));
+    if (packs) p.packed_at = thread.add<float>(checked_mul(block_pixels, p.row_floats, where));
+    const index_t panels = (q.source_scratch > 0 ? 1 : 0) + (q.spatial_factor ? 1 : 0);
+    if (panels > 0) p.assembled_at = thread.add<float>(checked_mul(panels, kernel.panel_floats(), where));
+    p.zeros_floats = channels;
+    finish_workspace(p, thread, where);
+}
+
+/// Plans a convolution of `in`; throws kdna::error where the shapes do not fit.
+[[nodiscard]] inline plan make_plan(const problem& q, const shape4& in, input_order order, index_t threads,
+                                    std::string_view where) {
+    const panel_layout& kernel = *q.kernel;
+    const kernel_shape& k = kernel.shape();
+    plan p;
+    p.in = in;
+    p.order = order;
+    p.out = output_shape(in, k, q.params, where);
+    p.threads = std::max<index_t>(threads, 1);
+    if (const int m = choose_winograd(q, p); m != 0) {
+        plan_winograd(p, q, m, where);
+        return p;
+    }
+    if (k.depthwise())
+        plan_depthwise(p, q, where);
+    else
+        plan_gemm(p, q, where);
+    return p;
+}
+
+/// Where each factor is applied and what was chosen, in one line.
+[[nodiscard]] inline std::string explain(const problem& q, const plan& p) {
+    const kernel_shape& k = q.kernel->shape();
+    std::string text = concat(to_string(p.algo), p.algo == algorithm::winograd ? concat(" F(", p.winograd_m, "x", p.winograd_m, ")") : "", ", ");
+    if (p.algo == algorithm::winograd)
+        text += concat("blocks of ", p.pixel_block, " of ", p.tile_count, " tiles, transformed kernel ",
+                       winograd_kernel::bytes_for(*q.kernel, p.winograd_m) / 1024, " KiB");
+    else if (p.algo == algorithm::depthwise)
+        text += concat("channels in panels of ", std::min(panel_layout::width, ceil_div(k.o, simd::lanes) * simd::lanes));
+    else
+        text += concat("tile ", std::min(max_tile_height, tile_height_for(p.out.h * p.out.w)), "x",
+                       q.kernel->width_of(0), ", blocks of ", std::min(p.pixel_block, p.out.h * p.out.w), " pixels");
+    if (p.stage != staging::never)
+        text += concat(p.stage == staging::always ? ", input copied" : ", input copied if strided", p.kernel_rows ? " with its padding" : "");
+    const auto place = [&](const char* depthwise, const char* winograd, const char* gemm) {
+        return p.algo == algorithm::depthwise ? depthwise : p.algo == algorithm::winograd ? winograd : gemm;
+    };
+    if (q.channel_factor) text += concat(", gate in ", place("the scale", "the input transform", "the copy"));
+    if (q.spatial_factor)
+        text += concat(", spatial ", place("in a panel copy", "in the transformed kernel",
+                                           p.algo == algorithm::direct && !p.kernel_rows ? "between taps" : "in a panel copy"));
+    if (q.source_scratch > 0) text += concat(", panels assembled in ", q.source_scratch * static_cast<index_t>(sizeof(float)) / 1024, " KiB");
+    return text + concat(", ", p.tasks, p.tasks == 1 ? " task on " : " tasks on ", p.threads, p.threads == 1 ? " thread" : " threads", ", workspace ",
+                         (p.workspace_bytes + 1023) / 1024, " KiB");
+}
+
+}  // namespace kdna::inline KDNA_ABI::conv

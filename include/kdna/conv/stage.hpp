@@ -1,0 +1,63 @@
+// A channels-last copy of the input, for plans that cannot, or had better not, read it in place.
+#pragma once
+
+#include <kdna/core/shape.hpp>
+#include <kdna/simd/simd.hpp>
+#include <kdna/tensor/view.hpp>
+
+namespace kdna::inline KDNA_ABI::conv {
+
+/// How the copy lies: staged[n][h][w][pixel_floats], with a border of zeros, and each channel times its gate.
+struct stage_layout {
+    shape4 in{};
+    padding border = 0;
+    index_t pixel_floats = 0;  ///< channels, and some more where rows would fight for the same cache sets
+
+    [[nodiscard]] index_t rows() const noexcept { return in.h + border.top + border.bottom; }
+    [[nodiscard]] index_t columns() const noexcept { return in.w + border.left + border.right; }
+    [[nodiscard]] index_t row_floats() const noexcept { return columns() * pixel_floats; }
+    [[nodiscard]] index_t floats() const {
+        return checked_mul(checked_mul(in.n, rows(), "stage"), checked_mul(columns(), pixel_floats, "stage"), "stage");
+    }
+    /// The copy as a view of the input's own extents, without the border.
+    [[nodiscard]] tensor_view<const float> view(const float* staged) const noexcept {
+        return {staged + border.top * row_floats() + border.left * pixel_floats, in,
+                {rows() * row_floats(), 1, row_floats(), pixel_floats}};
+    }
+};
+
+/// Fills rows [first, last) of the copy, counted over all samples. `gate(n)` is g[C] of a sample, or null.
+template <class Gate>
+void stage_rows(const stage_layout& s, const tensor_view<const float>& x, const Gate& gate, float* staged, index_t first,
+                index_t last) noexcept {
+    for (index_t row = first; row < last; ++row) {
+        float* to = staged + row * s.row_floats();
+        const index_t n = row / s.rows(), h = row % s.rows() - s.border.top;
+        if (h < 0 || h >= s.in.h) {
+            std::fill_n(to, s.row_floats(), 0.0F);
+            continue;
+        }
+        std::fill_n(to, s.border.left * s.pixel_floats, 0.0F);
+        to += s.border.left * s.pixel_floats;
+        const float* g = gate(n);
+        if (x.stride.c == 1) {
+            for (index_t w = 0; w < s.in.w; ++w, to += s.pixel_floats) {
+                const float* from = x.at(n, 0, h, w);
+                index_t c = 0;
+                for (; c + simd::lanes <= s.in.c; c += simd::lanes)
+                    simd::store(to + c, g != nullptr ? simd::load(from + c) * simd::load(g + c) : simd::load(from + c));
+                for (; c < s.in.c; ++c) to[c] = g != nullptr ? from[c] * g[c] : from[c];
+            }
+        } else {
+            for (index_t c = 0; c < s.in.c; ++c) {
+                const float* from = x.at(n, c, h, 0);
+                const float factor = g != nullptr ? g[c] : 1.0F;
+                for (index_t w = 0; w < s.in.w; ++w) to[w * s.pixel_floats + c] = from[w * x.stride.w] * factor;
+            }
+            to += s.in.w * s.pixel_floats;
+        }
+        std::fill_n(to, s.border.right * s.pixel_floats, 0.0F);
+    }
+}
+
+}  // namespace kdna::inline KDNA_ABI::conv

@@ -1,0 +1,165 @@
+// Winograd's minimal filtering F(MxM, 3x3): the transforms, and a kernel transformed once.
+//
+//     y = A^T [ (G w G^T) .* (B^T x B) ] A        (Lavin and Gray, arXiv 1509.09308, section 4)
+//
+// x is a tile of (M+2) x (M+2) inputs, y one of M x M outputs, and .* becomes (M+2)^2 matrix products over the channels.
+// A gate g[c] commutes with B and is applied to the input tile; a spatial factor s[t] does not commute with G, so a child
+// that wants Winograd has a transformed kernel of its own; m[o], b[o], residual and activation follow A as ever.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <mutex>
+
+#include <kdna/dna/source.hpp>
+#include <kdna/simd/simd.hpp>
+
+namespace kdna::inline KDNA_ABI::conv {
+
+/// The one-dimensional transforms, applied along columns and then rows. Each works on `M + 2` values a fixed distance apart.
+template <int M>
+struct winograd;
+
+/// Interpolation at 0, 1, -1, infinity: all coefficients of B and A are 0 and +-1, so it is as accurate as direct summation.
+template <>
+struct winograd<2> {
+    static constexpr int outputs = 2, inputs = 4;
+    static constexpr std::array<std::array<double, 3>, 4> g{{{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}}};
+
+    static KDNA_INLINE void input(const simd::vec* d, int stride, simd::vec* v, int v_stride) noexcept {
+        v[0 * v_stride] = d[0 * stride] - d[2 * stride];
+        v[1 * v_stride] = d[1 * stride] + d[2 * stride];
+        v[2 * v_stride] = d[2 * stride] - d[1 * stride];
+        v[3 * v_stride] = d[3 * stride] - d[1 * stride];
+    }
+    static KDNA_INLINE void output(const simd::vec* m, int stride, simd::vec* y, int y_stride) noexcept {
+        const simd::vec sum = m[1 * stride] + m[2 * stride], difference = m[1 * stride] - m[2 * stride];
+        y[0 * y_stride] = m[0 * stride] + sum;
+        y[1 * y_stride] = difference + m[3 * stride];
+    }
+};
+
+/// Interpolation at 0, +-a, +-b, infinity with a = sqrt(1/2), b = sqrt(2). The textbook's points 0, +-1, +-2 cost the same
+/// and have four times the error: 1.2e-5 of the largest output against 2.9e-6 at 256 channels (direct: 1.6e-6).
+template <>
+struct winograd<4> {
+    static constexpr int outputs = 4, inputs = 6;
+    static constexpr double a = 0.70710678118654752440, b = 1.41421356237309504880;
+    static constexpr std::array<std::array<double, 3>, 6> g{{{1, 0, 0},
+                                                             {-1 / 1.5, -a / 1.5, -a* a / 1.5},
+                                                             {-1 / 1.5, a / 1.5, -a* a / 1.5},
+                                                             {1 / 6.0, b / 6.0, b* b / 6.0},
+                                                             {1 / 6.0, -b / 6.0, b* b / 6.0},
+                                                             {0, 0, 1}}};
+
+    static KDNA_INLINE void input(const simd::vec* d, int stride, simd::vec* v, int v_stride) noexcept {
+        using simd::multiply_add;
+        const simd::vec d0 = d[0 * stride], d1 = d[1 * stride], d2 = d[2 * stride], d3 = d[3 * stride],
+                        d4 = d[4 * stride], d5 = d[5 * stride];
+        const simd::vec a_squared(-0.5F), b_squared(-2.0F), both(-2.5F);  // negated; a^2 b^2 = 1
+        const simd::vec even_a = multiply_add(b_squared, d2, d4), odd_a = simd::vec(static_cast<float>(a)) * multiply_add(b_squared, d1, d3);
+        const simd::vec even_b = multiply_add(a_squared, d2, d4), odd_b = simd::vec(static_cast<float>(b)) * multiply_add(a_squared, d1, d3);
+        v[0 * v_stride] = multiply_add(both, d2, d0 + d4);
+        v[1 * v_stride] = even_a + odd_a;
+        v[2 * v_stride] = even_a - odd_a;
+        v[3 * v_stride] = even_b + odd_b;
+        v[4 * v_stride] = even_b - odd_b;
+        v[5 * v_stride] = multiply_add(both, d3, d1 + d5);
+    }
+    static KDNA_INLINE void output(const simd::vec* m, int stride, simd::vec* y, int y_stride) noexcept {
+        using simd::multiply_add;
+        const simd::vec s12 = m[1 * stride] + m[2 * stride], d12 = m[1 * stride] - m[2 * stride];
+        const simd::vec s34 = m[3 * stride] + m[4 * stride], d34 = m[3 * stride] - m[4 * stride];
+        const simd::vec va(static_cast<float>(a)), vb(static_cast<float>(b));
+        y[0 * y_stride] = m[0 * stride] + s12 + s34;
+        y[1 * y_stride] = multiply_add(va, d12, vb * d34);
+        y[2 * y_stride] = multiply_add(simd::vec(0.5F), s12, s34 + s34);
+        y[3 * y_stride] = multiply_add(simd::vec(static_cast<float>(a * a * a)), d12,
+                                       multiply_add(simd::vec(static_cast<float>(b * b * b)), d34, m[5 * stride]));
+    }
+};
+
+/// Whether a kernel can be run by Winograd at all: 3x3, one group.
+[[nodiscard]] inline bool winograd_fits(const kernel_shape& k) noexcept { return k.kh == 3 && k.kw == 3 && k.groups == 1; }
+
+/// G w G^T of every filter and channel, in double, rounded once, packed as U[panel][position][channel][filter] so that the
+/// products of one panel stream it front to back.
+class winograd_kernel {
+public:
+    /// `m`: 2 or 4. `spatial` [9] is multiplied into the taps first, or null. For static sources only.
+    winograd_kernel(const source_ref& source, const float* spatial, int m) : m_(m), layout_(source.layout()) {
+        const int inputs = m + 2;
+        positions_ = static_cast<index_t>(inputs) * inputs;
+        channels_ = layout_.shape().i;
+        data_ = buffer<float>(checked_mul(checked_mul(positions_, channels_, "winograd"), padded_filters(), "winograd"));
+        for (index_t o = 0; o < layout_.shape().o; ++o)
+            for (index_t c = 0; c < channels_; ++c) {
+                double w[9];
+                for (index_t t = 0; t < 9; ++t) w[t] = source.weight(o, c, t, nullptr) * (spatial != nullptr ? spatial[t] : 1.0F);
+                if (m == 2)
+                    transform<2>(w, o, c);
+                else
+                    transform<4>(w, o, c);
+            }
+    }
+
+    [[nodiscard]] int m() const noexcept { return m_; }
+    [[nodiscard]] index_t bytes() const noexcept { return data_.bytes(); }
+    [[nodiscard]] const float* panel(index_t p, index_t position) const noexcept {
+        return data_.data() + p * panel_layout::width * positions_ * channels_ + position * channels_ * layout_.width_of(p);
+    }
+    [[nodiscard]] static index_t bytes_for(const panel_layout& layout, int m) {
+        const index_t padded = (layout.panels() - 1) * panel_layout::width + layout.width_of(layout.panels() - 1);
+        return (m + 2) * (m + 2) * layout.shape().i * padded * static_cast<index_t>(sizeof(float));
+    }
+
+private:
+    [[nodiscard]] index_t padded_filters() const noexcept {
+        return (layout_.panels() - 1) * panel_layout::width + layout_.width_of(layout_.panels() - 1);
+    }
+    template <int M>
+    void transform(const double* w, index_t o, index_t c) {
+        constexpr int n = winograd<M>::inputs;
+        double half[n][3];
+        for (int i = 0; i < n; ++i)
+            for (int j = 0; j < 3; ++j) {
+                half[i][j] = 0.0;
+                for (int t = 0; t < 3; ++t) half[i][j] += winograd<M>::g[static_cast<std::size_t>(i)][static_cast<std::size_t>(t)] * w[t * 3 + j];
+            }
+        const index_t p = o / panel_layout::width, f = o % panel_layout::width, width = layout_.width_of(p);
+        for (int i = 0; i < n; ++i)
+            for (int j = 0; j < n; ++j) {
+                double u = 0.0;
+                for (int t = 0; t < 3; ++t) u += half[i][t] * winograd<M>::g[static_cast<std::size_t>(j)][static_cast<std::size_t>(t)];
+                const index_t at = p * panel_layout::width * positions_ * channels_ + ((i * n + j) * channels_ + c) * width + f;
+                data_[at] = static_cast<float>(u);
+            }
+    }
+    int m_;
+    panel_layout layout_;
+    index_t positions_ = 0, channels_ = 0;
+    buffer<float> data_;
+};
+
+/// The transformed kernels of one layer, made when a plan first wants them and kept for all plans and copies of the layer.
+class winograd_cache {
+public:
+    [[nodiscard]] std::shared_ptr<const winograd_kernel> get(const source_ref& source, const float* spatial, int m) {
+        const std::lock_guard lock(mutex_);
+        auto& slot = kernels_[m == 2 ? 0 : 1];
+        if (slot == nullptr) slot = std::make_shared<const winograd_kernel>(source, spatial, m);
+        return slot;
+    }
+    template <class F>
+    void for_each_storage(F&& f) {
+        const std::lock_guard lock(mutex_);
+        for (const auto& k : kernels_)
+            if (k != nullptr) f(static_cast<const void*>(k.get()), k->bytes());
+    }
+
+private:
+    std::mutex mutex_;
+    std::array<std::shared_ptr<const winograd_kernel>, 2> kernels_;
+};
+
+}  // namespace kdna::inline KDNA_ABI::conv

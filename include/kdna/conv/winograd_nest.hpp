@@ -1,0 +1,126 @@
+// The loop nest of a Winograd convolution: blocks of tiles, their transform, products panel by panel, the inverse transform.
+#pragma once
+
+#include <kdna/conv/gemm_nest.hpp>
+
+namespace kdna::inline KDNA_ABI::conv {
+namespace detail {
+
+/// Where a tile of the output stands.
+struct winograd_tile {
+    index_t n, h, w;  ///< sample, first output row and column
+};
+
+[[nodiscard]] inline winograd_tile winograd_tile_at(const plan& p, index_t tile) noexcept {
+    const index_t per_sample = p.tile_rows * p.tile_columns;
+    return {tile / per_sample, tile % per_sample / p.tile_columns * p.winograd_m, tile % p.tile_columns * p.winograd_m};
+}
+
+/// B^T (g . x) B of one tile, all channels: v[position * position_stride + channel].
+template <int M>
+void winograd_input(const call& c, const winograd_tile& tile, index_t position_stride, float* v) noexcept {
+    constexpr int n = winograd<M>::inputs;
+    const tensor_view<const float>& x = c.x;
+    const index_t top = tile.h - c.params.pad.top, left = tile.w - c.params.pad.left;
+    const bool inside = top >= 0 && left >= 0 && top + n <= x.shape.h && left + n <= x.shape.w;
+    const float* gate = c.factors.channel.of(tile.n);
+    const float* origin = inside ? x.at(tile.n, 0, top, left) : nullptr;
+    for (index_t ch = 0; ch < x.shape.c; ch += simd::lanes) {
+        const index_t count = std::min(x.shape.c - ch, simd::lanes);
+        simd::vec d[n * n], t[n * n];
+        if (inside && count == simd::lanes) {
+            KDNA_UNROLL
+            for (int i = 0; i < n; ++i) {
+                KDNA_UNROLL
+                for (int j = 0; j < n; ++j) d[i * n + j] = simd::load(origin + i * x.stride.h + j * x.stride.w + ch);
+            }
+        } else {
+            for (int i = 0; i < n; ++i)
+                for (int j = 0; j < n; ++j) {
+                    const bool in = top + i >= 0 && top + i < x.shape.h && left + j >= 0 && left + j < x.shape.w;
+                    d[i * n + j] = in ? simd::load_strided(x.at(tile.n, ch, top + i, left + j), 1, count) : simd::zero();
+                }
+        }
+        if (gate != nullptr) {
+            const simd::vec g = simd::load_strided(gate + ch, 1, count);
+            KDNA_UNROLL
+            for (int i = 0; i < n * n; ++i) d[i] = d[i] * g;
+        }
+        KDNA_UNROLL
+        for (int j = 0; j < n; ++j) winograd<M>::input(d + j, n, t + j, n);
+        KDNA_UNROLL
+        for (int i = 0; i < n; ++i) winograd<M>::input(t + i * n, 1, d + i * n, 1);
+        KDNA_UNROLL
+        for (int i = 0; i < n * n; ++i) simd::store(v + i * position_stride + ch, d[i]);
+    }
+}
+
+/// A^T m A of one tile and one vector of filters, finished and stored. `m` [position] with a stride.
+template <int M>
+void winograd_output(const plan& p, const call& c, const winograd_tile& tile, index_t filter, index_t count, const float* m,
+                     index_t position_stride) noexcept {
+    constexpr int n = winograd<M>::inputs;
+    simd::vec d[n * n], t[M * n], y[M * M];
+    KDNA_UNROLL
+    for (int i = 0; i < n * n; ++i) d[i] = simd::load(m + i * position_stride);
+    KDNA_UNROLL
+    for (int j = 0; j < n; ++j) winograd<M>::output(d + j, n, t + j, n);
+    KDNA_UNROLL
+    for (int i = 0; i < M; ++i) winograd<M>::output(t + i * n, 1, y + i * M, 1);
+    const finisher finish(c.factors.scale.of(tile.n) + filter, c.factors.shift.of(tile.n) + filter, range_of(c.act));
+    for (int i = 0; i < M && tile.h + i < p.out.h; ++i)
+        for (int j = 0; j < M && tile.w + j < p.out.w; ++j)
+            finish(y[i * M + j],
+                   c.residual.data != nullptr ? c.residual.at(tile.n, filter, tile.h + i, tile.w + j) : nullptr,
+                   c.residual.stride.c, c.y.at(tile.n, filter, tile.h + i, tile.w + j), c.y.stride.c, count);
+}
+
+/// One task: one block of tiles (of any samples), one chunk of panels.
+template <int M>
+void winograd_task(const plan& p, const call& c, const thread_space& space, index_t block, index_t chunk) noexcept {
+    constexpr index_t positions = winograd<M>::inputs * winograd<M>::inputs;
+    const panel_layout& kernel = c.source.layout();
+    const index_t first = block * p.pixel_block, count = std::min(p.pixel_block, p.tile_count - first);
+    auto* transformed = space.at<float>(p.packed_at);
+    auto* products = space.at<float>(p.assembled_at);
+    const auto** rows = space.at<const float*>(p.rows_at);
+    const index_t position_stride = count * p.row_floats;
+
+    for (index_t i = 0; i < count; ++i) {
+        winograd_input<M>(c, winograd_tile_at(p, first + i), position_stride, transformed + i * p.row_floats);
+        for (index_t q = 0; q < positions; ++q) rows[q * count + i] = transformed + q * position_stride + i * p.row_floats;
+    }
+    const index_t depth = 0;
+    const index_t panel_end = std::min((chunk + 1) * p.panel_chunk, kernel.panels());
+    for (index_t panel = chunk * p.panel_chunk; panel < panel_end; ++panel) {
+        const index_t width = kernel.width_of(panel), vectors = width / simd::lanes;
+        for (index_t q = 0; q < positions; ++q)
+            for (index_t i = 0; i < count;) {
+                const index_t height = tile_height_for(count - i);
+                const tile_input in{rows + q * count + i, &depth, 1, p.in.c, c.transformed->panel(panel, q), nullptr};
+                micro_kernel_for(height, vectors)(in, products + (q * count + i) * width);
+                i += height;
+            }
+        for (index_t i = 0; i < count; ++i)
+            for (index_t j = 0; j < vectors; ++j) {
+                const index_t filter = panel * panel_layout::width + j * simd::lanes;
+                winograd_output<M>(p, c, winograd_tile_at(p, first + i), filter, std::min(p.out.c - filter, simd::lanes),
+                                   products + i * width + j * simd::lanes, count * width);
+            }
+    }
+}
+
+}  // namespace detail
+
+/// Runs tasks [first, last) with one thread's workspace; results do not depend on the number of threads.
+inline void winograd_nest(const plan& p, const call& c, std::byte* thread_space, index_t first, index_t last) noexcept {
+    for (index_t task = first; task < last; ++task) {
+        const index_t block = task / p.panel_chunks, chunk = task % p.panel_chunks;
+        if (p.winograd_m == 2)
+            detail::winograd_task<2>(p, c, {thread_space}, block, chunk);
+        else
+            detail::winograd_task<4>(p, c, {thread_space}, block, chunk);
+    }
+}
+
+}  // namespace kdna::inline KDNA_ABI::conv

@@ -1,0 +1,119 @@
+// Winograd, each variant on its own: every remainder of tiles, gate, spatial factor, residual, strides, samples.
+#include <cmath>
+
+#include <kdna/backend/cpu.hpp>
+#include <kdna/backend/reference.hpp>
+#include <kdna/nn/conv2d.hpp>
+
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+using namespace kdna;
+using namespace kdna_test;
+
+namespace {
+
+constexpr index_t lanes = simd::lanes;
+
+struct winograd_case {
+    index_t n, c, o, h, w;
+    padding pad = 1;
+    bool gate = true, spatial = true, residual = true;
+};
+
+/// Largest error of F(m x m) relative to the largest output, against double accumulation.
+double error_of(int m, const winograd_case& w, std::uint64_t stream, layout order = layout::nhwc, index_t threads = 1) {
+    rng r(700, stream);
+    const kernel_shape k{.o = w.o, .i = w.c, .kh = 3, .kw = 3};
+    const auto weights = r.floats(weight_count(k), -0.5, 0.5), gates = r.floats(w.n * w.c, 0.1, 1.0);
+    const auto spatial = r.floats(9, 0.3, 1.7);
+    std::vector<float> scale = r.floats(w.o + panel_layout::width, 0.5, 1.5), shift = r.floats(w.o + panel_layout::width);
+    const auto kernel = dense_kernel::pack(k, weights);
+    const conv_params params{.pad = w.pad};
+    const shape4 in{w.n, w.c, w.h, w.w}, out = output_shape(in, k, params);
+    tensor<float> x(in, order), residual(out, order), y(out, order), exact(out, order);
+    for (float& v : x.span()) v = static_cast<float>(r.real(-2, 2));
+    for (float& v : residual.span()) v = static_cast<float>(r.real(-2, 2));
+
+    conv::plan p;
+    p.in = in;
+    p.out = out;
+    p.threads = threads;
+    const conv::problem q{&kernel.layout(), 0, params, w.gate, w.spatial, false, 0};
+    conv::plan_winograd(p, q, m, "winograd test");
+    buffer<std::byte> workspace(p.workspace_bytes);
+    const conv::winograd_kernel transformed(source_ref(kernel), w.spatial ? spatial.data() : nullptr, m);
+    conv::call c{source_ref(kernel), params, x.view(), y.view(), {}, {}, activation::none, &transformed};
+    if (w.residual) c.residual = residual.view();
+    if (w.gate) c.factors.channel = {gates.data(), w.c};
+    if (w.spatial) c.factors.spatial = {spatial.data(), 0};
+    c.factors.scale = {scale.data(), 0};
+    c.factors.shift = {shift.data(), 0};
+    backend::cpu::run(p, c, workspace.data(), {});
+    c.y = exact.view();
+    backend::reference::run({in, out, 0}, c, nullptr, {});
+
+    double worst = 0.0, largest = 0.0;
+    for (index_t i = 0; i < y.size(); ++i) {
+        const auto e = static_cast<double>(exact.data()[i]), d = std::abs(static_cast<double>(y.data()[i]) - e);
+        worst = d <= worst ? worst : d;
+        largest = std::max(largest, std::abs(e));
+    }
+    return worst / largest;
+}
+
+/// The bound grows with the square root of the channels, as rounding errors do, and with the transforms' own factor.
+double bound(int m, index_t channels) {
+    return (m == 2 ? 8.0 : 24.0) * std::sqrt(static_cast<double>(channels)) * 6e-8;
+}
+
+}  // namespace
+
+TEST_CASE("Winograd agrees with double accumulation for every remainder of tiles") {
+    std::uint64_t stream = 0;
+    for (const int m : {2, 4})
+        for (index_t h = 1; h <= 9; ++h)
+            for (const index_t w : {1, 2, 4, 5, 7, 14})
+                for (const layout order : {layout::nhwc, layout::nchw}) {
+                    const winograd_case c{1, lanes + 3, lanes + 1, h, w, 1, stream % 2 == 0, stream % 3 == 0, stream % 5 != 0};
+                    INFO("F(" << m << "x" << m << ") on " << h << "x" << w << ", stream " << stream);
+                    CHECK(error_of(m, c, stream++, order) <= bound(m, c.c));
+                }
+}
+
+TEST_CASE("Winograd agrees for every padding, several samples, panels and blocks") {
+    std::uint64_t stream = 1000;
+    for (const int m : {2, 4}) {
+        for (const padding& pad : {padding(0), padding(2), padding(0, 1, 2, 3), padding(3, 0, 1, 0)})
+            CHECK(error_of(m, {2, lanes, 2 * lanes, 8, 7, pad}, stream++) <= bound(m, lanes));
+        for (const index_t o : {index_t{1}, lanes - 1, lanes, 2 * lanes, 2 * lanes + 1, 5 * lanes})
+            CHECK(error_of(m, {3, 5, o, 6, 7}, stream++) <= bound(m, 5));
+        // Blocks that end in the middle of a sample, and more threads than blocks.
+        CHECK(error_of(m, {5, 200, 33, 12, 13}, stream++) <= bound(m, 200));
+        CHECK(error_of(m, {1, 64, 64, 28, 28}, stream++) <= bound(m, 64));
+        CHECK(error_of(m, {1, 16, 70, 5, 5}, stream++, layout::nhwc, 4) <= bound(m, 16));
+    }
+}
+
+TEST_CASE("A plan spends no more on transformed kernels than it may") {
+    rng r(701, 0);
+    const kernel_shape k{.o = 64, .i = 64, .kh = 3, .kw = 3};
+    const conv2d layer(dense_kernel::pack(k, r.floats(weight_count(k))), {.pad = 1});
+    const auto storage = [&] {
+        index_t bytes = 0;
+        layer.for_each_storage([&](const void*, index_t size) { bytes += size; });
+        return bytes;
+    };
+    const index_t shared = storage();
+    const auto shared_plan = layer.plan({1, 64, 28, 28}, {.transform_budget = 0});
+    CHECK(shared_plan.explain().find("winograd") == std::string::npos);
+    CHECK(shared_plan.transformed_bytes() == 0);
+    CHECK(storage() == shared);
+
+    const auto first = layer.plan({1, 64, 28, 28}), second = layer.plan({1, 64, 56, 56});
+    CHECK(first.explain().find("winograd F(4x4)") != std::string::npos);
+    CHECK(first.transformed_bytes() == 36 * 64 * 64 * 4);
+    CHECK(storage() == shared + first.transformed_bytes());  // one copy for both plans
+    const auto smaller = layer.plan({1, 64, 28, 28}, {.transform_budget = 20 * 64 * 64 * 4});
+    CHECK(smaller.explain().find("F(4x4)") == std::string::npos);
+}
