@@ -60,7 +60,8 @@ struct child_weights {
         return squeeze_excite({.fc1 = fc1, .bn = bn(hidden), .fc2 = fc2, .fc2_bias = fc2_bias});
     }
     [[nodiscard]] static_adapter adapter() const {
-        return {.spatial = spatial.size() > 1 ? std::span<const float>(spatial) : std::span<const float>(), .filter = filter};
+        return {.spatial = spatial.size() > 1 ? std::span<const float>(spatial) : std::span<const float>(),
+                .filter = filter};
     }
 
     std::mt19937 generator{20250330};
@@ -98,8 +99,7 @@ void time_layer(benchmark::State& state, const Fast& layer, const Oracle& oracle
         benchmark::ClobberMemory();
     }
     const double flop = 2.0 * static_cast<double>(weight_count(k) * y.shape().h * y.shape().w);
-    state.counters["GFLOP/s"] =
-        benchmark::Counter(flop * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+    state.counters["GFLOP/s"] = benchmark::Counter(flop * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
     state.SetLabel(plan.explain());
 }
 
@@ -116,7 +116,8 @@ void child(benchmark::State& state, const layer_case& c) {
     const auto parent = parent_kernel::pack(c.kernel, w.kernel);
     const conv_options options{.bn = w.bn(c.kernel.o), .act = activation::relu};
     time_layer(state, conv2d<dense_kernel, squeeze_excite>(parent.child(w.adapter()), c.params, options, w.gate()),
-               conv2d<dense_kernel, squeeze_excite, backend::reference>(parent.child(w.adapter()), c.params, options, w.gate()),
+               conv2d<dense_kernel, squeeze_excite, backend::reference>(parent.child(w.adapter()), c.params, options,
+                                                                        w.gate()),
                c.extent);
 }
 

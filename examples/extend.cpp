@@ -47,7 +47,8 @@ int main() {
     const std::vector<float> w0(8 * 4 * 9, 0.5F), w1(8 * 4 * 9, -0.5F);
     const interpolated_kernel kernel{dense_kernel::pack(k, w0), dense_kernel::pack(k, w1)};
     const conv2d fast(kernel, {.pad = 1}, {.name = "interpolated"}, brightness_router{4});
-    const conv2d<interpolated_kernel, brightness_router, backend::reference> oracle(kernel, {.pad = 1}, {}, brightness_router{4});
+    const conv2d<interpolated_kernel, brightness_router, backend::reference> oracle(kernel, {.pad = 1}, {},
+                                                                                    brightness_router{4});
 
     tensor<float> x({.n = 2, .c = 4, .h = 6, .w = 6});
     for (index_t i = 0; i < x.size(); ++i) x.data()[i] = i < x.size() / 2 ? 2.0F : -1.0F;

@@ -44,7 +44,8 @@ public:
         return json_.contains(key) ? number(key) : missing;
     }
     void finish() const {
-        if (!json_.empty()) throw error(path_, "no parameter that the family does not have", json_.items().begin().key());
+        if (!json_.empty())
+            throw error(path_, "no parameter that the family does not have", json_.items().begin().key());
     }
 
 private:
@@ -65,8 +66,7 @@ value kernel_dna(const module_builder<>& m, const value& x, parameters& p) {
     const std::string kind = p.text("kind");
     const index_t stride = p.number("stride");
     const state_dict_reader& w = m.weights();
-    if (kind == "resnet18_stage")
-        return models::dna_basic_stage(m, x, w.extent("conv1.weight", 0, 4), stride);
+    if (kind == "resnet18_stage") return models::dna_basic_stage(m, x, w.extent("conv1.weight", 0, 4), stride);
     if (kind == "resnet50_layer3")
         return models::dna_bottleneck_pairs(m, x, w.extent("block0.layers.conv2.weight", 0, 4),
                                             w.extent("static_filter_attn", 0, 5), stride);
@@ -125,7 +125,8 @@ int replay(const std::string& tensors, const std::string& description, double to
         return out;
     });
     network_plan plan = net.plan(x.shape);
-    if (plan.output_shape() != expected.shape) throw error("output", to_string(plan.output_shape()), to_string(expected.shape));
+    if (plan.output_shape() != expected.shape)
+        throw error("output", to_string(plan.output_shape()), to_string(expected.shape));
     const tensor<float> y = net(x);
 
     double largest = 0.0, worst = 0.0;
@@ -151,6 +152,7 @@ int main(int argc, char** argv) {
     double tolerance = 1e-4;
     app.add_option("case.safetensors", tensors, "state_dict, input and output")->required();
     app.add_option("case.json", description, "family and parameters")->required();
-    app.add_option("--tolerance", tolerance, "largest error allowed, relative to the largest output")->check(CLI::NonNegativeNumber);
+    app.add_option("--tolerance", tolerance, "largest error allowed, relative to the largest output")
+        ->check(CLI::NonNegativeNumber);
     return examples::run_program(app, argc, argv, [&] { return replay(tensors, description, tolerance); });
 }

@@ -17,24 +17,26 @@ struct arguments {
     index_t threads = 1, repeat = 0;
 };
 
-double milliseconds(const network& net, network_plan& plan, const tensor_view<const float>& x, const tensor_view<float>& y) {
+double milliseconds(const network& net, network_plan& plan, const tensor_view<const float>& x,
+                    const tensor_view<float>& y) {
     const auto start = std::chrono::steady_clock::now();
     net.run(plan, x, y);
     return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
 int run(const arguments& a) {
-    const network net = models::load(models::arch_of(a.arch), a.weights, a.plain ? models::form::plain : models::form::kernel_dna);
+    const network net =
+        models::load(models::arch_of(a.arch), a.weights, a.plain ? models::form::plain : models::form::kernel_dna);
     const npy_array image = load_npy(a.input);
-    if (image.shape.size() != 4) throw error(a.input, "float32 [N, C, H, W]", concat(image.shape.size(), " dimensions"));
+    if (image.shape.size() != 4)
+        throw error(a.input, "float32 [N, C, H, W]", concat(image.shape.size(), " dimensions"));
     const auto x = nchw_view(image.data.data(), image.shape[0], image.shape[1], image.shape[2], image.shape[3]);
 
     eigen_thread_pool pool(a.threads);
     plan_options options;
     if (a.threads > 1) options.executor = pool;
     network_plan plan = net.plan(x.shape, options);
-    if (a.explain)
-        std::cout << plan.explain() << "weights " << net.weight_bytes() / 1024 << " KiB in memory\n";
+    if (a.explain) std::cout << plan.explain() << "weights " << net.weight_bytes() / 1024 << " KiB in memory\n";
 
     tensor<float> logits(plan.output_shape());
     net.run(plan, x, logits.view());
@@ -63,6 +65,7 @@ int main(int argc, char** argv) {
     app.add_flag("--plain", a.plain, "the plain network, torchvision's keys");
     app.add_flag("--explain", a.explain, "print the plan");
     app.add_option("--threads", a.threads, "threads")->check(CLI::Range(index_t{1}, index_t{1024}));
-    app.add_option("--repeat", a.repeat, "time this many further runs")->check(CLI::Range(index_t{1}, index_t{1000000}));
+    app.add_option("--repeat", a.repeat, "time this many further runs")
+        ->check(CLI::Range(index_t{1}, index_t{1000000}));
     return examples::run_program(app, argc, argv, [&] { return run(a); });
 }

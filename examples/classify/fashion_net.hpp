@@ -46,7 +46,8 @@ value plain_stage(const module_builder<B>& m, const value& x, index_t width, ind
 /// widths are the file's.
 template <kdna::conv_backend B>
 value fashion_net(const module_builder<B>& m, const value& x, form f) {
-    const index_t narrow = m.weights().extent("conv1.weight", 0, 4), wide = m.weights().extent("layer3.conv1.weight", 0, 4);
+    const index_t narrow = m.weights().extent("conv1.weight", 0, 4),
+                  wide = m.weights().extent("layer3.conv1.weight", 0, 4);
     value h = m.conv_bn(x, "conv1", "bn1", {.o = narrow, .i = 1, .kh = 3, .kw = 3}, {.act = kdna::activation::relu});
     h = m.net().add(kdna::max_pool2d(2, 2, 0), h);
     h = kdna::models::basic_block(m.child("layer1.0"), h, narrow, 1);

@@ -5,7 +5,8 @@
 // The CPU backend under another name. For SHOULD_NOT_COMPILE its run may throw.
 struct my_backend : kdna::backend::cpu {
 #ifdef SHOULD_NOT_COMPILE
-    static void run(const plan& p, const kdna::conv::call& c, std::byte* workspace, const kdna::executor_ref& executor) {
+    static void run(const plan& p, const kdna::conv::call& c, std::byte* workspace,
+                    const kdna::executor_ref& executor) {
         kdna::backend::cpu::run(p, c, workspace, executor);
     }
 #endif

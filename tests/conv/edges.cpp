@@ -53,7 +53,8 @@ public:
             KDNA_TEST_CASE_INFO(cases_, name + ": " + c.describe() + "\n" + result.plan);
             if (!result.problem.empty()) FAIL(result.problem);
             REQUIRE(result.plan.find(words_of(w)) != std::string::npos);
-            REQUIRE((result.plan.find("input copied if strided") != std::string::npos) == (w == way::copied || (w != way::kernel_rows && !in_order)));
+            REQUIRE((result.plan.find("input copied if strided") != std::string::npos) ==
+                    (w == way::copied || (w != way::kernel_rows && !in_order)));
             ++cases_;
             ++ran_[name];
         }
@@ -86,8 +87,7 @@ TEST_CASE("Every remainder of pixels by tile height is computed") {
     for (const way w : {way::in_place, way::copied}) {
         const auto pixels = [&](const char* name, index_t count) {
             e.run(name, w, {.o = 5, .i = shortest}, {}, map_of(count, shortest));
-            e.run(name, w, {.o = width + 1, .i = shortest, .kh = 3, .kw = 3}, {.pad = 1},
-                  map_of(count, shortest));
+            e.run(name, w, {.o = width + 1, .i = shortest, .kh = 3, .kw = 3}, {.pad = 1}, map_of(count, shortest));
         };
         pixels("pixels == tile", tile);
         for (index_t p = 1; p < tile; ++p) pixels("pixels < tile", p);
@@ -145,9 +145,9 @@ TEST_CASE("Every length of a channel run is computed by the right algorithm") {
     run("run of any length copied", way::copied, 3 * lanes + 1, 2);
     e.run("one tap, short run", way::in_place, {.o = 4, .i = 3}, {}, {1, 3, 4, 4});
     e.run("one tap, one channel", way::in_place, {.o = 4, .i = 1}, {}, {2, 1, 4, 4});
-    e.require_ran({"run < shortest_direct_run", "run < shortest_direct_run, grouped", "run == shortest_direct_run", "run > shortest_direct_run",
-                   "run == shortest_direct_run, grouped", "run of any length copied", "one tap, short run",
-                   "one tap, one channel"});
+    e.require_ran({"run < shortest_direct_run", "run < shortest_direct_run, grouped", "run == shortest_direct_run",
+                   "run > shortest_direct_run", "run == shortest_direct_run, grouped", "run of any length copied",
+                   "one tap, short run", "one tap, one channel"});
 }
 
 TEST_CASE("Every remainder of depthwise channels is computed") {
@@ -156,8 +156,8 @@ TEST_CASE("Every remainder of depthwise channels is computed") {
         for (const index_t extent : {1, 5, 7})
             e.run(name, way::depthwise, {.o = c, .i = c, .kh = 3, .kw = 3, .groups = c}, {.stride = {1, 2}, .pad = 1},
                   {2, c, extent, extent + 1});
-        e.run(name, way::depthwise, {.o = c, .i = c, .kh = 5, .kw = 1, .groups = c}, {.pad = {3, 0, 0, 2}, .dilation = 2},
-              {1, c, 9, 3});
+        e.run(name, way::depthwise, {.o = c, .i = c, .kh = 5, .kw = 1, .groups = c},
+              {.pad = {3, 0, 0, 2}, .dilation = 2}, {1, c, 9, 3});
         e.run(name, way::depthwise, {.o = c, .i = c, .groups = c}, {}, {1, c, 3, 3}, 5);
     };
     channels("two channels", 2);
@@ -211,16 +211,18 @@ TEST_CASE("Every cut of the work into blocks, chunks and threads is computed", "
     // Rows of 4 KiB and more: the blocks of pixels are only a few tiles high.
     e.run("many blocks, copied input", way::copied, {.o = 3, .i = 120, .kh = 3, .kw = 3}, {.pad = 1}, {1, 120, 14, 17});
     e.run("many blocks, rows in place", way::in_place, {.o = 2, .i = 1031}, {}, {1, 1031, 29, 31});
-    e.run("blocks of one tile", way::im2col, {.o = 7, .i = 7 * (shortest - 1), .kh = 13, .kw = 13, .groups = 7}, {.pad = 6},
-          {1, 7 * (shortest - 1), 6, 17});
-    e.run("a remnant that joins the last block", way::in_place, {.o = 1, .i = 1031}, {}, {1, 1031, 1, 14 * 5 * tile + 1});
+    e.run("blocks of one tile", way::im2col, {.o = 7, .i = 7 * (shortest - 1), .kh = 13, .kw = 13, .groups = 7},
+          {.pad = 6}, {1, 7 * (shortest - 1), 6, 17});
+    e.run("a remnant that joins the last block", way::in_place, {.o = 1, .i = 1031}, {},
+          {1, 1031, 1, 14 * 5 * tile + 1});
     for (const index_t threads : {2, 3, 5, 16}) {
         e.run("more threads than tasks", way::in_place, {.o = 3, .i = 8}, {}, {1, 8, 1, 1}, threads);
-        e.run("panels shared out", way::in_place, {.o = 4 * width + 1, .i = 8, .kh = 3, .kw = 3}, {.pad = 1}, {1, 8, 2, 3},
+        e.run("panels shared out", way::in_place, {.o = 4 * width + 1, .i = 8, .kh = 3, .kw = 3}, {.pad = 1},
+              {1, 8, 2, 3}, threads);
+        e.run("panels shared out", way::copied, {.o = 4 * width + 1, .i = 8, .kh = 3, .kw = 3}, {.pad = 1},
+              {1, 8, 2, 3}, threads);
+        e.run("blocks shared out", way::copied, {.o = 3, .i = 8, .kh = 3, .kw = 3}, {.pad = 1}, {1, 8, 13, 11},
               threads);
-        e.run("panels shared out", way::copied, {.o = 4 * width + 1, .i = 8, .kh = 3, .kw = 3}, {.pad = 1}, {1, 8, 2, 3},
-              threads);
-        e.run("blocks shared out", way::copied, {.o = 3, .i = 8, .kh = 3, .kw = 3}, {.pad = 1}, {1, 8, 13, 11}, threads);
         e.run("groups and samples shared out", way::im2col, {.o = 6, .i = 6, .kh = 3, .kw = 3, .groups = 3}, {},
               {3, 6, 5, 5}, threads);
         e.run("rows shared out", way::depthwise, {.o = 5, .i = 5, .kh = 3, .kw = 3, .groups = 5}, {.pad = 1},
@@ -229,7 +231,8 @@ TEST_CASE("Every cut of the work into blocks, chunks and threads is computed", "
               {.o = 5 * width, .i = 5 * width, .kh = 3, .kw = 3, .groups = 5 * width}, {.pad = 1}, {1, 5 * width, 3, 3},
               threads);
     }
-    e.require_ran({"many blocks, copied input", "many blocks, rows in place", "blocks of one tile", "a remnant that joins the last block",
-                   "more threads than tasks", "panels shared out", "blocks shared out", "groups and samples shared out",
-                   "rows shared out", "channel panels shared out"});
+    e.require_ran({"many blocks, copied input", "many blocks, rows in place", "blocks of one tile",
+                   "a remnant that joins the last block", "more threads than tasks", "panels shared out",
+                   "blocks shared out", "groups and samples shared out", "rows shared out",
+                   "channel panels shared out"});
 }

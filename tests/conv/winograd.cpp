@@ -27,7 +27,8 @@ double error_of(int m, const winograd_case& w, std::uint64_t stream, layout orde
     const kernel_shape k{.o = w.o, .i = w.c, .kh = 3, .kw = 3};
     const auto weights = r.floats(weight_count(k), -0.5, 0.5), gates = r.floats(w.n * w.c, 0.1, 1.0);
     const auto spatial = r.floats(9, 0.3, 1.7);
-    std::vector<float> scale = r.floats(w.o + panel_layout::width, 0.5, 1.5), shift = r.floats(w.o + panel_layout::width);
+    std::vector<float> scale = r.floats(w.o + panel_layout::width, 0.5, 1.5),
+                       shift = r.floats(w.o + panel_layout::width);
     const auto kernel = dense_kernel::pack(k, weights);
     const conv_params params{.pad = w.pad};
     const shape4 in{w.n, w.c, w.h, w.w}, out = output_shape(in, k, params);
@@ -75,7 +76,8 @@ TEST_CASE("Winograd agrees with double accumulation for every remainder of tiles
         for (index_t h = 1; h <= 9; ++h)
             for (const index_t w : {1, 2, 4, 5, 7, 14})
                 for (const layout order : {layout::nhwc, layout::nchw}) {
-                    const winograd_case c{1, lanes + 3, lanes + 1, h, w, 1, stream % 2 == 0, stream % 3 == 0, stream % 5 != 0};
+                    const winograd_case c{
+                        1, lanes + 3, lanes + 1, h, w, 1, stream % 2 == 0, stream % 3 == 0, stream % 5 != 0};
                     INFO("F(" << m << "x" << m << ") on " << h << "x" << w << ", stream " << stream);
                     CHECK(error_of(m, c, stream++, order) <= bound(m, c.c));
                 }

@@ -134,7 +134,8 @@ TEST_CASE("A run with arguments that do not fit its plan ends the program with a
     CHECK(words(x.view(), x.view()).find("kdna: contract broken: layer3.conv2 output: expected (N 2, C 6") == 0);
     CHECK(words(x.view(), {}).find("found a null pointer") != std::string::npos);
     const conv2d twin(kernel33(), {.pad = 1}, {.name = "twin"}), copy = layer;
-    CHECK(last_words([&] { twin.run(plan, x.view(), y.view()); }).find("twin: expected a plan of this layer") != std::string::npos);
+    CHECK(last_words([&] { twin.run(plan, x.view(), y.view()); }).find("twin: expected a plan of this layer") !=
+          std::string::npos);
     CHECK(last_words([&] { copy.run(plan, x.view(), y.view()); }) == "did not abort: ");
     CHECK(words(x.view(), y.view()) == "did not abort: ");
 }
@@ -142,7 +143,8 @@ TEST_CASE("A run with arguments that do not fit its plan ends the program with a
 
 TEST_CASE("A plan says what was decided") {
     const auto text = [](const auto& layer, conv::input_order order, index_t transform_budget = 0) {
-        return layer.plan({1, layer.kernel().i, 7, 7}, {.order = order, .transform_budget = transform_budget}).explain();
+        return layer.plan({1, layer.kernel().i, 7, 7}, {.order = order, .transform_budget = transform_budget})
+            .explain();
     };
     const auto has = [](const std::string& t, std::string_view part) {
         INFO(t);

@@ -75,8 +75,9 @@ TEST_CASE("kdna_run writes the logits of double precision") {
         for (const std::string& name : random_values(keys, 901).names())  // as DataParallel saves them
             weights.add("module." + name, random_values(keys, 901).extract(name));
         save_safetensors(folder / "w.safetensors", weights);
-        const outcome result = run(folder, arguments(folder, "mobilenet_v2_1d2") + (f == form::plain ? " --plain" : "") +
-                                               " --threads 2 --repeat 3 --explain");
+        const outcome result =
+            run(folder, arguments(folder, "mobilenet_v2_1d2") + (f == form::plain ? " --plain" : "") +
+                            " --threads 2 --repeat 3 --explain");
         INFO(result.output);
         REQUIRE(result.code == 0);
         CHECK(contains(result.output, "features.18.0"));

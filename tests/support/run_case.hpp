@@ -34,8 +34,8 @@ case_result run_case(rng& r, const conv_case& c) {
         frame y(r, out, c.y_at);
         if (c.in_place) y.assign(residual.view());
         auto plan = layer.plan(c.in, {.executor = threads,
-                                         .order = c.order,
-                                         .transform_budget = c.may_transform ? std::numeric_limits<index_t>::max() : 0});
+                                      .order = c.order,
+                                      .transform_budget = c.may_transform ? std::numeric_limits<index_t>::max() : 0});
         const auto y_view = y.view();
         layer.run(plan, x.view(), y_view, c.in_place ? kdna::tensor_view<const float>(y_view) : added);
         result.plan = plan.explain();
@@ -101,8 +101,7 @@ inline std::set<std::string> required_features(method kind) {
         out.insert(to_string(p));
         out.insert(kdna::concat("to ", to_string(p)));
     }
-    if (kind == method::plain || kind == method::gated)
-        out.insert({": winograd", "spatial in the transformed kernel"});
+    if (kind == method::plain || kind == method::gated) out.insert({": winograd", "spatial in the transformed kernel"});
     if (kind == method::gated)
         out.insert({"depthwise with channel factors", "gate in the copy", "gate in the input transform"});
     if (kind == method::routed || kind == method::mixed)

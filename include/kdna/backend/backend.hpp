@@ -17,6 +17,7 @@ namespace kdna::inline KDNA_ABI {
 ///     make_plan(problem, in, order, threads, where)    throws kdna::error where the shapes do not fit
 ///     run(plan, call, workspace, executor)             noexcept; allocates nothing
 ///     explain(problem, plan)                           one line for people
+// clang-format off
 template <class B>
 concept conv_backend =
     requires(const conv::problem& q, const shape4& in, conv::input_order order, index_t threads, std::string_view where,
@@ -27,5 +28,6 @@ concept conv_backend =
         { p.out } -> std::convertible_to<shape4>;
         { p.workspace_bytes } -> std::convertible_to<index_t>;
     };
+// clang-format on
 
 }  // namespace kdna::inline KDNA_ABI

@@ -11,12 +11,13 @@ namespace kdna::inline KDNA_ABI::backend {
 struct cpu {
     using plan = conv::plan;
 
-    [[nodiscard]] static plan make_plan(const conv::problem& q, const shape4& in, conv::input_order order, index_t threads,
-                                        std::string_view where) {
+    [[nodiscard]] static plan make_plan(const conv::problem& q, const shape4& in, conv::input_order order,
+                                        index_t threads, std::string_view where) {
         return conv::make_plan(q, in, order, threads, where);
     }
 
-    static void run(const plan& p, const conv::call& original, std::byte* workspace, const executor_ref& executor) noexcept {
+    static void run(const plan& p, const conv::call& original, std::byte* workspace,
+                    const executor_ref& executor) noexcept {
         conv::call c = original;
         stage_input(p, c, workspace, executor);
         auto* zeros = at_offset<float>(workspace, p.zeros_at);
@@ -51,7 +52,8 @@ private:
         const bool nest_gates = p.algo == conv::algorithm::depthwise || p.algo == conv::algorithm::winograd;
         const factor_set::per_sample channel = nest_gates ? factor_set::per_sample{} : c.factors.channel;
         in_chunks(p.in.n * p.staged.rows(), p.threads, executor, [&](index_t, index_t first, index_t last) {
-            conv::stage_rows(p.staged, c.x, [&](index_t n) { return channel.of(n); }, staged, first, last);
+            conv::stage_rows(
+                p.staged, c.x, [&](index_t n) { return channel.of(n); }, staged, first, last);
         });
         c.x = p.staged.view(staged);
         if (!nest_gates) c.factors.channel = {};

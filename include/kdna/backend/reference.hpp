@@ -24,7 +24,9 @@ struct reference {
                     for (index_t w = 0; w < p.out.w; ++w) c.y(n, o, h, w) = static_cast<float>(element(c, n, o, h, w));
     }
 
-    [[nodiscard]] static std::string explain(const conv::problem&, const plan&) { return "reference, double accumulation"; }
+    [[nodiscard]] static std::string explain(const conv::problem&, const plan&) {
+        return "reference, double accumulation";
+    }
 
 private:
     [[nodiscard]] static double element(const conv::call& c, index_t n, index_t o, index_t h, index_t w) noexcept {

@@ -23,7 +23,8 @@ struct cost_model {
         const double taps = 9.0 * on_map(p.out.h) * on_map(p.out.w);
         return static_cast<double>(p.out.h * p.out.w * ceil_div(k.o, simd::lanes) * k.i) * taps / gemm_efficiency;
     }
-    [[nodiscard]] static double winograd(const plan& p, const kernel_shape& k, int m, index_t transformed_bytes) noexcept {
+    [[nodiscard]] static double winograd(const plan& p, const kernel_shape& k, int m,
+                                         index_t transformed_bytes) noexcept {
         const int which = m == 2 ? 0 : 1;
         const index_t tiles = ceil_div(p.out.h, m) * ceil_div(p.out.w, m), vectors = ceil_div(k.o, simd::lanes);
         const auto bytes = static_cast<double>(transformed_bytes);
@@ -38,7 +39,8 @@ struct cost_model {
 /// 4 or 2 if Winograd's F(4x4) or F(2x2) is allowed, affordable and expected to be fastest, else 0.
 [[nodiscard]] inline int choose_winograd(const problem& q, const plan& p) {
     const kernel_shape& k = q.kernel->shape();
-    if (!winograd_fits(k) || q.routed_kernel || q.params.stride != extent2(1) || q.params.dilation != extent2(1)) return 0;
+    if (!winograd_fits(k) || q.routed_kernel || q.params.stride != extent2(1) || q.params.dilation != extent2(1))
+        return 0;
     if (std::min(k.i, k.o) < simd::lanes) return 0;
     int best = 0;
     double least = cost_model::direct(p, k);

@@ -42,12 +42,14 @@ void depthwise_whole(const depthwise_span& s, index_t first, index_t width) noex
         for (int t = 0; t < taps; ++t) {
             KDNA_UNROLL
             for (int j = 0; j < Vectors; ++j)
-                w[t][j] = simd::load(s.w + first + j * simd::lanes + t / Columns * s.w_row_stride + t % Columns * width);
+                w[t][j] =
+                    simd::load(s.w + first + j * simd::lanes + t / Columns * s.w_row_stride + t % Columns * width);
         }
     }
     const clamp_range range = range_of(s.act);
     const finisher finish0(s.scale + first, s.shift + first, range);
-    const finisher finish1(s.scale + first + (Vectors - 1) * simd::lanes, s.shift + first + (Vectors - 1) * simd::lanes, range);
+    const finisher finish1(s.scale + first + (Vectors - 1) * simd::lanes, s.shift + first + (Vectors - 1) * simd::lanes,
+                           range);
     const float* x = s.x + first;
     float* y = s.y + first * s.y_stride;
     const float* residual = s.residual != nullptr ? s.residual + first * s.residual_stride : nullptr;
@@ -65,7 +67,8 @@ void depthwise_whole(const depthwise_span& s, index_t first, index_t width) noex
                 for (int c = 0; c < Columns; ++c) {
                     KDNA_UNROLL
                     for (int j = 0; j < Vectors; ++j)
-                        acc[j] = simd::multiply_add(simd::load(row + c * column_stride + j * simd::lanes), w[i * Columns + c][j], acc[j]);
+                        acc[j] = simd::multiply_add(simd::load(row + c * column_stride + j * simd::lanes),
+                                                    w[i * Columns + c][j], acc[j]);
                 }
             }
         } else {
@@ -73,8 +76,9 @@ void depthwise_whole(const depthwise_span& s, index_t first, index_t width) noex
                 for (index_t c = 0; c < s.columns; ++c) {
                     KDNA_UNROLL
                     for (int j = 0; j < Vectors; ++j)
-                        acc[j] = simd::multiply_add(simd::load(x + i * s.row_stride + c * s.column_stride + j * simd::lanes),
-                                                    simd::load(s.w + first + j * simd::lanes + i * s.w_row_stride + c * width), acc[j]);
+                        acc[j] = simd::multiply_add(
+                            simd::load(x + i * s.row_stride + c * s.column_stride + j * simd::lanes),
+                            simd::load(s.w + first + j * simd::lanes + i * s.w_row_stride + c * width), acc[j]);
                 }
         }
         if constexpr (Simple) {
@@ -84,8 +88,8 @@ void depthwise_whole(const depthwise_span& s, index_t first, index_t width) noex
             finish0(acc[0], residual, s.residual_stride, y, s.y_stride, simd::lanes);
         }
         if constexpr (Vectors == 2 && !Simple)
-            finish1(acc[1], residual != nullptr ? residual + simd::lanes * s.residual_stride : nullptr, s.residual_stride,
-                    y + simd::lanes * s.y_stride, s.y_stride, simd::lanes);
+            finish1(acc[1], residual != nullptr ? residual + simd::lanes * s.residual_stride : nullptr,
+                    s.residual_stride, y + simd::lanes * s.y_stride, s.y_stride, simd::lanes);
         x += pixel_stride;
         y += y_pixel_stride;
         if (!Simple && residual != nullptr) residual += s.residual_pixel_stride;
@@ -103,12 +107,15 @@ inline void depthwise_part(const depthwise_span& s, index_t first, index_t width
             for (index_t c = 0; c < s.columns; ++c)
                 acc = simd::multiply_add(simd::load_strided(x + i * s.row_stride + c * s.column_stride, 1, count),
                                          simd::load(s.w + first + i * s.w_row_stride + c * width), acc);
-        finish(acc, s.residual != nullptr ? s.residual + first * s.residual_stride + p * s.residual_pixel_stride : nullptr,
+        finish(acc,
+               s.residual != nullptr ? s.residual + first * s.residual_stride + p * s.residual_pixel_stride : nullptr,
                s.residual_stride, s.y + first * s.y_stride + p * s.y_pixel_stride, s.y_stride, count);
     }
 }
 
-[[nodiscard]] inline bool simple_output(const depthwise_span& s) noexcept { return s.y_stride == 1 && s.residual == nullptr; }
+[[nodiscard]] inline bool simple_output(const depthwise_span& s) noexcept {
+    return s.y_stride == 1 && s.residual == nullptr;
+}
 
 template <int Rows, int Columns>
 void depthwise_panel(const depthwise_span& s, index_t width) noexcept {
@@ -193,7 +200,8 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
                          c.params.pad.left <= 1 && c.params.pad.right <= 1 && p.in.w >= 2;
     const index_t row_end = std::min((block + 1) * p.pixel_block, p.out.h);
     for (index_t panel = 0; panel < kernel.panels(); ++panel) {
-        const index_t filter = panel * panel_layout::width, channels = kernel.filters_of(panel), width = kernel.width_of(panel);
+        const index_t filter = panel * panel_layout::width, channels = kernel.filters_of(panel),
+                      width = kernel.width_of(panel);
         tensor_view<const float> x = c.x;
         x.data = c.x.at(n, filter, 0, 0);
         auto* scratch = space.at<float>(p.assembled_at);
@@ -222,7 +230,8 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
         for (index_t h = block * p.pixel_block; h < row_end; ++h) {
             const index_t top = h * c.params.stride.h - c.params.pad.top;
             const tap_range rows = taps_on_map(top, k.kh, c.params.dilation.h, p.in.h);
-            if (sliding && rows.count > 0 && channels % simd::lanes == 0 && c.y.stride.c == 1 && c.residual.data == nullptr) {
+            if (sliding && rows.count > 0 && channels % simd::lanes == 0 && c.y.stride.c == 1 &&
+                c.residual.data == nullptr) {
                 s.pixels = p.out.w;
                 s.rows = rows.count;
                 s.x = x.data + (top + rows.first * c.params.dilation.h) * x.stride.h;
@@ -243,7 +252,8 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
                 s.columns = rows.count > 0 ? columns.count : 0;
                 s.x = x.data;
                 if (s.rows > 0)
-                    s.x += (top + rows.first * c.params.dilation.h) * x.stride.h + (left + columns.first * c.params.dilation.w) * x.stride.w;
+                    s.x += (top + rows.first * c.params.dilation.h) * x.stride.h +
+                           (left + columns.first * c.params.dilation.w) * x.stride.w;
                 s.w = weights + (rows.first * k.kw + columns.first) * width;
                 s.y = c.y.at(n, filter, h, w);
                 s.residual = c.residual.data != nullptr ? c.residual.at(n, filter, h, w) : nullptr;
@@ -256,7 +266,8 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
 }  // namespace detail
 
 /// Runs tasks [first, last) with one thread's workspace; results do not depend on the number of threads.
-inline void depthwise_nest(const plan& p, const call& c, std::byte* thread_space, index_t first, index_t last) noexcept {
+inline void depthwise_nest(const plan& p, const call& c, std::byte* thread_space, index_t first,
+                           index_t last) noexcept {
     for (index_t task = first; task < last; ++task)
         detail::depthwise_task(p, c, {thread_space}, task / p.pixel_blocks, task % p.pixel_blocks);
 }

@@ -20,11 +20,11 @@ namespace conv {
 struct tile_output {
     float* const* y;
     const float* const* residual;  ///< null: none
-    index_t y_stride;                ///< floats between filters
+    index_t y_stride;              ///< floats between filters
     index_t residual_stride;
     const float* scale;  ///< m, readable for whole vectors
     const float* shift;  ///< b, readable for whole vectors
-    index_t filters;       ///< filters of the tile that exist
+    index_t filters;     ///< filters of the tile that exist
     activation act;
 };
 
@@ -48,8 +48,8 @@ struct finisher {
         simd::store(y, simd::clamp(simd::multiply_add(acc, scale, shift), low, high));
     }
     /// `count` filters of one pixel; `residual` may be null.
-    KDNA_INLINE void operator()(const simd::vec& acc, const float* residual, index_t residual_stride, float* y, index_t y_stride,
-                                index_t count) const noexcept {
+    KDNA_INLINE void operator()(const simd::vec& acc, const float* residual, index_t residual_stride, float* y,
+                                index_t y_stride, index_t count) const noexcept {
         simd::vec v = simd::multiply_add(acc, scale, shift);
         if (residual != nullptr) v = v + simd::load_strided(residual, residual_stride, count);
         v = simd::clamp(v, low, high);
@@ -71,8 +71,8 @@ inline void finish_tile(const float* acc, index_t rows, index_t vectors, const t
         const finisher finish(out.scale + first, out.shift + first, range);
         for (index_t r = 0; r < rows; ++r)
             finish(simd::load(acc + (r * vectors + j) * simd::lanes),
-                   out.residual != nullptr ? out.residual[r] + first * out.residual_stride : nullptr, out.residual_stride,
-                   out.y[r] + first * out.y_stride, out.y_stride, count);
+                   out.residual != nullptr ? out.residual[r] + first * out.residual_stride : nullptr,
+                   out.residual_stride, out.y[r] + first * out.y_stride, out.y_stride, count);
     }
 }
 

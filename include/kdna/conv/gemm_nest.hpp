@@ -33,8 +33,8 @@ struct thread_space {
 
 /// Pointers to the first filter of each of a tile's pixels.
 template <class T>
-void point_pixels(const tensor_view<T>& view, index_t n, index_t first_filter, index_t first_pixel, index_t height, index_t columns,
-                  T** to) noexcept {
+void point_pixels(const tensor_view<T>& view, index_t n, index_t first_filter, index_t first_pixel, index_t height,
+                  index_t columns, T** to) noexcept {
     for (index_t r = 0; r < height; ++r) {
         const index_t pixel = first_pixel + r;
         to[r] = view.at(n, first_filter, pixel / columns, pixel % columns);
@@ -104,8 +104,10 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
     window.x.shape = {1, channels, c.x.shape.h, c.x.shape.w};
 
     const float* spatial = c.factors.spatial.of(n);
-    const bool between = spatial != nullptr && p.algo == algorithm::direct && !p.kernel_rows && can_scale_between(spatial, k.taps());
-    const index_t first = block * p.pixel_block, last = block + 1 < p.pixel_blocks ? first + p.pixel_block : p.out.h * p.out.w;
+    const bool between =
+        spatial != nullptr && p.algo == algorithm::direct && !p.kernel_rows && can_scale_between(spatial, k.taps());
+    const index_t first = block * p.pixel_block,
+                  last = block + 1 < p.pixel_blocks ? first + p.pixel_block : p.out.h * p.out.w;
     prepared_tile tiles[64 + tile_heights.size()];
     const index_t count = prepare_tiles(p, window, zeros, between ? spatial : nullptr, space, first, last, tiles);
     const index_t run = p.algo == algorithm::im2col ? kernel.depth() : p.kernel_rows ? k.kw * channels : channels;

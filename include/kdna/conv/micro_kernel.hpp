@@ -79,12 +79,13 @@ inline constexpr index_t max_tile_floats = tile_heights.front() * 2 * simd::lane
 /// The micro-kernel for a compiled height and a panel of one or two vectors.
 [[nodiscard]] inline micro_kernel_fn micro_kernel_for(index_t height, index_t vectors) noexcept {
     constexpr auto& h = tile_heights;
-    static constexpr std::array<std::array<micro_kernel_fn, 2>, 6> table{{{&micro_kernel<h[0], 1>, &micro_kernel<h[0], 2>},
-                                                                          {&micro_kernel<h[1], 1>, &micro_kernel<h[1], 2>},
-                                                                          {&micro_kernel<h[2], 1>, &micro_kernel<h[2], 2>},
-                                                                          {&micro_kernel<h[3], 1>, &micro_kernel<h[3], 2>},
-                                                                          {&micro_kernel<h[4], 1>, &micro_kernel<h[4], 2>},
-                                                                          {&micro_kernel<h[5], 1>, &micro_kernel<h[5], 2>}}};
+    static constexpr std::array<std::array<micro_kernel_fn, 2>, 6> table{
+        {{&micro_kernel<h[0], 1>, &micro_kernel<h[0], 2>},
+         {&micro_kernel<h[1], 1>, &micro_kernel<h[1], 2>},
+         {&micro_kernel<h[2], 1>, &micro_kernel<h[2], 2>},
+         {&micro_kernel<h[3], 1>, &micro_kernel<h[3], 2>},
+         {&micro_kernel<h[4], 1>, &micro_kernel<h[4], 2>},
+         {&micro_kernel<h[5], 1>, &micro_kernel<h[5], 2>}}};
     std::size_t i = 0;
     while (h[i] != height) ++i;
     return table[i][vectors == 1 ? 0 : 1];

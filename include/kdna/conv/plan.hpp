@@ -20,10 +20,10 @@ struct problem {
     const panel_layout* kernel = nullptr;
     index_t source_scratch = 0;  ///< floats of one assembled panel, 0 for a stored kernel
     conv_params params{};
-    bool channel_factor = false;  ///< a gate g[C] is applied
-    bool spatial_factor = false;  ///< s[KH*KW] is applied
-    bool routed_kernel = false;   ///< mixture or spatial factor differ from sample to sample
-    index_t transform_budget = 0; ///< bytes that a kernel transformed for Winograd may take; 0 forbids it
+    bool channel_factor = false;   ///< a gate g[C] is applied
+    bool spatial_factor = false;   ///< s[KH*KW] is applied
+    bool routed_kernel = false;    ///< mixture or spatial factor differ from sample to sample
+    index_t transform_budget = 0;  ///< bytes that a kernel transformed for Winograd may take; 0 forbids it
 };
 
 enum class algorithm { direct, im2col, depthwise, winograd };

@@ -70,9 +70,11 @@ inline void plan_winograd(plan& p, const problem& q, int m, std::string_view whe
 /// Plans a depthwise convolution: blocks of output rows whose input stays in cache while the panels pass over it.
 inline void plan_depthwise(plan& p, const problem& q, std::string_view where) {
     p.algo = algorithm::depthwise;
-    const index_t row_bytes = checked_mul(checked_mul(p.in.w, p.in.c, where), static_cast<index_t>(sizeof(float)) * q.params.stride.h, where);
+    const index_t row_bytes =
+        checked_mul(checked_mul(p.in.w, p.in.c, where), static_cast<index_t>(sizeof(float)) * q.params.stride.h, where);
     p.pixel_block = std::clamp<index_t>(depthwise_bytes_target / row_bytes, 1, p.out.h);
-    if (p.in.n * ceil_div(p.out.h, p.pixel_block) < p.threads) p.pixel_block = ceil_div(p.out.h, ceil_div(p.threads, p.in.n));
+    if (p.in.n * ceil_div(p.out.h, p.pixel_block) < p.threads)
+        p.pixel_block = ceil_div(p.out.h, ceil_div(p.threads, p.in.n));
     p.pixel_blocks = ceil_div(p.out.h, p.pixel_block);
     p.tasks = checked_mul(p.in.n, p.pixel_blocks, where);
     if (p.order == input_order::any) plan_stage(p, staging::if_strided, p.in.c, 0);
@@ -104,7 +106,8 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     const index_t target = q.source_scratch > 0 ? packed_bytes_assembled : packed_bytes_target;
     p.pixel_block = std::clamp<index_t>(target / row_bytes / max_tile_height, 1, 64) * max_tile_height;
     // Enough blocks for all threads, in whole tiles where there are enough pixels.
-    const index_t groups = kernel.groups(), per_thread = ceil_div(pixels, ceil_div(p.threads, checked_mul(p.in.n, groups, where)));
+    const index_t groups = kernel.groups(),
+                  per_thread = ceil_div(pixels, ceil_div(p.threads, checked_mul(p.in.n, groups, where)));
     if (per_thread < p.pixel_block) p.pixel_block = ceil_div(per_thread, max_tile_height) * max_tile_height;
     // Blocks begin at multiples of the tallest tile and a small remnant joins the last one, so that the same pixels share a
     // tile however many blocks there are: taps that are left out, and with them the rounding of factors, depend on that.
@@ -154,27 +157,34 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
 /// Where each factor is applied and what was chosen, in one line.
 [[nodiscard]] inline std::string explain(const problem& q, const plan& p) {
     const kernel_shape& k = q.kernel->shape();
-    std::string text = concat(to_string(p.algo), p.algo == algorithm::winograd ? concat(" F(", p.winograd_m, "x", p.winograd_m, ")") : "", ", ");
+    std::string text =
+        concat(to_string(p.algo),
+               p.algo == algorithm::winograd ? concat(" F(", p.winograd_m, "x", p.winograd_m, ")") : "", ", ");
     if (p.algo == algorithm::winograd)
         text += concat("blocks of ", p.pixel_block, " of ", p.tile_count, " tiles, transformed kernel ",
                        winograd_kernel::bytes_for(*q.kernel, p.winograd_m) / 1024, " KiB");
     else if (p.algo == algorithm::depthwise)
-        text += concat("channels in panels of ", std::min(panel_layout::width, ceil_div(k.o, simd::lanes) * simd::lanes));
+        text +=
+            concat("channels in panels of ", std::min(panel_layout::width, ceil_div(k.o, simd::lanes) * simd::lanes));
     else
         text += concat("tile ", std::min(max_tile_height, tile_height_for(p.out.h * p.out.w)), "x",
                        q.kernel->width_of(0), ", blocks of ", std::min(p.pixel_block, p.out.h * p.out.w), " pixels");
     if (p.stage != staging::never)
-        text += concat(p.stage == staging::always ? ", input copied" : ", input copied if strided", p.kernel_rows ? " with its padding" : "");
+        text += concat(p.stage == staging::always ? ", input copied" : ", input copied if strided",
+                       p.kernel_rows ? " with its padding" : "");
     const auto place = [&](const char* depthwise, const char* winograd, const char* gemm) {
         return p.algo == algorithm::depthwise ? depthwise : p.algo == algorithm::winograd ? winograd : gemm;
     };
     if (q.channel_factor) text += concat(", gate in ", place("the scale", "the input transform", "the copy"));
     if (q.spatial_factor)
-        text += concat(", spatial ", place("in a panel copy", "in the transformed kernel",
-                                           p.algo == algorithm::direct && !p.kernel_rows ? "between taps" : "in a panel copy"));
-    if (q.source_scratch > 0) text += concat(", panels assembled in ", q.source_scratch * static_cast<index_t>(sizeof(float)) / 1024, " KiB");
-    return text + concat(", ", p.tasks, p.tasks == 1 ? " task on " : " tasks on ", p.threads, p.threads == 1 ? " thread" : " threads", ", workspace ",
-                         (p.workspace_bytes + 1023) / 1024, " KiB");
+        text += concat(", spatial ",
+                       place("in a panel copy", "in the transformed kernel",
+                             p.algo == algorithm::direct && !p.kernel_rows ? "between taps" : "in a panel copy"));
+    if (q.source_scratch > 0)
+        text += concat(", panels assembled in ", q.source_scratch * static_cast<index_t>(sizeof(float)) / 1024, " KiB");
+    return text + concat(", ", p.tasks, p.tasks == 1 ? " task on " : " tasks on ", p.threads,
+                         p.threads == 1 ? " thread" : " threads", ", workspace ", (p.workspace_bytes + 1023) / 1024,
+                         " KiB");
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv

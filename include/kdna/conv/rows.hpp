@@ -35,8 +35,8 @@ struct window_source {
 /// a tap that is padding for the whole tile is left out (on a 7x7 map with padding 1 that is a good part of the work), and so
 /// is one whose factor in `spatial` [taps] (or null) is zero.
 ///     rows [taps][height], depth [taps]; returns the number of runs.
-inline index_t point_rows(const window_source& s, index_t first_pixel, index_t height, const float* spatial, const float* zeros,
-                          const float** rows, index_t* depth) noexcept {
+inline index_t point_rows(const window_source& s, index_t first_pixel, index_t height, const float* spatial,
+                          const float* zeros, const float** rows, index_t* depth) noexcept {
     index_t runs = 0;
     for (index_t i = 0; i < s.kernel.kh; ++i)
         for (index_t j = 0; j < s.kernel.kw; ++j) {
@@ -61,7 +61,8 @@ inline index_t point_kernel_rows(const window_source& s, index_t first_pixel, in
     for (index_t i = 0; i < s.kernel.kh; ++i) {
         for (index_t r = 0; r < height; ++r) {
             const window_origin origin = origin_of(first_pixel + r, s.output_columns, s.params);
-            rows[i * height + r] = s.x.data + ((origin.h + i * s.params.dilation.h) * s.x.stride.h + origin.w * s.x.stride.w);
+            rows[i * height + r] =
+                s.x.data + ((origin.h + i * s.params.dilation.h) * s.x.stride.h + origin.w * s.x.stride.w);
         }
         depth[i] = i * s.kernel.kw * s.x.shape.c;
     }
@@ -70,7 +71,8 @@ inline index_t point_kernel_rows(const window_source& s, index_t first_pixel, in
 
 /// Factors between the runs of a tile, so that the accumulators end up with the sum over runs of s[t] * (run t): after run t
 /// they are multiplied by s[t] / s[t+1], after the last by s[last]. Needs no multiplication per weight or input.
-inline void factors_between(const float* spatial, const index_t* depth, index_t channels, index_t runs, float* factors) noexcept {
+inline void factors_between(const float* spatial, const index_t* depth, index_t channels, index_t runs,
+                            float* factors) noexcept {
     for (index_t t = 0; t < runs; ++t) {
         const float s = spatial[depth[t] / channels];
         factors[t] = t + 1 < runs ? s / spatial[depth[t + 1] / channels] : s;
@@ -93,7 +95,8 @@ inline void factors_between(const float* spatial, const index_t* depth, index_t 
 
 /// Copies the windows of a tile, so that a row is one run: packed[r][tap][channel], padding becomes zeros. For groups with
 /// few channels.
-inline void pack_rows(const window_source& s, index_t first_pixel, index_t height, index_t row_floats, float* packed) noexcept {
+inline void pack_rows(const window_source& s, index_t first_pixel, index_t height, index_t row_floats,
+                      float* packed) noexcept {
     const index_t channels = s.x.shape.c;
     for (index_t r = 0; r < height; ++r) {
         const window_origin origin = origin_of(first_pixel + r, s.output_columns, s.params);

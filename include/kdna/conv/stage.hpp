@@ -21,15 +21,16 @@ struct stage_layout {
     }
     /// The copy as a view of the input's own extents, without the border.
     [[nodiscard]] tensor_view<const float> view(const float* staged) const noexcept {
-        return {staged + border.top * row_floats() + border.left * pixel_floats, in,
+        return {staged + border.top * row_floats() + border.left * pixel_floats,
+                in,
                 {rows() * row_floats(), 1, row_floats(), pixel_floats}};
     }
 };
 
 /// Fills rows [first, last) of the copy, counted over all samples. `gate(n)` is g[C] of a sample, or null.
 template <class Gate>
-void stage_rows(const stage_layout& s, const tensor_view<const float>& x, const Gate& gate, float* staged, index_t first,
-                index_t last) noexcept {
+void stage_rows(const stage_layout& s, const tensor_view<const float>& x, const Gate& gate, float* staged,
+                index_t first, index_t last) noexcept {
     for (index_t row = first; row < last; ++row) {
         float* to = staged + row * s.row_floats();
         const index_t n = row / s.rows(), h = row % s.rows() - s.border.top;

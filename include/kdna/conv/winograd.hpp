@@ -57,8 +57,10 @@ struct winograd<4> {
         const simd::vec d0 = d[0 * stride], d1 = d[1 * stride], d2 = d[2 * stride], d3 = d[3 * stride],
                         d4 = d[4 * stride], d5 = d[5 * stride];
         const simd::vec a_squared(-0.5F), b_squared(-2.0F), both(-2.5F);  // negated; a^2 b^2 = 1
-        const simd::vec even_a = multiply_add(b_squared, d2, d4), odd_a = simd::vec(static_cast<float>(a)) * multiply_add(b_squared, d1, d3);
-        const simd::vec even_b = multiply_add(a_squared, d2, d4), odd_b = simd::vec(static_cast<float>(b)) * multiply_add(a_squared, d1, d3);
+        const simd::vec even_a = multiply_add(b_squared, d2, d4),
+                        odd_a = simd::vec(static_cast<float>(a)) * multiply_add(b_squared, d1, d3);
+        const simd::vec even_b = multiply_add(a_squared, d2, d4),
+                        odd_b = simd::vec(static_cast<float>(b)) * multiply_add(a_squared, d1, d3);
         v[0 * v_stride] = multiply_add(both, d2, d0 + d4);
         v[1 * v_stride] = even_a + odd_a;
         v[2 * v_stride] = even_a - odd_a;
@@ -80,7 +82,9 @@ struct winograd<4> {
 };
 
 /// Whether a kernel can be run by Winograd at all: 3x3, one group.
-[[nodiscard]] inline bool winograd_fits(const kernel_shape& k) noexcept { return k.kh == 3 && k.kw == 3 && k.groups == 1; }
+[[nodiscard]] inline bool winograd_fits(const kernel_shape& k) noexcept {
+    return k.kh == 3 && k.kw == 3 && k.groups == 1;
+}
 
 /// G w G^T of every filter and channel, in double, rounded once, packed as U[panel][position][channel][filter] so that the
 /// products of one panel stream it front to back.
@@ -91,11 +95,13 @@ public:
         const int inputs = m + 2;
         positions_ = static_cast<index_t>(inputs) * inputs;
         channels_ = layout_.shape().i;
-        data_ = buffer<float>(checked_mul(checked_mul(positions_, channels_, "winograd"), padded_filters(), "winograd"));
+        data_ =
+            buffer<float>(checked_mul(checked_mul(positions_, channels_, "winograd"), padded_filters(), "winograd"));
         for (index_t o = 0; o < layout_.shape().o; ++o)
             for (index_t c = 0; c < channels_; ++c) {
                 double w[9];
-                for (index_t t = 0; t < 9; ++t) w[t] = source.weight(o, c, t, nullptr) * (spatial != nullptr ? spatial[t] : 1.0F);
+                for (index_t t = 0; t < 9; ++t)
+                    w[t] = source.weight(o, c, t, nullptr) * (spatial != nullptr ? spatial[t] : 1.0F);
                 if (m == 2)
                     transform<2>(w, o, c);
                 else
@@ -106,7 +112,8 @@ public:
     [[nodiscard]] int m() const noexcept { return m_; }
     [[nodiscard]] index_t bytes() const noexcept { return data_.bytes(); }
     [[nodiscard]] const float* panel(index_t p, index_t position) const noexcept {
-        return data_.data() + p * panel_layout::width * positions_ * channels_ + position * channels_ * layout_.width_of(p);
+        return data_.data() + p * panel_layout::width * positions_ * channels_ +
+               position * channels_ * layout_.width_of(p);
     }
     [[nodiscard]] static index_t bytes_for(const panel_layout& layout, int m) {
         const index_t padded = (layout.panels() - 1) * panel_layout::width + layout.width_of(layout.panels() - 1);
@@ -124,14 +131,18 @@ private:
         for (int i = 0; i < n; ++i)
             for (int j = 0; j < 3; ++j) {
                 half[i][j] = 0.0;
-                for (int t = 0; t < 3; ++t) half[i][j] += winograd<M>::g[static_cast<std::size_t>(i)][static_cast<std::size_t>(t)] * w[t * 3 + j];
+                for (int t = 0; t < 3; ++t)
+                    half[i][j] +=
+                        winograd<M>::g[static_cast<std::size_t>(i)][static_cast<std::size_t>(t)] * w[t * 3 + j];
             }
         const index_t p = o / panel_layout::width, f = o % panel_layout::width, width = layout_.width_of(p);
         for (int i = 0; i < n; ++i)
             for (int j = 0; j < n; ++j) {
                 double u = 0.0;
-                for (int t = 0; t < 3; ++t) u += half[i][t] * winograd<M>::g[static_cast<std::size_t>(j)][static_cast<std::size_t>(t)];
-                const index_t at = p * panel_layout::width * positions_ * channels_ + ((i * n + j) * channels_ + c) * width + f;
+                for (int t = 0; t < 3; ++t)
+                    u += half[i][t] * winograd<M>::g[static_cast<std::size_t>(j)][static_cast<std::size_t>(t)];
+                const index_t at =
+                    p * panel_layout::width * positions_ * channels_ + ((i * n + j) * channels_ + c) * width + f;
                 data_[at] = static_cast<float>(u);
             }
     }

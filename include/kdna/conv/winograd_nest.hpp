@@ -38,7 +38,8 @@ void winograd_input(const call& c, const winograd_tile& tile, index_t position_s
             for (int i = 0; i < n; ++i)
                 for (int j = 0; j < n; ++j) {
                     const bool in = top + i >= 0 && top + i < x.shape.h && left + j >= 0 && left + j < x.shape.w;
-                    d[i * n + j] = in ? simd::load_strided(x.at(tile.n, ch, top + i, left + j), 1, count) : simd::zero();
+                    d[i * n + j] =
+                        in ? simd::load_strided(x.at(tile.n, ch, top + i, left + j), 1, count) : simd::zero();
                 }
         }
         if (gate != nullptr) {
@@ -57,8 +58,8 @@ void winograd_input(const call& c, const winograd_tile& tile, index_t position_s
 
 /// A^T m A of one tile and one vector of filters, finished and stored. `m` [position] with a stride.
 template <int M>
-void winograd_output(const plan& p, const call& c, const winograd_tile& tile, index_t filter, index_t count, const float* m,
-                     index_t position_stride) noexcept {
+void winograd_output(const plan& p, const call& c, const winograd_tile& tile, index_t filter, index_t count,
+                     const float* m, index_t position_stride) noexcept {
     constexpr int n = winograd<M>::inputs;
     simd::vec d[n * n], t[M * n], y[M * M];
     KDNA_UNROLL
@@ -88,7 +89,8 @@ void winograd_task(const plan& p, const call& c, const thread_space& space, inde
 
     for (index_t i = 0; i < count; ++i) {
         winograd_input<M>(c, winograd_tile_at(p, first + i), position_stride, transformed + i * p.row_floats);
-        for (index_t q = 0; q < positions; ++q) rows[q * count + i] = transformed + q * position_stride + i * p.row_floats;
+        for (index_t q = 0; q < positions; ++q)
+            rows[q * count + i] = transformed + q * position_stride + i * p.row_floats;
     }
     const index_t depth = 0;
     const index_t panel_end = std::min((chunk + 1) * p.panel_chunk, kernel.panels());
@@ -104,8 +106,9 @@ void winograd_task(const plan& p, const call& c, const thread_space& space, inde
         for (index_t i = 0; i < count; ++i)
             for (index_t j = 0; j < vectors; ++j) {
                 const index_t filter = panel * panel_layout::width + j * simd::lanes;
-                winograd_output<M>(p, c, winograd_tile_at(p, first + i), filter, std::min(p.out.c - filter, simd::lanes),
-                                   products + i * width + j * simd::lanes, count * width);
+                winograd_output<M>(p, c, winograd_tile_at(p, first + i), filter,
+                                   std::min(p.out.c - filter, simd::lanes), products + i * width + j * simd::lanes,
+                                   count * width);
             }
     }
 }

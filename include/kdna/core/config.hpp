@@ -118,14 +118,14 @@
 #define KDNA_EXPAND_20(...) KDNA_PASTE_20(__VA_ARGS__)
 #define KDNA_PASTE_5(a, b, c, d, e) v##a##_##b##_##c##_c##d##e
 #define KDNA_EXPAND_5(...) KDNA_PASTE_5(__VA_ARGS__)
-#define KDNA_ISA_TAG                                                                                                  \
-    KDNA_EXPAND_20(_x, KDNA_ISA_SSE3, KDNA_ISA_SSSE3, KDNA_ISA_SSE41, KDNA_ISA_SSE42, KDNA_ISA_AVX, KDNA_ISA_F16C,   \
+#define KDNA_ISA_TAG                                                                                                   \
+    KDNA_EXPAND_20(_x, KDNA_ISA_SSE3, KDNA_ISA_SSSE3, KDNA_ISA_SSE41, KDNA_ISA_SSE42, KDNA_ISA_AVX, KDNA_ISA_F16C,     \
                    KDNA_ISA_FMA, KDNA_ISA_AVX2, KDNA_ISA_BMI2, KDNA_ISA_AVX512F, KDNA_ISA_AVX512VL, KDNA_ISA_AVX512BW, \
-                   KDNA_ISA_AVX512DQ, KDNA_ISA_AVX512VNNI, KDNA_ISA_AVX512BF16, KDNA_ISA_NEON, KDNA_ISA_SVE, KDNA_ISA_FAST, )
+                   KDNA_ISA_AVX512DQ, KDNA_ISA_AVX512VNNI, KDNA_ISA_AVX512BF16, KDNA_ISA_NEON, KDNA_ISA_SVE,           \
+                   KDNA_ISA_FAST, )
 
 /// The inline namespace: version, check level and instruction set. User code never spells it.
-#define KDNA_ABI \
-    KDNA_EXPAND_5(KDNA_VERSION_MAJOR, KDNA_VERSION_MINOR, KDNA_VERSION_PATCH, KDNA_CHECK, KDNA_ISA_TAG)
+#define KDNA_ABI KDNA_EXPAND_5(KDNA_VERSION_MAJOR, KDNA_VERSION_MINOR, KDNA_VERSION_PATCH, KDNA_CHECK, KDNA_ISA_TAG)
 
 // Micro-kernels keep their accumulators in registers only when these loops are fully unrolled, at any -O level above 0.
 #if defined(__clang__)

@@ -36,11 +36,13 @@ namespace detail {
 
 inline void append(std::string& out, std::string_view text) { out += text; }
 inline void append(std::string& out, char c) { out += c; }
+// clang-format off
 template <std::integral I>
     requires(!std::same_as<I, char>)
 void append(std::string& out, I value) {
     out += std::to_string(value);
 }
+// clang-format on
 template <std::floating_point F>
 void append(std::string& out, F value) {
     out += std::to_string(value);

@@ -13,11 +13,13 @@ namespace kdna::inline KDNA_ABI {
 /// A callable `void(index_t)` by reference: two pointers, no allocation. Valid while the callable lives.
 class task_ref {
 public:
+    // clang-format off
     template <class F>
         requires(std::invocable<F&, index_t> && !std::same_as<std::remove_cvref_t<F>, task_ref>)
     task_ref(F&& f) noexcept  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
         : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
           call_([](void* object, index_t i) { (*static_cast<std::remove_reference_t<F>*>(object))(i); }) {}
+    // clang-format on
     void operator()(index_t i) const { call_(object_, i); }
 
 private:
@@ -28,11 +30,13 @@ private:
 /// What kdna asks of a thread pool. `concurrency()` is how many calls may run at once, the caller's own included;
 /// `parallel_for(n, f)` calls f(0) ... f(n-1), in any order and on any threads, and returns when all have returned.
 /// It must not throw: `run` is noexcept.
+// clang-format off
 template <class E>
 concept executor = requires(E& e, index_t n, const task_ref& f) {
     { e.concurrency() } -> std::convertible_to<index_t>;
     e.parallel_for(n, f);
 };
+// clang-format on
 
 /// Runs everything on the calling thread; the default.
 struct serial_executor {
@@ -47,12 +51,14 @@ struct serial_executor {
 class executor_ref {
 public:
     executor_ref() noexcept = default;
+    // clang-format off
     template <executor E>
         requires(!std::same_as<std::remove_cvref_t<E>, executor_ref>)
     executor_ref(E& e) noexcept  // NOLINT(google-explicit-constructor)
         : object_(static_cast<void*>(std::addressof(e))),
           concurrency_([](void* object) { return static_cast<index_t>(static_cast<E*>(object)->concurrency()); }),
           parallel_for_([](void* object, index_t n, const task_ref& f) { static_cast<E*>(object)->parallel_for(n, f); }) {}
+    // clang-format on
 
     [[nodiscard]] index_t concurrency() const { return object_ == nullptr ? 1 : concurrency_(object_); }
     void parallel_for(index_t n, const task_ref& f) const {

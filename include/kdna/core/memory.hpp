@@ -70,7 +70,8 @@ public:
         const index_t offset = bytes_;
         const index_t size = checked_mul(count, static_cast<index_t>(sizeof(T)), "workspace");
         const auto step = static_cast<index_t>(alignment);
-        bytes_ = checked_add(bytes_, checked_mul(checked_add(size, step - 1, "workspace") / step, step, "workspace"), "workspace");
+        bytes_ = checked_add(bytes_, checked_mul(checked_add(size, step - 1, "workspace") / step, step, "workspace"),
+                             "workspace");
         return offset;
     }
     [[nodiscard]] index_t bytes() const noexcept { return bytes_; }

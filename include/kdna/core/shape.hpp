@@ -19,7 +19,8 @@ struct shape4 {
 /// A pair of row and column values (stride, dilation, window). A single number means both.
 struct extent2 {
     index_t h, w;
-    constexpr extent2(index_t both) : h(both), w(both) {}  // NOLINT(google-explicit-constructor): `.stride = 2` is the point
+    // Implicit, here and in padding: `.stride = 2` is the point.
+    constexpr extent2(index_t both) : h(both), w(both) {}  // NOLINT(google-explicit-constructor)
     constexpr extent2(index_t rows, index_t columns) : h(rows), w(columns) {}
     friend constexpr bool operator==(const extent2&, const extent2&) = default;
 };
@@ -27,7 +28,8 @@ struct extent2 {
 /// Zero padding, each side on its own. One number: all sides. Two: rows (top and bottom), columns (left and right).
 struct padding {
     index_t top, bottom, left, right;
-    constexpr padding(index_t all) : top(all), bottom(all), left(all), right(all) {}  // NOLINT(google-explicit-constructor)
+    constexpr padding(index_t all)
+        : top(all), bottom(all), left(all), right(all) {}  // NOLINT(google-explicit-constructor)
     constexpr padding(index_t rows, index_t columns) : top(rows), bottom(rows), left(columns), right(columns) {}
     constexpr padding(index_t t, index_t b, index_t l, index_t r) : top(t), bottom(b), left(l), right(r) {}
     friend constexpr bool operator==(const padding&, const padding&) = default;
@@ -53,10 +55,13 @@ struct conv_params {
     friend constexpr bool operator==(const conv_params&, const conv_params&) = default;
 };
 
-[[nodiscard]] inline std::string to_string(const shape4& s) { return concat("(N ", s.n, ", C ", s.c, ", H ", s.h, ", W ", s.w, ")"); }
+[[nodiscard]] inline std::string to_string(const shape4& s) {
+    return concat("(N ", s.n, ", C ", s.c, ", H ", s.h, ", W ", s.w, ")");
+}
 
 [[nodiscard]] inline std::string to_string(const kernel_shape& k) {
-    return concat("(O ", k.o, ", I ", k.i, ", ", k.kh, "x", k.kw, k.groups == 1 ? std::string() : concat(", groups ", k.groups), ")");
+    return concat("(O ", k.o, ", I ", k.i, ", ", k.kh, "x", k.kw,
+                  k.groups == 1 ? std::string() : concat(", groups ", k.groups), ")");
 }
 
 /// Number of elements; throws kdna::error if an extent is not positive or the product does not fit.
@@ -75,8 +80,8 @@ struct conv_params {
 }
 
 /// Output extent along one axis: floor((in + before + after - dilation * (k - 1) - 1) / stride) + 1.
-[[nodiscard]] inline index_t output_extent(index_t in, index_t k, index_t stride, index_t before, index_t after, index_t dilation,
-                                         std::string_view where) {
+[[nodiscard]] inline index_t output_extent(index_t in, index_t k, index_t stride, index_t before, index_t after,
+                                           index_t dilation, std::string_view where) {
     if (in < 1 || k < 1) throw error(std::string(where), "extents >= 1", concat("input ", in, ", window ", k));
     if (stride < 1 || dilation < 1)
         throw error(std::string(where), "stride and dilation >= 1", concat("stride ", stride, ", dilation ", dilation));

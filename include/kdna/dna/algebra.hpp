@@ -40,7 +40,8 @@ struct scale_shift {
     for (std::size_t c = 0; c < count; ++c) {
         const double variance = static_cast<double>(bn.var[c]) + bn.eps;
         if (!(variance > 0.0))
-            throw error(concat(where, ".running_var"), "a variance with var + eps > 0", concat(bn.var[c], " at channel ", c));
+            throw error(concat(where, ".running_var"), "a variance with var + eps > 0",
+                        concat(bn.var[c], " at channel ", c));
         out.scale[c] = static_cast<double>(bn.weight[c]) / std::sqrt(variance);
         out.shift[c] = static_cast<double>(bn.bias[c]) - static_cast<double>(bn.mean[c]) * out.scale[c];
     }

@@ -55,7 +55,9 @@ struct factor_set {
     struct per_sample {
         const float* data = nullptr;
         index_t stride = 0;
-        [[nodiscard]] const float* of(index_t n) const noexcept { return data == nullptr ? nullptr : data + n * stride; }
+        [[nodiscard]] const float* of(index_t n) const noexcept {
+            return data == nullptr ? nullptr : data + n * stride;
+        }
         explicit operator bool() const noexcept { return data != nullptr; }
     };
     per_sample mixture{};  ///< weights of a mixture's kernels

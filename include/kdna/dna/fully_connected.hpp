@@ -34,7 +34,8 @@ public:
         std::copy(bias.begin(), bias.end(), bias_.begin());
         transposed_.resize(weight.size());
         for (index_t o = 0; o < outputs_; ++o)
-            for (index_t i = 0; i < inputs_; ++i) transposed_[at(i, o)] = weight[static_cast<std::size_t>(o * inputs_ + i)];
+            for (index_t i = 0; i < inputs_; ++i)
+                transposed_[at(i, o)] = weight[static_cast<std::size_t>(o * inputs_ + i)];
     }
 
     [[nodiscard]] index_t inputs() const noexcept { return inputs_; }
@@ -58,7 +59,9 @@ public:
     }
 
 private:
-    [[nodiscard]] std::size_t at(index_t i, index_t o) const noexcept { return static_cast<std::size_t>(i * outputs_ + o); }
+    [[nodiscard]] std::size_t at(index_t i, index_t o) const noexcept {
+        return static_cast<std::size_t>(i * outputs_ + o);
+    }
     index_t inputs_ = 0, outputs_ = 0;
     std::vector<float> transposed_, bias_;
 };

@@ -18,16 +18,19 @@ public:
     /// `weights` [n, O, I/groups, KH, KW]; `biases` [n, O], mixed with the same coefficients, or empty. Throws kdna::error
     /// if n < 1 or a length does not fit.
     [[nodiscard]] static mixture_kernel pack(index_t n, const kernel_shape& k, std::span<const float> weights,
-                                             std::span<const float> biases = {}, std::string_view where = "mixture_kernel") {
+                                             std::span<const float> biases = {},
+                                             std::string_view where = "mixture_kernel") {
         if (n < 1) throw error(std::string(where), "at least one kernel", concat(n));
         const index_t size = weight_count(k, where);
         if (static_cast<index_t>(weights.size()) != checked_mul(n, size, where))
-            throw error(std::string(where), concat(n, " x ", size, " weights for ", to_string(k)), concat(weights.size()));
+            throw error(std::string(where), concat(n, " x ", size, " weights for ", to_string(k)),
+                        concat(weights.size()));
         if (!biases.empty() && static_cast<index_t>(biases.size()) != checked_mul(n, k.o, where))
             throw error(concat(where, " bias"), concat(n, " x ", k.o, " values"), concat(biases.size()));
         auto parts = std::make_shared<storage>();
         for (index_t i = 0; i < n; ++i)
-            parts->kernels.emplace_back(k, weights.subspan(static_cast<std::size_t>(i * size), static_cast<std::size_t>(size)), where);
+            parts->kernels.emplace_back(
+                k, weights.subspan(static_cast<std::size_t>(i * size), static_cast<std::size_t>(size)), where);
         parts->biases.assign(biases.begin(), biases.end());
         return mixture_kernel(std::move(parts));
     }

@@ -34,6 +34,7 @@ struct route {
 ///     r(pooled, out, scratch) computes one sample's factors from pooled [C]
 ///
 /// It is called once per sample and per run, from any thread, so it must be const and allocate nothing.
+// clang-format off
 template <class R>
 concept router = std::copy_constructible<R> && requires(const R& r, const float* pooled, const route& out, float* scratch) {
     { r.input_channels() } -> std::convertible_to<index_t>;
@@ -41,6 +42,7 @@ concept router = std::copy_constructible<R> && requires(const R& r, const float*
     { r.scratch_floats() } -> std::convertible_to<index_t>;
     { r(pooled, out, scratch) } noexcept;
 };
+// clang-format on
 
 /// The router of a layer that has none: nothing is routed and the input is not pooled.
 struct no_router {

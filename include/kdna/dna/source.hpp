@@ -23,6 +23,7 @@ namespace kdna::inline KDNA_ABI {
 ///     for_each_storage(f)               f(address, bytes) for every block of weights it keeps alive, shared ones included
 ///
 /// Optional: has_bias(), and bias(o, mixture), a routed bias added after the filter modulation.
+// clang-format off
 template <class S>
 concept kernel_source = std::copy_constructible<S> && requires(const S& s, index_t i, const float* mixture, float* scratch,
                                                                void (*visit)(const void*, index_t)) {
@@ -33,6 +34,7 @@ concept kernel_source = std::copy_constructible<S> && requires(const S& s, index
     { s.weight(i, i, i, mixture) } -> std::convertible_to<double>;
     s.for_each_storage(visit);
 };
+// clang-format on
 
 /// One kernel [O, I/groups, KH, KW], packed once and shared by everyone who copies this handle: a plain convolution's
 /// kernel, and the parent of any number of children. Its weights live as long as the last layer that uses them.
@@ -56,7 +58,9 @@ public:
     [[nodiscard]] const float* panel(index_t group, index_t p, const float*, float*) const noexcept {
         return packed_->panel(group, p);
     }
-    [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float*) const noexcept { return packed_->weight(o, c, t); }
+    [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float*) const noexcept {
+        return packed_->weight(o, c, t);
+    }
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(packed_.get()), packed_->bytes());

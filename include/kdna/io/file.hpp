@@ -40,9 +40,7 @@ static_assert(std::endian::native == std::endian::little, "kdna::io copies littl
 class memory_source {
 public:
     memory_source(std::span<const std::byte> bytes, std::string_view name)
-        : rest_(bytes),
-          size_(bytes.size()),
-          name_(name) {}
+        : rest_(bytes), size_(bytes.size()), name_(name) {}
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] index_t size() const noexcept { return static_cast<index_t>(size_); }

@@ -29,9 +29,7 @@ public:
     /// Zeros. Throws kdna::error for a negative extent, more than 32 extents, or a size that overflows; `where` names
     /// the tensor in it.
     tensor_data(dtype type, std::vector<index_t> shape, std::string_view where = "tensor")
-        : type_(type),
-          shape_(std::move(shape)),
-          bytes_(detail::byte_count(type_, shape_, where)) {}
+        : type_(type), shape_(std::move(shape)), bytes_(detail::byte_count(type_, shape_, where)) {}
 
     /// A copy of `values`, one for each element of `shape`. Throws kdna::error if their number differs.
     template <class T>

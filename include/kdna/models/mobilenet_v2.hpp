@@ -31,7 +31,8 @@ value cluster_block(const module_builder<B>& m, const value& x, const parent_ker
                     index_t stride, std::optional<value> residual) {
     const index_t hidden = pw1.shape().o;
     value h = m.conv_bn(x, pw1, "pw1", "bn1", {1, activation::relu6});
-    h = m.conv_bn(h, "dw", "bn2", {.o = hidden, .i = hidden, .kh = 3, .kw = 3, .groups = hidden}, {stride, activation::relu6});
+    h = m.conv_bn(h, "dw", "bn2", {.o = hidden, .i = hidden, .kh = 3, .kw = 3, .groups = hidden},
+                  {stride, activation::relu6});
     return m.conv_bn(h, pw2, "pw2", "bn3", {1, activation::none, residual});
 }
 
@@ -42,7 +43,8 @@ template <conv_backend B>
 value dna_cluster(const module_builder<B>& m, const value& x, index_t width, index_t stride, index_t children) {
     const index_t hidden = 6 * width, gate_hidden = width / 4;
     const module_builder<B> last = m.child("last_block.layers"), transition = m.child("transition.layers");
-    const parent_kernel pw1 = last.kernel("pw1", {.o = hidden, .i = width}), pw2 = last.kernel("pw2", {.o = width, .i = hidden});
+    const parent_kernel pw1 = last.kernel("pw1", {.o = hidden, .i = width}),
+                        pw2 = last.kernel("pw2", {.o = width, .i = hidden});
     const adapter_bank adapters1(m, children, pw1.shape(), "1"), adapters3(m, children, pw2.shape(), "3");
 
     const index_t expanded = 6 * x.channels;
@@ -51,8 +53,10 @@ value dna_cluster(const module_builder<B>& m, const value& x, index_t width, ind
     for (index_t i = 0; i < children; ++i) {
         const module_builder<B> kid = m.child(concat("blocks.", i));
         const value identity = h;
-        h = kid.child_bn(h, pw1, adapters1.of(i), kid.gate("se1", width, gate_hidden), "child1", "bn1", {1, activation::relu6});
-        h = kid.conv_bn(h, "dwconv", "bn2", {.o = hidden, .i = hidden, .kh = 3, .kw = 3, .groups = hidden}, {1, activation::relu6});
+        h = kid.child_bn(h, pw1, adapters1.of(i), kid.gate("se1", width, gate_hidden), "child1", "bn1",
+                         {1, activation::relu6});
+        h = kid.conv_bn(h, "dwconv", "bn2", {.o = hidden, .i = hidden, .kh = 3, .kw = 3, .groups = hidden},
+                        {1, activation::relu6});
         h = kid.child_bn(h, pw2, adapters3.of(i), kid.gate("se3", hidden, gate_hidden), "child3", "bn3",
                          {1, activation::none, identity});
     }
@@ -74,7 +78,8 @@ value mobilenet_v2(const module_builder<B>& m, const value& x, bool plain, bool 
                                            {6, 160, 80, 3, 2, true},
                                            {6, 320, 160, 1, 1, false}}};
     const module_builder<B> features = m.child("features");
-    value h = features.conv_bn(x, "0.0", "0.1", {.o = wide ? 32 : 16, .i = x.channels, .kh = 3, .kw = 3}, {2, activation::relu6});
+    value h = features.conv_bn(x, "0.0", "0.1", {.o = wide ? 32 : 16, .i = x.channels, .kh = 3, .kw = 3},
+                               {2, activation::relu6});
     index_t next = 1;
     for (const group& g : groups) {
         const index_t width = wide ? g.width : g.half_width, last = next + g.blocks - 1;

@@ -68,8 +68,8 @@ public:
     /// A plain layer, or a parent's own: act( BN( conv(x) ) + residual ), padded so that a stride of one keeps the extent.
     value conv_bn(const value& x, const parent_kernel& k, std::string_view name, std::string_view bn_name,
                   const layer_call& call) const {
-        return net_->add(conv2d<dense_kernel, no_router, Backend>(k, params(k, call), options(k, name, bn_name, call)), x,
-                         call.residual);
+        return net_->add(conv2d<dense_kernel, no_router, Backend>(k, params(k, call), options(k, name, bn_name, call)),
+                         x, call.residual);
     }
     value conv_bn(const value& x, std::string_view name, std::string_view bn_name, const kernel_shape& k,
                   const layer_call& call = {}) const {
@@ -79,19 +79,20 @@ public:
     /// A child of `parent` with its own adapter, gate and BatchNorm.
     value child_bn(const value& x, const parent_kernel& parent, const static_adapter& adapter, squeeze_excite gate,
                    std::string_view name, std::string_view bn_name, const layer_call& call = {}) const {
-        return net_->add(conv2d<dense_kernel, squeeze_excite, Backend>(parent.child(adapter, full_name(name)), params(parent, call),
-                                                                      options(parent, name, bn_name, call), std::move(gate)),
-                         x, call.residual);
+        return net_->add(
+            conv2d<dense_kernel, squeeze_excite, Backend>(parent.child(adapter, full_name(name)), params(parent, call),
+                                                          options(parent, name, bn_name, call), std::move(gate)),
+            x, call.residual);
     }
 
     /// "name.{weight [outputs, channels], bias [outputs]}" on a pooled input.
     value linear(const value& x, std::string_view name, index_t outputs) const {
         const auto weight = weights_.take(concat(name, ".weight"), {outputs, x.channels});
         const auto bias = weights_.take(concat(name, ".bias"), {outputs});
-        return net_->add_linear(
-            conv2d<dense_kernel, no_router, Backend>(dense_kernel::pack({.o = outputs, .i = x.channels}, weight, full_name(name)), {},
-                                                     {.bias = bias, .name = full_name(name)}),
-            x);
+        return net_->add_linear(conv2d<dense_kernel, no_router, Backend>(
+                                    dense_kernel::pack({.o = outputs, .i = x.channels}, weight, full_name(name)), {},
+                                    {.bias = bias, .name = full_name(name)}),
+                                x);
     }
 
 private:
@@ -100,7 +101,10 @@ private:
     }
     [[nodiscard]] conv_options options(const parent_kernel& k, std::string_view name, std::string_view bn_name,
                                        const layer_call& call) const {
-        return {.bn = bn(bn_name, k.shape().o), .residual = call.residual.has_value(), .act = call.act, .name = full_name(name)};
+        return {.bn = bn(bn_name, k.shape().o),
+                .residual = call.residual.has_value(),
+                .act = call.act,
+                .name = full_name(name)};
     }
 
     network_builder* net_;
@@ -119,7 +123,8 @@ public:
     }
     [[nodiscard]] static_adapter of(index_t child) const {
         const auto part = [&](std::span<const float> all, index_t size) {
-            return all.empty() ? all : all.subspan(static_cast<std::size_t>(child * size), static_cast<std::size_t>(size));
+            return all.empty() ? all
+                               : all.subspan(static_cast<std::size_t>(child * size), static_cast<std::size_t>(size));
         };
         return {.spatial = part(spatial_, taps_), .filter = part(filter_, filters_)};
     }

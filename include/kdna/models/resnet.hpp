@@ -11,7 +11,8 @@ namespace kdna::inline KDNA_ABI::models {
 /// Stem, keys conv1 and bn1: 7x7 stride 2, ReLU, 3x3 max pooling stride 2.
 template <conv_backend B>
 value resnet_stem(const module_builder<B>& m, const value& x) {
-    const value h = m.conv_bn(x, "conv1", "bn1", {.o = 64, .i = x.channels, .kh = 7, .kw = 7}, {.stride = 2, .act = activation::relu});
+    const value h = m.conv_bn(x, "conv1", "bn1", {.o = 64, .i = x.channels, .kh = 7, .kw = 7},
+                              {.stride = 2, .act = activation::relu});
     return m.net().add(max_pool2d(3, 2, 1), h);
 }
 
@@ -21,7 +22,8 @@ value basic_block(const module_builder<B>& m, const value& x, index_t width, ind
     value identity = x;
     if (stride != 1 || x.channels != width)
         identity = m.conv_bn(x, "downsample.0", "downsample.1", {.o = width, .i = x.channels}, {.stride = stride});
-    const value h = m.conv_bn(x, "conv1", "bn1", {.o = width, .i = x.channels, .kh = 3, .kw = 3}, {stride, activation::relu});
+    const value h =
+        m.conv_bn(x, "conv1", "bn1", {.o = width, .i = x.channels, .kh = 3, .kw = 3}, {stride, activation::relu});
     return m.conv_bn(h, "conv2", "bn2", {.o = width, .i = width, .kh = 3, .kw = 3}, {1, activation::relu, identity});
 }
 
@@ -51,7 +53,8 @@ value dna_basic_stage(const module_builder<B>& m, const value& x, index_t width,
     const kernel_shape k3{.o = width, .i = width, .kh = 3, .kw = 3};
     const parent_kernel conv2 = m.kernel("conv2", k3), conv3 = m.kernel("conv3", k3);
     const adapter_bank adapters(m, 3, k3);
-    const auto child = [&](index_t i, const value& in, const parent_kernel& parent, std::optional<value> residual = {}) {
+    const auto child = [&](index_t i, const value& in, const parent_kernel& parent,
+                           std::optional<value> residual = {}) {
         return m.child_bn(in, parent, adapters.of(i), m.gate(concat("se.", i), width, width / 4), concat("child", i),
                           concat("bns.", i), {1, activation::relu, residual});
     };
@@ -70,15 +73,18 @@ value dna_basic_stage(const module_builder<B>& m, const value& x, index_t width,
 /// First block of a KernelDNA stage of ResNet50, keys layers.* and downsample.{conv, bn}.
 template <conv_backend B>
 value dna_bottleneck_first(const module_builder<B>& m, const value& x, index_t width, index_t stride) {
-    const value identity = m.conv_bn(x, "downsample.conv", "downsample.bn", {.o = 4 * width, .i = x.channels}, {.stride = stride});
+    const value identity =
+        m.conv_bn(x, "downsample.conv", "downsample.bn", {.o = 4 * width, .i = x.channels}, {.stride = stride});
     const module_builder<B> layers = m.child("layers");
-    return bottleneck(layers, x, width, stride, layers.kernel("conv2", {.o = width, .i = width, .kh = 3, .kw = 3}), identity);
+    return bottleneck(layers, x, width, stride, layers.kernel("conv2", {.o = width, .i = width, .kh = 3, .kw = 3}),
+                      identity);
 }
 
 /// Child block: its own 1x1 convolutions, and a gated, adapted copy of the parent's 3x3 between them.
 ///     half1.{conv1, bn1, se}, half2.{bn2, conv3, bn3}
 template <conv_backend B>
-value dna_bottleneck_child(const module_builder<B>& m, const value& x, const parent_kernel& parent, const static_adapter& adapter) {
+value dna_bottleneck_child(const module_builder<B>& m, const value& x, const parent_kernel& parent,
+                           const static_adapter& adapter) {
     const index_t width = parent.shape().o;
     const module_builder<B> half1 = m.child("half1"), half2 = m.child("half2");
     value h = half1.conv_bn(x, "conv1", "bn1", {.o = width, .i = x.channels}, {1, activation::relu});
@@ -137,7 +143,8 @@ value resnet18(const module_builder<B>& m, const value& x, bool plain) {
 template <conv_backend B>
 value resnet50(const module_builder<B>& m, const value& x, bool plain) {
     const auto stage = [&](std::string_view name, value h, index_t width, index_t blocks, index_t stride) {
-        for (index_t i = 0; i < blocks; ++i) h = bottleneck(m.child(concat(name, ".", i)), h, width, i == 0 ? stride : 1);
+        for (index_t i = 0; i < blocks; ++i)
+            h = bottleneck(m.child(concat(name, ".", i)), h, width, i == 0 ? stride : 1);
         return h;
     };
     value h = resnet_stem(m, x);

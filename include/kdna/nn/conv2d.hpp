@@ -23,11 +23,11 @@ namespace kdna::inline KDNA_ABI {
 
 /// What surrounds a convolution: y = act( BN( conv(x) + bias ) + residual ). Spans are read in the constructor only.
 struct conv_options {
-    std::optional<batch_norm> bn{};    ///< [O]; folded into the epilogue
-    std::span<const float> bias{};     ///< [O], or empty
-    bool residual = false;             ///< `run` takes a residual of the output's shape
+    std::optional<batch_norm> bn{};  ///< [O]; folded into the epilogue
+    std::span<const float> bias{};   ///< [O], or empty
+    bool residual = false;           ///< `run` takes a residual of the output's shape
     activation act = activation::none;
-    std::string name = "conv2d";       ///< appears in every error and in explain()
+    std::string name = "conv2d";  ///< appears in every error and in explain()
 };
 
 using conv::input_order;
@@ -36,7 +36,7 @@ using conv::input_order;
 struct plan_options {
     executor_ref executor{};  ///< threads; must outlive the plan. Default: the calling thread
     std::pmr::memory_resource* memory = std::pmr::get_default_resource();  ///< workspace, routes, arena
-    input_order order = input_order::any;  ///< promise about the input's strides
+    input_order order = input_order::any;                                  ///< promise about the input's strides
     /// Bytes that may be spent on kernels transformed for Winograd, by a layer or by all layers of a network together; 0
     /// forbids Winograd. They are kept with the layer, beside the shared kernel.
     index_t transform_budget = std::numeric_limits<index_t>::max();
@@ -53,7 +53,9 @@ public:
     /// A few words about the algorithm, the tile, where each factor is applied, and the workspace.
     [[nodiscard]] const std::string& explain() const noexcept { return text_; }
     /// Bytes of the transformed kernel this plan uses, 0 for none; it belongs to the layer.
-    [[nodiscard]] index_t transformed_bytes() const noexcept { return transformed_ == nullptr ? 0 : transformed_->bytes(); }
+    [[nodiscard]] index_t transformed_bytes() const noexcept {
+        return transformed_ == nullptr ? 0 : transformed_->bytes();
+    }
     /// The gate g[C] of sample n in the last run, empty if the layer has none.
     [[nodiscard]] std::span<const float> gate(index_t n) const noexcept {
         if (widths_.channel == 0) return {};
@@ -117,7 +119,9 @@ public:
     [[nodiscard]] const conv_params& params() const noexcept { return params_; }
     [[nodiscard]] bool takes_residual() const noexcept { return residual_; }
     /// Throws kdna::error if the layer cannot run on an input of this shape.
-    [[nodiscard]] shape4 output_shape(const shape4& in) const { return KDNA_ABI::output_shape(in, kernel(), params_, name_); }
+    [[nodiscard]] shape4 output_shape(const shape4& in) const {
+        return KDNA_ABI::output_shape(in, kernel(), params_, name_);
+    }
 
     /// Decides how to run on inputs of shape `in` and allocates everything a run needs. Throws kdna::error.
     [[nodiscard]] plan_type plan(const shape4& in, const plan_options& options = {}) const {
@@ -149,7 +153,8 @@ public:
             if (p.decisions_.winograd_m != 0)
                 p.transformed_ = transformed_->get(source_ref(source_), spatial_.empty() ? nullptr : spatial_.data(),
                                                    p.decisions_.winograd_m);
-        p.text_ = concat(name_, ": ", to_string(kernel()), " on ", to_string(in), ": ", Backend::explain(q, p.decisions_));
+        p.text_ =
+            concat(name_, ": ", to_string(kernel()), " on ", to_string(in), ": ", Backend::explain(q, p.decisions_));
         return p;
     }
     static void use_workspace(plan_type& p, std::byte* workspace) noexcept { p.workspace_ = workspace; }
@@ -190,11 +195,14 @@ public:
         }
 #endif
         if constexpr (routed()) route_samples(p, x);
-        Backend::run(p.decisions_, {source_ref(source_), params_, x, y, residual, factors(p), act_, p.transformed_.get()}, p.workspace_, p.executor_);
+        Backend::run(p.decisions_,
+                     {source_ref(source_), params_, x, y, residual, factors(p), act_, p.transformed_.get()},
+                     p.workspace_, p.executor_);
     }
 
     /// Plans and runs in one go and returns the output, in NCHW. Throws kdna::error. For tests and for code that runs once.
-    [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x, const tensor_view<const float>& residual = {},
+    [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x,
+                                           const tensor_view<const float>& residual = {},
                                            const plan_options& options = {}) const {
         plan_type p = plan(x.shape, options);
         tensor<float> y(p.output_shape(), layout::nchw, options.memory);
@@ -225,8 +233,9 @@ private:
     }
     [[nodiscard]] bool has_spatial() const noexcept { return !spatial_.empty() || router_.widths().spatial > 0; }
     [[nodiscard]] conv::problem problem() const noexcept {
-        return {&source_.layout(), source_.scratch_floats(), params_, router_.widths().channel > 0, has_spatial(),
-                source_.mixture_size() > 0 || router_.widths().spatial > 0};
+        return {&source_.layout(), source_.scratch_floats(),
+                params_,           router_.widths().channel > 0,
+                has_spatial(),     source_.mixture_size() > 0 || router_.widths().spatial > 0};
     }
 
     [[nodiscard]] static std::vector<float> padded(const std::vector<double>& values) {

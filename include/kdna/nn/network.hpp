@@ -32,8 +32,8 @@ public:
         for (const auto& s : states_)
             if (std::string line = s->explain(); !line.empty()) text += line + "\n";
         return text + concat("activations ", (arena_.bytes() + 1023) / 1024, " KiB at their peak, scratch ",
-                             (workspace_.bytes() + 1023) / 1024, " KiB, transformed kernels ", transformed_bytes_ / 1024,
-                             " KiB\n");
+                             (workspace_.bytes() + 1023) / 1024, " KiB, transformed kernels ",
+                             transformed_bytes_ / 1024, " KiB\n");
     }
     /// The names of the gated layers, in the order in which they run, with the gate of sample n in the last run.
     struct layer_gate {
@@ -52,8 +52,8 @@ private:
     std::shared_ptr<const char> owner_;  // which network made it
     std::vector<std::unique_ptr<operation_state>> states_;
     std::vector<std::string> names_;
-    std::vector<shape4> shapes_;     // of values: input first, output last
-    std::vector<index_t> offsets_;   // of values in the arena
+    std::vector<shape4> shapes_;    // of values: input first, output last
+    std::vector<index_t> offsets_;  // of values in the arena
     buffer<std::byte> arena_, workspace_;
     index_t transformed_bytes_ = 0;
 };
@@ -83,7 +83,8 @@ public:
             const shape4 x = p.shapes_[position(s.input)];
             const shape4 y = s.op->output_shape(x);
             if (s.residual >= 0 && p.shapes_[position(s.residual)] != y)
-                throw error(concat(s.op->name(), " residual"), to_string(y), to_string(p.shapes_[position(s.residual)]));
+                throw error(concat(s.op->name(), " residual"), to_string(y),
+                            to_string(p.shapes_[position(s.residual)]));
             plan_options inner = options;
             inner.order = s.input == 0 ? options.order : input_order::nhwc;
             inner.transform_budget = options.transform_budget - p.transformed_bytes_;
@@ -225,7 +226,8 @@ public:
             throw error(concat(layer.name(), " residual"), layer.takes_residual() ? "one" : "none",
                         residual ? "one" : "none");
         if (residual) require(layer.name(), "residual", *residual, k.o);
-        return push(std::make_unique<conv_operation<conv2d<S, R, B>>>(std::move(layer)), x, residual ? residual->id : -1, k.o);
+        return push(std::make_unique<conv_operation<conv2d<S, R, B>>>(std::move(layer)), x,
+                    residual ? residual->id : -1, k.o);
     }
     /// A fully connected layer, given as a 1x1 convolution without router, stride, padding or residual, on a pooled `x`.
     /// Throws kdna::error if it is not one, or if channel counts do not fit.
@@ -236,7 +238,8 @@ public:
         if (k.taps() != 1) throw error(layer.name(), "a 1x1 kernel", to_string(k));
         if (layer.params().stride != 1 || layer.params().pad != 0)
             throw error(layer.name(), "stride 1 and no padding in a fully connected layer", "others");
-        if (layer.takes_residual()) throw error(concat(layer.name(), " residual"), "none in a fully connected layer", "one");
+        if (layer.takes_residual())
+            throw error(concat(layer.name(), " residual"), "none in a fully connected layer", "one");
         return push(std::make_unique<linear_operation<conv2d<S, no_router, B>>>(std::move(layer)), x, -1, k.o);
     }
     value add(const max_pool2d& pool, const value& x) {
@@ -246,12 +249,15 @@ public:
         return push(std::make_unique<global_average_operation>(), x, -1, x.channels);
     }
     /// A step of your own that gives `channels` channels. Throws kdna::error if there is none.
-    value add(std::unique_ptr<operation> op, const value& x, index_t channels) { return push(std::move(op), x, -1, channels); }
+    value add(std::unique_ptr<operation> op, const value& x, index_t channels) {
+        return push(std::move(op), x, -1, channels);
+    }
 
     /// The finished network. Throws kdna::error unless `output` is the last value made.
     [[nodiscard]] network build(const value& output) && {
         if (net_.steps_.empty() || output.id != static_cast<index_t>(net_.steps_.size()))
-            throw error("network", concat("the last value, ", net_.steps_.size(), ", as its output"), concat("value ", output.id));
+            throw error("network", concat("the last value, ", net_.steps_.size(), ", as its output"),
+                        concat("value ", output.id));
         net_.output_channels_ = output.channels;
         return std::move(net_);
     }
@@ -259,11 +265,14 @@ public:
 private:
     void require(const std::string& layer, std::string_view what, const value& v, index_t channels) const {
         require_known(layer, what, v);
-        if (v.channels != channels) throw error(concat(layer, " ", what), concat(channels, " channels"), concat(v.channels));
+        if (v.channels != channels)
+            throw error(concat(layer, " ", what), concat(channels, " channels"), concat(v.channels));
     }
     void require_known(std::string_view layer, std::string_view what, const value& v) const {
-        if (v.id < 0 || v.id >= static_cast<index_t>(widths_.size()) || widths_[static_cast<std::size_t>(v.id)] != v.channels)
-            throw error(concat(layer, " ", what), "a value of this network", concat("value ", v.id, " of ", v.channels, " channels"));
+        if (v.id < 0 || v.id >= static_cast<index_t>(widths_.size()) ||
+            widths_[static_cast<std::size_t>(v.id)] != v.channels)
+            throw error(concat(layer, " ", what), "a value of this network",
+                        concat("value ", v.id, " of ", v.channels, " channels"));
     }
     value push(std::unique_ptr<operation> op, const value& x, index_t residual, index_t channels) {
         if (op == nullptr) throw error("network step", "an operation", "a null pointer");

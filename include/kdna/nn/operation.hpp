@@ -36,7 +36,8 @@ public:
     [[nodiscard]] virtual std::string_view name() const noexcept = 0;
     /// Throws kdna::error if the step cannot run on such an input.
     [[nodiscard]] virtual shape4 output_shape(const shape4& in) const = 0;
-    [[nodiscard]] virtual std::unique_ptr<operation_state> plan(const shape4& in, const plan_options& options) const = 0;
+    [[nodiscard]] virtual std::unique_ptr<operation_state> plan(const shape4& in,
+                                                                const plan_options& options) const = 0;
     virtual void run(operation_state& state, const tensor_view<const float>& x, const tensor_view<float>& y,
                      const tensor_view<const float>& residual) const noexcept = 0;
     virtual void for_each_storage(const storage_visitor&) const {}
@@ -112,7 +113,8 @@ public:
     void run(operation_state& s, const tensor_view<const float>& x, const tensor_view<float>& y,
              const tensor_view<const float>&) const noexcept override {
         const executor_ref& executor = static_cast<state&>(s).executor;
-        const index_t rows = y.shape.n * y.shape.h, workers = std::min(std::max<index_t>(executor.concurrency(), 1), rows);
+        const index_t rows = y.shape.n * y.shape.h,
+                      workers = std::min(std::max<index_t>(executor.concurrency(), 1), rows);
         const auto work = [&](index_t worker) {
             for (index_t row = rows * worker / workers; row < rows * (worker + 1) / workers; ++row)
                 pool_.run_row(x, y, row / y.shape.h, row % y.shape.h);

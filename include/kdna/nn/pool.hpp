@@ -70,8 +70,10 @@ public:
     }
 
 private:
-    void pixel(const tensor_view<const float>& x, const tensor_view<float>& y, index_t n, index_t h, index_t w) const noexcept {
-        const index_t top = std::max<index_t>(h * stride_.h - pad_.top, 0), left = std::max<index_t>(w * stride_.w - pad_.left, 0);
+    void pixel(const tensor_view<const float>& x, const tensor_view<float>& y, index_t n, index_t h,
+               index_t w) const noexcept {
+        const index_t top = std::max<index_t>(h * stride_.h - pad_.top, 0),
+                      left = std::max<index_t>(w * stride_.w - pad_.left, 0);
         const index_t bottom = std::min(h * stride_.h - pad_.top + window_.h, x.shape.h);
         const index_t right = std::min(w * stride_.w - pad_.left + window_.w, x.shape.w);
         index_t c = 0;
@@ -79,7 +81,8 @@ private:
             for (; c + simd::lanes <= y.shape.c; c += simd::lanes) {
                 simd::vec best = simd::load(x.at(n, c, top, left));
                 for (index_t i = top; i < bottom; ++i)
-                    for (index_t j = left; j < right; ++j) best = simd::max_keep_nan(best, simd::load(x.at(n, c, i, j)));
+                    for (index_t j = left; j < right; ++j)
+                        best = simd::max_keep_nan(best, simd::load(x.at(n, c, i, j)));
                 simd::store(y.at(n, c, h, w), best);
             }
         for (; c < y.shape.c; ++c) {

@@ -51,8 +51,12 @@ public:
     /// Filters of panel p that exist, 1 ... width.
     [[nodiscard]] index_t filters_of(index_t panel) const noexcept { return std::min(width, filters_ - panel * width); }
     /// Stored filters of panel p: one or two vectors.
-    [[nodiscard]] index_t width_of(index_t panel) const noexcept { return filters_of(panel) <= simd::lanes ? simd::lanes : width; }
-    [[nodiscard]] index_t offset(index_t group, index_t panel) const noexcept { return group * group_floats_ + panel * width * depth_; }
+    [[nodiscard]] index_t width_of(index_t panel) const noexcept {
+        return filters_of(panel) <= simd::lanes ? simd::lanes : width;
+    }
+    [[nodiscard]] index_t offset(index_t group, index_t panel) const noexcept {
+        return group * group_floats_ + panel * width * depth_;
+    }
     /// Offset of weight (filter o, channel c within its group, tap t).
     [[nodiscard]] index_t offset_of(index_t o, index_t c, index_t t) const noexcept {
         const index_t group = shape_.depthwise() ? 0 : o / filters_, f = shape_.depthwise() ? o : o % filters_;
@@ -61,7 +65,9 @@ public:
     }
 
 private:
-    [[nodiscard]] index_t padded_filters() const noexcept { return (filters_ + simd::lanes - 1) / simd::lanes * simd::lanes; }
+    [[nodiscard]] index_t padded_filters() const noexcept {
+        return (filters_ + simd::lanes - 1) / simd::lanes * simd::lanes;
+    }
     kernel_shape shape_{};
     index_t groups_ = 1, filters_ = 1, depth_ = 1, panels_ = 1, group_floats_ = 0, floats_ = 0;
 };
@@ -76,14 +82,17 @@ public:
         for (index_t o = 0; o < k.o; ++o)
             for (index_t c = 0; c < channels; ++c)
                 for (index_t t = 0; t < taps; ++t)
-                    data_[layout_.offset_of(o, c, t)] = weights[static_cast<std::size_t>((o * channels + c) * taps + t)];
+                    data_[layout_.offset_of(o, c, t)] =
+                        weights[static_cast<std::size_t>((o * channels + c) * taps + t)];
     }
 
     [[nodiscard]] const panel_layout& layout() const noexcept { return layout_; }
     [[nodiscard]] const float* panel(index_t group, index_t panel) const noexcept {
         return data_.data() + layout_.offset(group, panel);
     }
-    [[nodiscard]] float weight(index_t o, index_t c, index_t t) const noexcept { return data_[layout_.offset_of(o, c, t)]; }
+    [[nodiscard]] float weight(index_t o, index_t c, index_t t) const noexcept {
+        return data_[layout_.offset_of(o, c, t)];
+    }
     [[nodiscard]] index_t bytes() const noexcept { return data_.bytes(); }
 
 private:

@@ -40,11 +40,13 @@ struct tensor_view {
     constexpr T& operator()(index_t n, index_t c, index_t h, index_t w) const noexcept { return *at(n, c, h, w); }
 
     /// A view that may write is also one that only reads.
+    // clang-format off
     constexpr operator tensor_view<const T>() const noexcept  // NOLINT(google-explicit-constructor)
         requires(!std::is_const_v<T>)
     {
         return {data, shape, stride};
     }
+    // clang-format on
 
     /// Samples [first, first + count); throws kdna::error if they are not in the view.
     [[nodiscard]] tensor_view samples(index_t first, index_t count) const {
@@ -66,7 +68,8 @@ struct tensor_view {
 private:
     static void require_range(std::string_view what, index_t first, index_t count, index_t extent) {
         if (first < 0 || count < 1 || first > extent || count > extent - first)
-            throw error(std::string(what), concat("a range inside [0, ", extent, ")"), concat("[", first, ", ", first, " + ", count, ")"));
+            throw error(std::string(what), concat("a range inside [0, ", extent, ")"),
+                        concat("[", first, ", ", first, " + ", count, ")"));
     }
 };
 
@@ -87,9 +90,11 @@ template <class T>
 }
 
 /// Copies `from` into `to` element by element; the shapes must be equal (throws kdna::error), the strides need not be.
+// clang-format off
 template <class From, class To>
     requires(std::is_same_v<std::remove_const_t<From>, To>)
 void copy(const tensor_view<From>& from, const tensor_view<To>& to) {
+    // clang-format on
     if (from.shape != to.shape) throw error("copy", to_string(to.shape), to_string(from.shape));
     const shape4& s = to.shape;
     for (index_t n = 0; n < s.n; ++n)

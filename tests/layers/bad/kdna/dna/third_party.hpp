@@ -1,6 +1,6 @@
 // A fixture of the include-layer check.
 #pragma once
 
-#include <xsimd/xsimd.hpp>
 #include <nlohmann/json.hpp>
-#  include <unsupported/Eigen/CXX11/Tensor>
+#include <unsupported/Eigen/CXX11/Tensor>
+#include <xsimd/xsimd.hpp>
