@@ -124,7 +124,7 @@ void depthwise_panel(const depthwise_span& s, index_t width) noexcept {
     index_t first = 0;
     for (; simple && first + depthwise_vectors * simd::lanes <= whole; first += depthwise_vectors * simd::lanes)
         depthwise_whole<Rows, Columns, depthwise_vectors, true>(s, first, width);
-    for (; first < whole; first += simd::lanes) depthwise_whole<Rows, Columns, 1, false>(s, first, width);
+    for (; first < whole; first += simd::lanes) depthwise_whole<0, 0, 1, false>(s, first, width);
     if (first < s.filters) depthwise_part(s, first, width);
 }
 
@@ -150,7 +150,7 @@ void depthwise_sliding(const depthwise_span& s, index_t first, index_t width, in
         simd::vec newest = simd::zero();
         KDNA_UNROLL
         for (int i = 0; i < Rows; ++i) {
-            const simd::vec v = simd::load(x + i * row_stride);
+            const simd::vec v = simd::load_once(x + i * row_stride);
             oldest = simd::multiply_add(v, w[i][2], oldest);
             middle = simd::multiply_add(v, w[i][1], middle);
             newest = simd::multiply_add(v, w[i][0], newest);
@@ -175,8 +175,6 @@ inline void run_sliding(const depthwise_span& s, index_t width, index_t left, in
 
 inline void run_span(const depthwise_span& s, index_t width) noexcept {
     if (s.rows == 3 && s.columns == 3) return depthwise_panel<3, 3>(s, width);
-    if (s.rows == 2 && s.columns == 3) return depthwise_panel<2, 3>(s, width);
-    if (s.rows == 3 && s.columns == 2) return depthwise_panel<3, 2>(s, width);
     if (s.rows == 5 && s.columns == 5) return depthwise_panel<5, 5>(s, width);
     depthwise_panel<0, 0>(s, width);
 }

@@ -136,14 +136,18 @@
 #define KDNA_UNROLL
 #endif
 
+// KDNA_COLD keeps code that only builds messages out of the functions that need it: they compile faster and stay small.
 #if defined(__GNUC__)
 #define KDNA_INLINE inline __attribute__((always_inline))
+#define KDNA_COLD inline __attribute__((noinline, cold))
 #define KDNA_RESTRICT __restrict__
 #elif defined(_MSC_VER)
 #define KDNA_INLINE __forceinline
+#define KDNA_COLD inline __declspec(noinline)
 #define KDNA_RESTRICT __restrict
 #else
 #define KDNA_INLINE inline
+#define KDNA_COLD inline
 #define KDNA_RESTRICT
 #endif
 

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <kdna/core/config.hpp>
@@ -34,25 +35,28 @@ private:
 
 namespace detail {
 
-inline void append(std::string& out, std::string_view text) { out += text; }
-inline void append(std::string& out, char c) { out += c; }
+KDNA_COLD void append(std::string& out, std::string_view text) { out += text; }
+KDNA_COLD void append(std::string& out, char c) { out += c; }
+KDNA_COLD void append_integer(std::string& out, long long value) { out += std::to_string(value); }
+KDNA_COLD void append_integer(std::string& out, unsigned long long value) { out += std::to_string(value); }
+KDNA_COLD void append_real(std::string& out, double value) { out += std::to_string(value); }
 // clang-format off
 template <std::integral I>
     requires(!std::same_as<I, char>)
 void append(std::string& out, I value) {
-    out += std::to_string(value);
+    append_integer(out, static_cast<std::conditional_t<std::is_signed_v<I>, long long, unsigned long long>>(value));
 }
 // clang-format on
 template <std::floating_point F>
 void append(std::string& out, F value) {
-    out += std::to_string(value);
+    append_real(out, static_cast<double>(value));
 }
 
 }  // namespace detail
 
 /// Concatenates strings and numbers; the message builder of the library (std::format is not in every C++20 library yet).
 template <class... Parts>
-[[nodiscard]] std::string concat(const Parts&... parts) {
+[[nodiscard]] KDNA_COLD std::string concat(const Parts&... parts) {
     std::string out;
     (detail::append(out, parts), ...);
     return out;

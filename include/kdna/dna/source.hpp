@@ -80,8 +80,10 @@ static_assert(kernel_source<dense_kernel>);
 /// and not per method.
 class source_ref {
 public:
-    template <kernel_source S>
-    explicit source_ref(const S& s) noexcept
+    // clang-format off
+    template <class S>
+        requires(!std::same_as<S, source_ref> && kernel_source<S>)
+    explicit source_ref(const S& s) noexcept  // clang-format on
         : source_(&s),
           layout_(&s.layout()),
           scratch_floats_(s.scratch_floats()),
