@@ -37,6 +37,14 @@ inline void finish_workspace(plan& p, const workspace_layout& thread, std::strin
     p.workspace_bytes = checked_add(shared.bytes(), checked_mul(p.threads, p.thread_bytes, where), where);
 }
 
+/// Cuts the work into tasks: `blocks` of them, or where they are fewer than the threads, each block times chunks of panels.
+inline void share_out(plan& p, index_t panels, index_t blocks, std::string_view where) {
+    const index_t chunks = blocks >= p.threads ? 1 : std::min(panels, ceil_div(p.threads, blocks));
+    p.panel_chunk = ceil_div(panels, chunks);
+    p.panel_chunks = ceil_div(panels, p.panel_chunk);
+    p.tasks = checked_mul(blocks, p.panel_chunks, where);
+}
+
 /// Plans F(m x m, 3x3).
 inline void plan_winograd(plan& p, const problem& q, int m, std::string_view where) {
     const panel_layout& kernel = *q.kernel;
@@ -55,10 +63,7 @@ inline void plan_winograd(plan& p, const problem& q, int m, std::string_view whe
     block = std::min(block, std::max<index_t>(1, ceil_div(p.tile_count, p.threads)));
     p.pixel_block = block;
     p.pixel_blocks = ceil_div(p.tile_count, block);
-    p.panel_chunks = p.pixel_blocks >= p.threads ? 1 : std::min(kernel.panels(), ceil_div(p.threads, p.pixel_blocks));
-    p.panel_chunk = ceil_div(kernel.panels(), p.panel_chunks);
-    p.panel_chunks = ceil_div(kernel.panels(), p.panel_chunk);
-    p.tasks = checked_mul(p.pixel_blocks, p.panel_chunks, where);
+    share_out(p, kernel.panels(), p.pixel_blocks, where);
     workspace_layout thread;
     p.rows_at = thread.add<const float*>(checked_mul(positions, block, where));
     p.packed_at = thread.add<float>(checked_mul(checked_mul(positions, block, where), p.row_floats, where));
@@ -115,10 +120,7 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     p.pixel_blocks = std::max<index_t>(1, ceil_div(pixels - remnant, p.pixel_block));
     const index_t block_pixels = std::min(p.pixel_block + remnant, pixels);
     const index_t outer = checked_mul(checked_mul(p.in.n, groups, where), p.pixel_blocks, where);
-    p.panel_chunks = outer >= p.threads ? 1 : std::min(kernel.panels(), ceil_div(p.threads, outer));
-    p.panel_chunk = ceil_div(kernel.panels(), p.panel_chunks);
-    p.panel_chunks = ceil_div(kernel.panels(), p.panel_chunk);
-    p.tasks = checked_mul(outer, p.panel_chunks, where);
+    share_out(p, kernel.panels(), outer, where);
 
     // A block of b pixels is cut into at most b / tallest + the number of heights tiles.
     const index_t tiles = block_pixels / max_tile_height + static_cast<index_t>(tile_heights.size());
