@@ -56,10 +56,12 @@ value fashion_net(const module_builder<B>& m, const value& x, form f) {
     return kdna::models::classifier_head(m, h, "fc", class_count);
 }
 
-/// A network and the number of its trainable parameters.
+/// A network, the number of its trainable parameters, and the bytes they take in memory, packed and shared. (Plans may add
+/// kernels transformed for Winograd; plan_options::transform_budget limits them.)
 struct loaded_net {
     kdna::network net;
     index_t parameters = 0;
+    index_t weight_bytes = net.weight_bytes();
 };
 
 /// Reads the weights and builds the network. Throws kdna::error unless the file holds exactly this network's tensors.

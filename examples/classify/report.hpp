@@ -73,7 +73,9 @@ inline void print_summary(const contestant& dna, const contestant& twin) {
     line("", [](const contestant& c) { return std::string(c.name); });
     line("top-1 accuracy", [&](const contestant& c) { return decimals(c.table.accuracy()); });
     line("parameters", [](const contestant& c) { return grouped(c.loaded.parameters); });
-    line("bytes of weights", [](const contestant& c) { return grouped(c.loaded.net.weight_bytes()); });
+    line("bytes of weights", [](const contestant& c) { return grouped(c.loaded.weight_bytes); });
+    line("  and for Winograd",
+         [](const contestant& c) { return grouped(c.loaded.net.weight_bytes() - c.loaded.weight_bytes); });
     line("images per second", [](const contestant& c) {
         return grouped(static_cast<index_t>(static_cast<double>(c.result.predictions.size()) / c.result.seconds));
     });
