@@ -1,5 +1,5 @@
-// One convolution as a plain layer, as a KernelDNA child on the shared parent, and as the child expanded to a kernel of its
-// own. Channels-last input and output, one thread, weights warm. Every answer is checked against the double-precision
+// One convolution as a plain layer and as a KernelDNA child, each with Winograd allowed and forbidden (_shared: the child runs
+// on its parent's own panels), and as the child expanded to a kernel of its own. Channels-last input and output, one thread, weights warm. Every answer is checked against the double-precision
 // reference before it is timed.
 #include <benchmark/benchmark.h>
 
@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <kdna/kdna.hpp>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -29,7 +30,15 @@ const layer_case cases[] = {
     {"512@7_3x3", {.o = 512, .i = 512, .kh = 3, .kw = 3}, 7, {.pad = 1}},
     {"64-384@14_1x1", {.o = 384, .i = 64}, 14, {}},
     {"384-64@14_1x1", {.o = 64, .i = 384}, 14, {}},
+    {"1024-256@14_1x1", {.o = 256, .i = 1024}, 14, {}},
+    {"3-64@224_7x7s2", {.o = 64, .i = 3, .kh = 7, .kw = 7}, 224, {.stride = 2, .pad = 3}},
+    {"dw192@28_3x3", {.o = 192, .i = 192, .kh = 3, .kw = 3, .groups = 192}, 28, {.pad = 1}},
+    {"dw384@14_3x3", {.o = 384, .i = 384, .kh = 3, .kw = 3, .groups = 384}, 14, {.pad = 1}},
+    {"dw960@7_3x3", {.o = 960, .i = 960, .kh = 3, .kw = 3, .groups = 960}, 7, {.pad = 1}},
 };
+
+/// Winograd allowed. The benchmarks named _shared forbid it: the child runs on its parent's own panels.
+constexpr index_t any_budget = std::numeric_limits<index_t>::max();
 
 std::vector<float> random_values(std::mt19937& generator, index_t count, float mean, float deviation) {
     std::normal_distribution<float> normal(mean, deviation);
@@ -41,7 +50,7 @@ std::vector<float> random_values(std::mt19937& generator, index_t count, float m
 /// Everything a KernelDNA child has, with random values.
 struct child_weights {
     explicit child_weights(const kernel_shape& k)
-        : hidden(k.i / 4),
+        : hidden(std::max<index_t>(k.i / 4, 1)),
           kernel(random_values(generator, weight_count(k), 0.0F, std::sqrt(2.0F / static_cast<float>(k.i * k.taps())))),
           spatial(random_values(generator, k.taps(), 0.0F, 0.25F)),
           filter(random_values(generator, k.o, 0.0F, 0.25F)),
@@ -81,12 +90,13 @@ void require_right(const tensor<float>& found, const tensor<float>& expected) {
 }
 
 template <class Fast, class Oracle>
-void time_layer(benchmark::State& state, const Fast& layer, const Oracle& oracle, index_t extent) {
+void time_layer(benchmark::State& state, const Fast& layer, const Oracle& oracle, index_t extent,
+                index_t transform_budget) {
     std::mt19937 generator(1);
     const kernel_shape k = layer.kernel();
     auto values = random_values(generator, k.i * extent * extent, 0.0F, 1.0F);
     const auto x = nhwc_view<const float>(values.data(), 1, k.i, extent, extent);
-    auto plan = layer.plan(x.shape, {.order = input_order::nhwc});
+    auto plan = layer.plan(x.shape, {.order = input_order::nhwc, .transform_budget = transform_budget});
     tensor<float> y(plan.output_shape(), layout::nhwc), expected(plan.output_shape(), layout::nhwc);
     auto oracle_plan = oracle.plan(x.shape);
     oracle.run(oracle_plan, x, expected.view());
@@ -103,14 +113,38 @@ void time_layer(benchmark::State& state, const Fast& layer, const Oracle& oracle
     state.SetLabel(plan.explain());
 }
 
+/// What the machine could do: multiply-adds on registers alone, enough of them to hide their latency.
+void fma_peak(benchmark::State& state) {
+    constexpr int chains = simd::registers >= 32 ? 16 : 12, rounds = 1000;
+    simd::vec acc[chains];
+    for (int i = 0; i < chains; ++i) acc[i] = simd::vec(static_cast<float>(i));
+    const simd::vec a(0.999F), b(0.001F);
+    for (auto _ : state) {
+        for (int r = 0; r < rounds; ++r) {
+            KDNA_UNROLL
+            for (int i = 0; i < chains; ++i) acc[i] = simd::multiply_add(acc[i], a, b);
+        }
+        benchmark::ClobberMemory();
+    }
+    simd::vec sum = simd::zero();
+    for (int i = 0; i < chains; ++i) sum = sum + acc[i];
+    float lanes[simd::lanes];
+    simd::store(lanes, sum);
+    benchmark::DoNotOptimize(lanes[0]);
+    state.counters["GFLOP/s"] = benchmark::Counter(2e-9 * chains * rounds * static_cast<double>(simd::lanes),
+                                                   benchmark::Counter::kIsIterationInvariantRate);
+}
+
+template <index_t Budget>
 void plain(benchmark::State& state, const layer_case& c) {
     const child_weights w(c.kernel);
     const auto parent = parent_kernel::pack(c.kernel, w.kernel);
     const conv_options options{.bn = w.bn(c.kernel.o), .act = activation::relu};
     time_layer(state, conv2d<dense_kernel>(parent, c.params, options),
-               conv2d<dense_kernel, no_router, backend::reference>(parent, c.params, options), c.extent);
+               conv2d<dense_kernel, no_router, backend::reference>(parent, c.params, options), c.extent, Budget);
 }
 
+template <index_t Budget>
 void child(benchmark::State& state, const layer_case& c) {
     const child_weights w(c.kernel);
     const auto parent = parent_kernel::pack(c.kernel, w.kernel);
@@ -118,7 +152,7 @@ void child(benchmark::State& state, const layer_case& c) {
     time_layer(state, conv2d<dense_kernel, squeeze_excite>(parent.child(w.adapter()), c.params, options, w.gate()),
                conv2d<dense_kernel, squeeze_excite, backend::reference>(parent.child(w.adapter()), c.params, options,
                                                                         w.gate()),
-               c.extent);
+               c.extent, Budget);
 }
 
 void expanded(benchmark::State& state, const layer_case& c) {
@@ -132,16 +166,25 @@ void expanded(benchmark::State& state, const layer_case& c) {
     const auto kernel = dense_kernel::pack(c.kernel, own);
     const conv_options options{.bn = w.bn(c.kernel.o), .act = activation::relu};
     time_layer(state, conv2d<dense_kernel, squeeze_excite>(kernel, c.params, options, w.gate()),
-               conv2d<dense_kernel, squeeze_excite, backend::reference>(kernel, c.params, options, w.gate()), c.extent);
+               conv2d<dense_kernel, squeeze_excite, backend::reference>(kernel, c.params, options, w.gate()), c.extent,
+               0);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+    benchmark::RegisterBenchmark("fma_peak", fma_peak);
     for (const layer_case& c : cases) {
-        benchmark::RegisterBenchmark((std::string(c.name) + "/plain").c_str(), plain, c);
-        benchmark::RegisterBenchmark((std::string(c.name) + "/child").c_str(), child, c);
-        benchmark::RegisterBenchmark((std::string(c.name) + "/expanded").c_str(), expanded, c);
+        const auto add = [&](const char* what, void (*run)(benchmark::State&, const layer_case&)) {
+            benchmark::RegisterBenchmark((std::string(c.name) + "/" + what).c_str(), run, c);
+        };
+        add("plain", plain<any_budget>);
+        if (c.kernel.depthwise() || c.kernel.i < 8) continue;  // KernelDNA never shares these
+        add("child", child<any_budget>);
+        if (c.kernel.taps() == 1) continue;
+        add("plain_shared", plain<0>);
+        add("child_shared", child<0>);
+        add("expanded_shared", expanded);
     }
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
