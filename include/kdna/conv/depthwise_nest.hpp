@@ -6,6 +6,9 @@
 namespace kdna::inline KDNA_ABI::conv {
 namespace detail {
 
+// Every variant below sums the taps of an output in one order, column by column and each from the top, so that results do not
+// depend on which of them runs: the layout of the output decides that.
+
 /// Neighbouring output pixels of one row whose windows lie on the same taps: `rows` x `columns` of them, the others are
 /// padding. Strides in floats.
 struct depthwise_span {
@@ -61,19 +64,18 @@ void depthwise_whole(const depthwise_span& s, index_t first, index_t width) noex
         for (int j = 0; j < Vectors; ++j) acc[j] = simd::zero();
         if constexpr (taps > 0) {
             KDNA_UNROLL
-            for (int i = 0; i < Rows; ++i) {
-                const float* row = x + i * row_stride;
+            for (int c = 0; c < Columns; ++c) {
                 KDNA_UNROLL
-                for (int c = 0; c < Columns; ++c) {
+                for (int i = 0; i < Rows; ++i) {
+                    const float* from = x + i * row_stride + c * column_stride;
                     KDNA_UNROLL
                     for (int j = 0; j < Vectors; ++j)
-                        acc[j] = simd::multiply_add(simd::load(row + c * column_stride + j * simd::lanes),
-                                                    w[i * Columns + c][j], acc[j]);
+                        acc[j] = simd::multiply_add(simd::load(from + j * simd::lanes), w[i * Columns + c][j], acc[j]);
                 }
             }
         } else {
-            for (index_t i = 0; i < s.rows; ++i)
-                for (index_t c = 0; c < s.columns; ++c) {
+            for (index_t c = 0; c < s.columns; ++c)
+                for (index_t i = 0; i < s.rows; ++i) {
                     KDNA_UNROLL
                     for (int j = 0; j < Vectors; ++j)
                         acc[j] = simd::multiply_add(
@@ -103,8 +105,8 @@ inline void depthwise_part(const depthwise_span& s, index_t first, index_t width
     for (index_t p = 0; p < s.pixels; ++p) {
         const float* x = s.x + first + p * s.pixel_stride;
         simd::vec acc = simd::zero();
-        for (index_t i = 0; i < s.rows; ++i)
-            for (index_t c = 0; c < s.columns; ++c)
+        for (index_t c = 0; c < s.columns; ++c)
+            for (index_t i = 0; i < s.rows; ++i)
                 acc = simd::multiply_add(simd::load_strided(x + i * s.row_stride + c * s.column_stride, 1, count),
                                          simd::load(s.w + first + i * s.w_row_stride + c * width), acc);
         finish(acc,
