@@ -162,8 +162,9 @@ TEST_CASE("A plan says what was decided") {
     has(text(child, nhwc), "gate in the copy");
     has(text(child, nhwc), "spatial between taps");
     const kernel_shape wide{.o = 64, .i = 64, .kh = 3, .kw = 3};
-    const conv2d transformed(dense_kernel::pack(wide, some(64 * 64 * 9)).child({.spatial = some(9)}), {.pad = 1}, {},
-                             gate_for(64));
+    const conv2d transformed(
+        dense_kernel::pack(wide, std::vector<float>(64 * 64 * 9, 0.5F)).child({.spatial = some(9)}), {.pad = 1}, {},
+        gate_for(64));
     has(text(transformed, nhwc, 1 << 30), "winograd F(");
     has(text(transformed, nhwc, 1 << 30), "gate in the input transform");
     has(text(transformed, nhwc, 1 << 30), "spatial in the transformed kernel");
