@@ -1,59 +1,25 @@
 // The program kdna_run as its users meet it: files in, logits out, exit code 2 and a message where something is wrong.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <kdna/backend/reference.hpp>
 #include <kdna/io/npy.hpp>
 
 #include "models/state_dicts.hpp"
-#include "support/catch.hpp"
+#include "programs/program.hpp"
 
 #if defined(__unix__)
-#include <sys/wait.h>
-#include <unistd.h>
 
 using namespace kdna;
 using namespace kdna_test;
 using models::arch;
 using models::form;
-namespace fs = std::filesystem;
 
 namespace {
-
-/// A folder of its own, removed at the end.
-struct scratch_folder {
-    fs::path path = fs::temp_directory_path() / concat("kdna_run_test_", getpid());
-    scratch_folder() { fs::create_directories(path); }
-    scratch_folder(const scratch_folder&) = delete;
-    scratch_folder& operator=(const scratch_folder&) = delete;
-    ~scratch_folder() {
-        std::error_code ignored;
-        fs::remove_all(path, ignored);
-    }
-    [[nodiscard]] std::string operator/(const char* name) const { return (path / name).string(); }
-};
-
-struct outcome {
-    int code;
-    std::string output;  ///< standard output and error
-};
-
-outcome run(const scratch_folder& folder, const std::string& arguments) {
-    const std::string log = folder / "log";
-    const int status = std::system(concat("'", KDNA_RUN, "' ", arguments, " > '", log, "' 2>&1").c_str());
-    std::ifstream file(log);
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, {std::istreambuf_iterator<char>(file), {}}};
-}
 
 std::string arguments(const scratch_folder& f, const std::string& arch_name) {
     return concat("--arch ", arch_name, " --weights '", f / "w.safetensors", "' --input '", f / "x.npy", "' --output '",
                   f / "y.npy", "'");
 }
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 tensor<float> random_image(const shape4& s) {
     rng r(900, 0);
@@ -75,9 +41,9 @@ TEST_CASE("kdna_run writes the logits of double precision") {
         for (const std::string& name : random_values(keys, 901).names())  // as DataParallel saves them
             weights.add("module." + name, random_values(keys, 901).extract(name));
         save_safetensors(folder / "w.safetensors", weights);
-        const outcome result =
-            run(folder, arguments(folder, "mobilenet_v2_1d2") + (f == form::plain ? " --plain" : "") +
-                            " --threads 2 --repeat 3 --explain");
+        const outcome result = run(KDNA_RUN, folder,
+                                   arguments(folder, "mobilenet_v2_1d2") + (f == form::plain ? " --plain" : "") +
+                                       " --threads 2 --repeat 3 --explain");
         INFO(result.output);
         REQUIRE(result.code == 0);
         CHECK(contains(result.output, "features.18.0"));
@@ -102,10 +68,10 @@ TEST_CASE("kdna_run answers mistakes with a message and exit code 2") {
     const tensor<float> x = random_image({1, 3, 32, 32});
     save_npy(folder / "x.npy", {1, 3, 32, 32}, x.span());
     const std::string good = arguments(folder, "mobilenet_v2_1d2");
-    REQUIRE(run(folder, good).code == 0);
+    REQUIRE(run(KDNA_RUN, folder, good).code == 0);
 
     const auto fails_with = [&](const std::string& arguments, const std::vector<std::string>& parts) {
-        const outcome result = run(folder, arguments);
+        const outcome result = run(KDNA_RUN, folder, arguments);
         INFO(arguments << "\n" << result.output);
         CHECK(result.code == 2);
         for (const std::string& part : parts) CHECK(contains(result.output, part));
