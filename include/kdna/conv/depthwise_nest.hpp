@@ -87,11 +87,9 @@ void depthwise_whole(const depthwise_span& s, index_t first, index_t width) noex
             finish0(acc[0], y);
             if constexpr (Vectors == 2) finish1(acc[1], y + simd::lanes);
         } else {
+            static_assert(Vectors == 1);
             finish0(acc[0], residual, s.residual_stride, y, s.y_stride, simd::lanes);
         }
-        if constexpr (Vectors == 2 && !Simple)
-            finish1(acc[1], residual != nullptr ? residual + simd::lanes * s.residual_stride : nullptr,
-                    s.residual_stride, y + simd::lanes * s.y_stride, s.y_stride, simd::lanes);
         x += pixel_stride;
         y += y_pixel_stride;
         if (!Simple && residual != nullptr) residual += s.residual_pixel_stride;
@@ -184,7 +182,6 @@ inline void run_span(const depthwise_span& s, index_t width) noexcept {
 /// Taps of an axis that lie on the map for the window starting at `origin`: [first, first + count).
 struct tap_range {
     index_t first, count;
-    friend bool operator==(const tap_range&, const tap_range&) = default;
 };
 [[nodiscard]] inline tap_range taps_on_map(index_t origin, index_t taps, index_t dilation, index_t extent) noexcept {
     const index_t first = origin >= 0 ? 0 : ceil_div(-origin, dilation);
