@@ -75,8 +75,9 @@ inline void store_strided(float* to, const vec& v, index_t stride, index_t count
     for (index_t i = 0; i < count; ++i) to[i * stride] = lane[i];
 }
 
-/// y += a * x over `count` floats, neighbours in memory. (g++ 12 vectorises such a loop by itself only from -O3 on.)
-inline void axpy(float a, const float* x, float* y, index_t count) noexcept {
+/// y += a * x over `count` floats, neighbours in memory. (g++ 12 vectorises such a loop by itself only from -O3 on.
+/// Inlined where it knows the array to be short it takes the loop for an overrun and warns.)
+KDNA_NOINLINE void axpy(float a, const float* x, float* y, index_t count) noexcept {
     const vec factor(a);
     index_t i = 0;
     for (; i + lanes <= count; i += lanes) store(y + i, multiply_add(factor, load(x + i), load(y + i)));
