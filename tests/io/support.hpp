@@ -18,6 +18,7 @@
 #include <kdna/core/error.hpp>
 
 #include "support/catch.hpp"
+#include "support/errors.hpp"
 
 namespace io_test {
 
@@ -61,16 +62,7 @@ inline std::string read_file(const std::filesystem::path& path) {
 
 inline std::span<const std::byte> as_bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
 
-/// The kdna::error that f() throws; any other outcome fails the test.
-template <class F>
-kdna::error error_of(F&& f) {
-    try {
-        static_cast<void>(f());
-    } catch (const kdna::error& e) {
-        return e;
-    }
-    throw std::logic_error("no kdna::error was thrown");
-}
+using kdna_test::error_of;
 
 /// Each part of an error must contain its text.
 inline void check_error(const kdna::error& e, std::string_view where, std::string_view expected,
