@@ -8,8 +8,7 @@
 namespace kdna::inline KDNA_ABI::conv {
 
 /// Cycles of a vector multiply-add a cycle that an algorithm is expected to take. The transforms' cost per tile and vector
-/// and the bytes per cycle are fitted to measurements of the layers in bench/layers.cpp; see docs/performance.md. For one
-/// sample, whatever the batch: a batch gives the bits that its samples give one by one.
+/// and the bytes per cycle are estimates from the 3x3 layers of bench/layers.cpp on one machine (Zen 4). For one sample, whatever the batch: a batch gives the bits that its samples give one by one.
 struct cost_model {
     static constexpr double gemm_efficiency = 0.92;
     static constexpr double input_transform[2] = {120, 400};   ///< F(2x2), F(4x4), per tile and vector of channels

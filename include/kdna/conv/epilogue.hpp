@@ -61,8 +61,8 @@ struct finisher {
 };
 
 /// Finishes a tile whose accumulators acc[row][vector] lie in memory, `vectors` of them in a row, and stores it. Compiled
-/// once for all tiles: inlined into every micro-kernel it tripled the compile time of this header, while the round trip of
-/// the accumulators through L1 is lost in the noise from a depth of 64 on.
+/// once for all tiles: inlined into every micro-kernel it took examples/quickstart.cpp from 3.0 to 4.1 s of compile time
+/// (g++ 12, -O2), while the round trip of the accumulators through L1 was lost in the noise from a depth of 64 on.
 inline void finish_tile(const float* acc, index_t rows, index_t vectors, const tile_output& out) noexcept {
     const clamp_range range = range_of(out.act);
     for (index_t j = 0; j < vectors; ++j) {

@@ -50,18 +50,19 @@ struct plan {
     algorithm algo = algorithm::im2col;
     input_order order = input_order::any;
     shape4 in{}, out{};
-    index_t pixel_block = 1;   ///< output pixels whose rows are prepared together
-    index_t pixel_blocks = 1;  ///< blocks per sample
-    index_t panel_chunk = 1;   ///< panels (depthwise: channel panels) per task
+    index_t pixel_block =
+        1;  ///< output pixels prepared together; depthwise: output rows; Winograd: tiles of any sample
+    index_t pixel_blocks = 1;  ///< blocks per sample; Winograd: in all
+    index_t panel_chunk = 1;   ///< panels per task
     index_t panel_chunks = 1;  ///< chunks per group
     index_t tasks = 1;
     index_t threads = 1;
-    int winograd_m = 0;  ///< Winograd: extent of an output tile; `pixel_block` then counts tiles
+    int winograd_m = 0;  ///< Winograd: extent of an output tile
     index_t tile_rows = 0, tile_columns = 0, tile_count = 0, row_floats = 0;
     staging stage = staging::never;
     stage_layout staged{};
     bool kernel_rows = false;  ///< direct: a kernel row is one run, on a staged input with a border
-    // Workspace of one thread, offsets in bytes; see gemm_nest.hpp and depthwise_nest.hpp.
+    // Workspace of one thread, offsets in bytes; see the nests.
     index_t rows_at = 0, depth_at = 0, factors_at = 0, packed_at = 0, assembled_at = 0;
     index_t thread_bytes = 0;
     // Shared by the threads: one run of zeros, for rows that lie in the padding, and the staged input.

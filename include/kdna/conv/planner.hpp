@@ -20,7 +20,8 @@ inline constexpr index_t winograd_bytes_target = 560 * 1024;
 /// Shortest run of channels that is worth reading through a table of row pointers; below, the taps of a kernel row are made
 /// one run (the stem's three channels are the case in point), or windows are copied where groups prevent that.
 inline constexpr index_t shortest_direct_run = 8;
-/// Rows a multiple of this apart fight for a few sets of L1: 1,024 channels cost half the speed, 512 a tenth.
+/// Rows a multiple of this apart fight for a few sets of L1: 1,024 channels (1x1, 14x14) ran at 88 GFLOP/s in place and at
+/// 107 from a copy.
 inline constexpr index_t conflicting_row_bytes = 2048;
 
 inline void plan_stage(plan& p, staging when, index_t pixel_floats, const padding& border) {

@@ -1,6 +1,8 @@
 // A channels-last copy of the input, for plans that cannot, or had better not, read it in place.
 #pragma once
 
+#include <algorithm>
+
 #include <kdna/core/shape.hpp>
 #include <kdna/simd/simd.hpp>
 #include <kdna/tensor/view.hpp>

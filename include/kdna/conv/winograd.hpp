@@ -95,8 +95,8 @@ public:
         const int inputs = m + 2;
         positions_ = static_cast<index_t>(inputs) * inputs;
         channels_ = layout_.shape().i;
-        data_ =
-            buffer<float>(checked_mul(checked_mul(positions_, channels_, "winograd"), padded_filters(), "winograd"));
+        data_ = buffer<float>(
+            checked_mul(checked_mul(positions_, channels_, "winograd"), layout_.padded_filters(), "winograd"));
         for (index_t o = 0; o < layout_.shape().o; ++o)
             for (index_t c = 0; c < channels_; ++c) {
                 double w[9];
@@ -112,17 +112,15 @@ public:
     [[nodiscard]] int m() const noexcept { return m_; }
     [[nodiscard]] index_t bytes() const noexcept { return data_.bytes(); }
     [[nodiscard]] const float* panel(index_t p, index_t position) const noexcept {
-        return data_.data() + p * panel_layout::width * positions_ * channels_ +
-               position * channels_ * layout_.width_of(p);
+        return data_.data() + offset(p, position);
     }
     [[nodiscard]] static index_t bytes_for(const panel_layout& layout, int m) {
-        const index_t padded = (layout.panels() - 1) * panel_layout::width + layout.width_of(layout.panels() - 1);
-        return (m + 2) * (m + 2) * layout.shape().i * padded * static_cast<index_t>(sizeof(float));
+        return (m + 2) * (m + 2) * layout.shape().i * layout.padded_filters() * static_cast<index_t>(sizeof(float));
     }
 
 private:
-    [[nodiscard]] index_t padded_filters() const noexcept {
-        return (layout_.panels() - 1) * panel_layout::width + layout_.width_of(layout_.panels() - 1);
+    [[nodiscard]] index_t offset(index_t p, index_t position) const noexcept {
+        return channels_ * (p * panel_layout::width * positions_ + position * layout_.width_of(p));
     }
     template <int M>
     void transform(const double* w, index_t o, index_t c) {
@@ -141,9 +139,7 @@ private:
                 double u = 0.0;
                 for (int t = 0; t < 3; ++t)
                     u += half[i][t] * winograd<M>::g[static_cast<std::size_t>(j)][static_cast<std::size_t>(t)];
-                const index_t at =
-                    p * panel_layout::width * positions_ * channels_ + ((i * n + j) * channels_ + c) * width + f;
-                data_[at] = static_cast<float>(u);
+                data_[offset(p, i * n + j) + c * width + f] = static_cast<float>(u);
             }
     }
     int m_;

@@ -141,17 +141,14 @@
 #define KDNA_INLINE inline __attribute__((always_inline))
 #define KDNA_COLD inline __attribute__((noinline, cold))
 #define KDNA_NOINLINE inline __attribute__((noinline))
-#define KDNA_RESTRICT __restrict__
 #elif defined(_MSC_VER)
 #define KDNA_INLINE __forceinline
 #define KDNA_COLD inline __declspec(noinline)
 #define KDNA_NOINLINE inline __declspec(noinline)
-#define KDNA_RESTRICT __restrict
 #else
 #define KDNA_INLINE inline
 #define KDNA_COLD inline
 #define KDNA_NOINLINE inline
-#define KDNA_RESTRICT
 #endif
 
 namespace kdna::inline KDNA_ABI {

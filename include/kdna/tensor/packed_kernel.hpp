@@ -41,6 +41,10 @@ public:
     [[nodiscard]] index_t groups() const noexcept { return groups_; }
     /// Filters per packed group.
     [[nodiscard]] index_t filters() const noexcept { return filters_; }
+    /// Filters per packed group, with the zeros that fill its last vector.
+    [[nodiscard]] index_t padded_filters() const noexcept {
+        return (filters_ + simd::lanes - 1) / simd::lanes * simd::lanes;
+    }
     /// Weights per filter: K of the matrix product.
     [[nodiscard]] index_t depth() const noexcept { return depth_; }
     /// Panels per packed group.
@@ -65,9 +69,6 @@ public:
     }
 
 private:
-    [[nodiscard]] index_t padded_filters() const noexcept {
-        return (filters_ + simd::lanes - 1) / simd::lanes * simd::lanes;
-    }
     kernel_shape shape_{};
     index_t groups_ = 1, filters_ = 1, depth_ = 1, panels_ = 1, group_floats_ = 0, floats_ = 0;
 };
