@@ -35,7 +35,8 @@ TEST_CASE("A gate is sigmoid(fc2(ReLU(BN(fc1(pooled)))))") {
         CHECK(se.input_channels() == channels);
         CHECK(se.hidden() == hidden);
         CHECK(se.widths() == route_widths{.channel = channels});
-        CHECK(se.floats() == 2 * channels * hidden + channels + hidden);
+        const auto whole = [](index_t n) { return (n + simd::lanes - 1) / simd::lanes * simd::lanes; };
+        CHECK(se.floats() == (channels + 1) * whole(hidden) + (hidden + 1) * whole(channels));
         const auto pooled = r.floats(channels);
         KDNA_TEST_CASE_INFO(i, concat(channels, " channels, ", hidden, " hidden"));
         check(gates(se, pooled), tensors(kdna_test::exact(pooled)));

@@ -49,7 +49,8 @@ private:
         const bool strided = c.x.stride.c != 1 && c.x.shape.c > 1;
         if (p.stage == conv::staging::never || (p.stage == conv::staging::if_strided && !strided)) return;
         auto* staged = at_offset<float>(workspace, p.staged_at);
-        const bool nest_gates = p.algo == conv::algorithm::depthwise || p.algo == conv::algorithm::winograd;
+        const bool nest_gates =
+            p.algo == conv::algorithm::depthwise || p.algo == conv::algorithm::winograd || p.gate_in_panel;
         const factor_set::per_sample channel = nest_gates ? factor_set::per_sample{} : c.factors.channel;
         in_chunks(p.in.n * p.staged.rows(), p.threads, executor, [&](index_t, index_t first, index_t last) {
             conv::stage_rows(

@@ -16,16 +16,18 @@ enum class activation { none, relu, relu6 };
 
 namespace conv {
 
-/// Where a tile goes. Row r of the tile is one output pixel; `y[r]` and `residual[r]` point at its first filter.
+/// Where a tile goes. Row r of the tile is one output pixel; `y[r]` and `residual[r]` point at its filter 0.
 struct tile_output {
-    float* const* y;
-    const float* const* residual;  ///< null: none
-    index_t y_stride;              ///< floats between filters
-    index_t residual_stride;
-    const float* scale;  ///< m, readable for whole vectors
-    const float* shift;  ///< b, readable for whole vectors
-    index_t filters;     ///< filters of the tile that exist
-    activation act;
+    float* const* y = nullptr;
+    const float* const* residual = nullptr;  ///< null: none
+    index_t y_stride = 1;                    ///< floats between filters
+    index_t residual_stride = 1;
+    const float* scale = nullptr;  ///< m, readable for whole vectors past the last filter
+    const float* shift = nullptr;  ///< b, likewise
+    index_t first = 0;             ///< filter of the tile's first column
+    index_t filters = 0;           ///< filters of the tile that exist
+    activation act = activation::none;
+    float* sums = nullptr;  ///< not null: the tile goes here as it is, [row][vector], and the rest is not looked at
 };
 
 /// An activation as the interval it clamps to: no branch per vector.
@@ -47,6 +49,10 @@ struct finisher {
     KDNA_INLINE void operator()(const simd::vec& acc, float* y) const noexcept {
         simd::store(y, simd::clamp(simd::multiply_add(acc, scale, shift), low, high));
     }
+    /// A whole vector with a residual.
+    KDNA_INLINE void operator()(const simd::vec& acc, const simd::vec& residual, float* y) const noexcept {
+        simd::store(y, simd::clamp(simd::multiply_add(acc, scale, shift) + residual, low, high));
+    }
     /// `count` filters of one pixel; `residual` may be null.
     KDNA_INLINE void operator()(const simd::vec& acc, const float* residual, index_t residual_stride, float* y,
                                 index_t y_stride, index_t count) const noexcept {
@@ -60,19 +66,26 @@ struct finisher {
     }
 };
 
-/// Finishes a tile whose accumulators acc[row][vector] lie in memory, `vectors` of them in a row, and stores it. Compiled
-/// once for all tiles: inlined into every micro-kernel it took examples/quickstart.cpp from 3.0 to 4.1 s of compile time
-/// (g++ 12, -O2), while the round trip of the accumulators through L1 was lost in the noise from a depth of 64 on.
-inline void finish_tile(const float* acc, index_t rows, index_t vectors, const tile_output& out) noexcept {
+/// Whether a tile `vectors` wide goes out in whole vectors of filters that lie side by side.
+[[nodiscard]] inline bool whole_vectors(const tile_output& out, index_t vectors) noexcept {
+    return out.y_stride == 1 && (out.residual == nullptr || out.residual_stride == 1) &&
+           out.filters == vectors * simd::lanes;
+}
+
+/// Finishes rows [first, first + rows) of a tile that does not: their accumulators acc[row][vector] in memory, `vectors` of
+/// them in a row. Compiled once for all tiles, which keeps the micro-kernels small and quick to compile.
+KDNA_NOINLINE void finish_strided(const float* acc, index_t rows, index_t vectors, index_t first,
+                                  const tile_output& out) noexcept {
     const clamp_range range = range_of(out.act);
     for (index_t j = 0; j < vectors; ++j) {
-        const index_t first = j * simd::lanes, count = std::min(out.filters - first, simd::lanes);
+        const index_t filter = out.first + j * simd::lanes,
+                      count = std::min(out.filters - j * simd::lanes, simd::lanes);
         if (count <= 0) return;
-        const finisher finish(out.scale + first, out.shift + first, range);
+        const finisher finish(out.scale + filter, out.shift + filter, range);
         for (index_t r = 0; r < rows; ++r)
             finish(simd::load(acc + (r * vectors + j) * simd::lanes),
-                   out.residual != nullptr ? out.residual[r] + first * out.residual_stride : nullptr,
-                   out.residual_stride, out.y[r] + first * out.y_stride, out.y_stride, count);
+                   out.residual != nullptr ? out.residual[first + r] + filter * out.residual_stride : nullptr,
+                   out.residual_stride, out.y[first + r] + filter * out.y_stride, out.y_stride, count);
     }
 }
 

@@ -31,55 +31,66 @@ struct thread_space {
     }
 };
 
-/// Pointers to the first filter of each of a tile's pixels.
-template <class T>
-void point_pixels(const tensor_view<T>& view, index_t n, index_t first_filter, index_t first_pixel, index_t height,
-                  index_t columns, T** to) noexcept {
-    for (index_t r = 0; r < height; ++r) {
-        const index_t pixel = first_pixel + r;
-        to[r] = view.at(n, first_filter, pixel / columns, pixel % columns);
-    }
-}
-
-/// Multiplies s[t] into a copy of a panel.
-inline const float* modulate_panel(const float* panel, const float* spatial, index_t taps, index_t floats_per_tap,
-                                   float* copy) noexcept {
+/// Multiplies s[t] and g[c], or one of them (null: ones), into a copy of a panel [taps][channels][width].
+inline const float* modulate_panel(const float* panel, const float* spatial, const float* gate, index_t taps,
+                                   index_t channels, index_t width, float* copy) noexcept {
+    float* to = copy;
     for (index_t t = 0; t < taps; ++t)
-        for (index_t i = t * floats_per_tap; i < (t + 1) * floats_per_tap; ++i) copy[i] = panel[i] * spatial[t];
+        for (index_t c = 0; c < channels; ++c, panel += width, to += width) {
+            const simd::vec factor((spatial != nullptr ? spatial[t] : 1.0F) * (gate != nullptr ? gate[c] : 1.0F));
+            for (index_t i = 0; i < width; i += simd::lanes) simd::store(to + i, simd::load(panel + i) * factor);
+        }
     return copy;
 }
 
 /// A tile whose rows are ready, to be multiplied by every panel.
 struct prepared_tile {
-    index_t pixel, height, runs;
+    index_t height, runs;
     const float** rows;
     const index_t* depth;
     const float* factors;
+    float** y;               ///< [height], filter 0 of each pixel
+    const float** residual;  ///< likewise, or null
 };
 
-/// The rows of every tile of pixels [first, last); returns the number of tiles. `between`: spatial factors that are applied
-/// between runs, or null.
-inline index_t prepare_tiles(const plan& p, const window_source& window, const float* zeros, const float* between,
-                             const thread_space& space, index_t first, index_t last, prepared_tile* tiles) noexcept {
+/// Prepares every tile of pixels [first, last) of sample n; returns the number of tiles. `between`: spatial factors that are
+/// applied between runs, or null.
+inline index_t prepare_tiles(const plan& p, const call& c, const window_source& window, const float* zeros,
+                             const float* between, const thread_space& space, index_t n, index_t first, index_t last,
+                             prepared_tile* tiles) noexcept {
     const index_t most_runs = p.algo == algorithm::im2col ? 1 : p.kernel_rows ? window.kernel.kh : window.kernel.taps();
     const auto** rows = space.at<const float*>(p.rows_at);
+    auto** y = space.at<float*>(p.outputs_at);
+    const auto** residual = c.residual.data != nullptr ? space.at<const float*>(p.residuals_at) : nullptr;
     auto* depth = space.at<index_t>(p.depth_at);
     auto* factors = space.at<float>(p.factors_at);
     auto* packed = space.at<float>(p.packed_at);
+    float* const y_sample = c.y.at(n, 0, 0, 0);
+    const float* const residual_sample = c.residual.data != nullptr ? c.residual.at(n, 0, 0, 0) : nullptr;
+    window_origin origins[max_tile_height];
+    pixel_walk at(first, p.out.w);
     index_t count = 0;
     for (index_t pixel = first; pixel < last; ++count) {
         const index_t height = tile_height_for(last - pixel);
         prepared_tile& tile = tiles[count];
-        tile = {pixel, height, 1, rows, depth, nullptr};
+        tile = {height, 1, rows, depth, nullptr, y, residual};
+        for (index_t r = 0; r < height; ++r, at.step()) {
+            origins[r] = origin_of(at, c.params);
+            y[r] = y_sample + (at.h * c.y.stride.h + at.w * c.y.stride.w);
+            if (residual != nullptr)
+                residual[r] = residual_sample + (at.h * c.residual.stride.h + at.w * c.residual.stride.w);
+        }
+        y += height;
+        if (residual != nullptr) residual += height;
         if (p.algo == algorithm::im2col) {
-            pack_rows(window, pixel, height, p.row_floats, packed);
+            pack_rows(window, origins, height, p.row_floats, packed);
             for (index_t r = 0; r < height; ++r) rows[r] = packed + r * p.row_floats;
             depth[0] = 0;
             packed += height * p.row_floats;
         } else if (p.kernel_rows) {
-            tile.runs = point_kernel_rows(window, pixel, height, rows, depth);
+            tile.runs = point_kernel_rows(window, origins, height, rows, depth);
         } else {
-            tile.runs = point_rows(window, pixel, height, between, zeros, rows, depth);
+            tile.runs = point_rows(window, origins, height, between, zeros, rows, depth);
             if (between != nullptr) {
                 factors_between(between, depth, window.x.shape.c, tile.runs, factors);
                 tile.factors = factors;
@@ -99,48 +110,55 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
     const panel_layout& kernel = c.source.layout();
     const kernel_shape& k = kernel.shape();
     const index_t channels = k.channels_per_group();
-    window_source window{c.x, k, c.params, p.out.w};
+    window_source window{c.x, k, c.params};
     window.x.data = c.x.at(n, g * channels, 0, 0);
     window.x.shape = {1, channels, c.x.shape.h, c.x.shape.w};
 
     const float* spatial = c.factors.spatial.of(n);
-    const bool between =
-        spatial != nullptr && p.algo == algorithm::direct && !p.kernel_rows && can_scale_between(spatial, k.taps());
+    const float* gate = p.gate_in_panel ? c.factors.channel.of(n) + g * channels : nullptr;
+    const bool between = spatial != nullptr && gate == nullptr && p.algo == algorithm::direct && !p.kernel_rows &&
+                         can_scale_between(spatial, k.taps());
     const index_t first = block * p.pixel_block,
                   last = block + 1 < p.pixel_blocks ? first + p.pixel_block : p.out.h * p.out.w;
     prepared_tile tiles[64 + tile_heights.size()];
-    const index_t count = prepare_tiles(p, window, zeros, between ? spatial : nullptr, space, first, last, tiles);
+    const index_t count = prepare_tiles(p, c, window, zeros, between ? spatial : nullptr, space, n, first, last, tiles);
     const index_t run = p.algo == algorithm::im2col ? kernel.depth() : p.kernel_rows ? k.kw * channels : channels;
 
-    alignas(alignment) float acc[max_tile_floats];
-    float* y_at[max_tile_height];
-    const float* residual_at[max_tile_height];
-    const index_t panel_end = std::min((chunk + 1) * p.panel_chunk, kernel.panels());
-    for (index_t panel = chunk * p.panel_chunk; panel < panel_end; ++panel) {
+    const bool stored = c.source.scratch_floats() == 0;
+    const auto multiply = [&](const prepared_tile& tile, index_t panel, const float* weights, index_t part,
+                              index_t parts) {
+        const index_t vectors = kernel.width_of(panel) / simd::lanes;
+        tile_input in{tile.rows, tile.depth, tile.runs, run, weights, tile.factors, weights, 0};
+        if (stored) {
+            in.ahead_step = kernel.width_of(panel) / parts;
+            in.ahead = c.source.panel(g, panel, nullptr, nullptr) +
+                       kernel.depth() * (kernel.width_of(panel) + part * in.ahead_step);
+        }
+        micro_kernel_for(tile.height, vectors)(in, {.y = tile.y,
+                                                    .residual = tile.residual,
+                                                    .y_stride = c.y.stride.c,
+                                                    .residual_stride = c.residual.stride.c,
+                                                    .scale = c.factors.scale.of(n),
+                                                    .shift = c.factors.shift.of(n),
+                                                    .first = g * kernel.filters() + panel * panel_layout::width,
+                                                    .filters = kernel.filters_of(panel),
+                                                    .act = c.act});
+    };
+    const index_t panel_first = chunk * p.panel_chunk,
+                  panel_end = std::min(panel_first + p.panel_chunk, kernel.panels());
+    if (p.tiles_outside) {
+        for (index_t i = 0; i < count; ++i)
+            for (index_t panel = panel_first; panel < panel_end; ++panel)
+                multiply(tiles[i], panel, c.source.panel(g, panel, nullptr, nullptr), 0, 1);
+        return;
+    }
+    for (index_t panel = panel_first; panel < panel_end; ++panel) {
         auto* assembled = space.at<float>(p.assembled_at);
         const float* weights = c.source.panel(g, panel, c.factors.mixture.of(n), assembled);
-        if (spatial != nullptr && !between)
-            weights = modulate_panel(weights, spatial, k.taps(), channels * kernel.width_of(panel),
+        if (gate != nullptr || (spatial != nullptr && !between))
+            weights = modulate_panel(weights, spatial, gate, k.taps(), channels, kernel.width_of(panel),
                                      assembled + (c.source.scratch_floats() > 0 ? kernel.panel_floats() : 0));
-        const index_t filter = g * kernel.filters() + panel * panel_layout::width;
-        const index_t vectors = kernel.width_of(panel) / simd::lanes;
-        for (index_t i = 0; i < count; ++i) {
-            const prepared_tile& tile = tiles[i];
-            point_pixels(c.y, n, filter, tile.pixel, tile.height, p.out.w, y_at);
-            if (c.residual.data != nullptr)
-                point_pixels(c.residual, n, filter, tile.pixel, tile.height, p.out.w, residual_at);
-            const tile_output out{.y = y_at,
-                                  .residual = c.residual.data != nullptr ? residual_at : nullptr,
-                                  .y_stride = c.y.stride.c,
-                                  .residual_stride = c.residual.stride.c,
-                                  .scale = c.factors.scale.of(n) + filter,
-                                  .shift = c.factors.shift.of(n) + filter,
-                                  .filters = kernel.filters_of(panel),
-                                  .act = c.act};
-            const tile_input in{tile.rows, tile.depth, tile.runs, run, weights, tile.factors};
-            micro_kernel_for(tile.height, vectors)(in, acc);
-            finish_tile(acc, tile.height, vectors, out);
-        }
+        for (index_t i = 0; i < count; ++i) multiply(tiles[i], panel, weights, i, count);
     }
 }
 

@@ -61,9 +61,12 @@ struct plan {
     index_t tile_rows = 0, tile_columns = 0, tile_count = 0, row_floats = 0;
     staging stage = staging::never;
     stage_layout staged{};
-    bool kernel_rows = false;  ///< direct: a kernel row is one run, on a staged input with a border
+    bool kernel_rows = false;    ///< direct: a kernel row is one run, on a staged input with a border
+    bool gate_in_panel = false;  ///< matrix products: g[c] is multiplied into a copy of each panel, not into the input
+    bool tiles_outside = false;  ///< matrix products: each tile meets all panels before the next tile, not the reverse
     // Workspace of one thread, offsets in bytes; see the nests.
-    index_t rows_at = 0, depth_at = 0, factors_at = 0, packed_at = 0, assembled_at = 0;
+    index_t rows_at = 0, outputs_at = 0, residuals_at = 0, depth_at = 0, factors_at = 0, packed_at = 0,
+            assembled_at = 0;
     index_t thread_bytes = 0;
     // Shared by the threads: one run of zeros, for rows that lie in the padding, and the staged input.
     index_t zeros_at = 0, zeros_floats = 0, staged_at = 0;

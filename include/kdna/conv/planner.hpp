@@ -20,6 +20,9 @@ inline constexpr index_t winograd_bytes_target = 560 * 1024;
 /// Shortest run of channels that is worth reading through a table of row pointers; below, the taps of a kernel row are made
 /// one run (the stem's three channels are the case in point), or windows are copied where groups prevent that.
 inline constexpr index_t shortest_direct_run = 8;
+/// A kernel up to this size stays in L2 while every tile meets all of it: the tile's input stays in L1, and its output, and
+/// the residual, are passed over once, in order. Larger ones are passed over once while the block's input stays.
+inline constexpr index_t tiles_outside_bytes = 256 * 1024;
 /// Rows a multiple of this apart fight for a few sets of L1: 1,024 channels (1x1, 14x14) ran at 88 GFLOP/s in place and at
 /// 107 from a copy.
 inline constexpr index_t conflicting_row_bytes = 2048;
@@ -98,12 +101,19 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     p.kernel_rows = short_runs && k.groups == 1 && q.params.dilation.w == 1;
     p.algo = short_runs && !p.kernel_rows ? algorithm::im2col : algorithm::direct;
     const bool conflicts = k.groups == 1 && k.i * static_cast<index_t>(sizeof(float)) % conflicting_row_bytes == 0;
+    // Whichever has fewer elements takes the gate: the panels, once per block, or the input, in a copy. A copy that is made
+    // anyway takes it at no cost.
+    p.gate_in_panel =
+        q.channel_factor && !p.kernel_rows && !conflicts && 2 * taps * k.filters_per_group() <= p.in.h * p.in.w;
     if (p.kernel_rows)
         plan_stage(p, staging::always, k.i, q.params.pad);
-    else if (q.channel_factor || conflicts)
+    else if ((q.channel_factor && !p.gate_in_panel) || conflicts)
         plan_stage(p, staging::always, conflicts ? k.i + simd::lanes : k.i, 0);
     else if (p.order == input_order::any)
         plan_stage(p, staging::if_strided, k.i, 0);
+
+    p.tiles_outside = q.source_scratch == 0 && !q.spatial_factor && !p.gate_in_panel &&
+                      kernel.group_floats() * static_cast<index_t>(sizeof(float)) <= tiles_outside_bytes;
 
     const bool packs = p.algo == algorithm::im2col;
     const index_t run_count = packs ? 1 : p.kernel_rows ? k.kh : taps;
@@ -127,10 +137,12 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     const index_t tiles = block_pixels / max_tile_height + static_cast<index_t>(tile_heights.size());
     workspace_layout thread;
     p.rows_at = thread.add<const float*>(checked_mul(block_pixels, run_count, where));
+    p.outputs_at = thread.add<float*>(block_pixels);
+    p.residuals_at = thread.add<const float*>(block_pixels);
     p.depth_at = thread.add<index_t>(checked_mul(tiles, run_count, where));
     if (q.spatial_factor) p.factors_at = thread.add<float>(checked_mul(tiles, run_count, where));
     if (packs) p.packed_at = thread.add<float>(checked_mul(block_pixels, p.row_floats, where));
-    const index_t panels = (q.source_scratch > 0 ? 1 : 0) + (q.spatial_factor ? 1 : 0);
+    const index_t panels = (q.source_scratch > 0 ? 1 : 0) + (q.spatial_factor || p.gate_in_panel ? 1 : 0);
     if (panels > 0) p.assembled_at = thread.add<float>(checked_mul(panels, kernel.panel_floats(), where));
     p.zeros_floats = channels;
     finish_workspace(p, thread, where);
@@ -178,11 +190,14 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     const auto place = [&](const char* depthwise, const char* winograd, const char* gemm) {
         return p.algo == algorithm::depthwise ? depthwise : p.algo == algorithm::winograd ? winograd : gemm;
     };
-    if (q.channel_factor) text += concat(", gate in ", place("the scale", "the input transform", "the copy"));
+    if (q.channel_factor)
+        text += concat(", gate in ",
+                       place("the scale", "the input transform", p.gate_in_panel ? "a panel copy" : "the copy"));
     if (q.spatial_factor)
         text += concat(", spatial ",
                        place("in a panel copy", "in the transformed kernel",
-                             p.algo == algorithm::direct && !p.kernel_rows ? "between taps" : "in a panel copy"));
+                             p.algo == algorithm::direct && !p.kernel_rows && !p.gate_in_panel ? "between taps"
+                                                                                               : "in a panel copy"));
     if (q.source_scratch > 0)
         text += concat(", panels assembled in ", q.source_scratch * static_cast<index_t>(sizeof(float)) / 1024, " KiB");
     return text + concat(", ", p.tasks, p.tasks == 1 ? " task on " : " tasks on ", p.threads,

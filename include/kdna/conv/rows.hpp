@@ -12,8 +12,26 @@ struct window_origin {
     index_t h, w;
 };
 
-[[nodiscard]] inline window_origin origin_of(index_t pixel, index_t output_columns, const conv_params& p) noexcept {
-    return {pixel / output_columns * p.stride.h - p.pad.top, pixel % output_columns * p.stride.w - p.pad.left};
+/// Walks over the pixels of an output map, row by row. (A division per pixel to find its row and column took as long as a
+/// product of depth 16.)
+class pixel_walk {
+public:
+    pixel_walk(index_t pixel, index_t columns) noexcept
+        : h(pixel / columns), w(pixel - h * columns), columns_(columns) {}
+    void step() noexcept {
+        if (++w == columns_) {
+            w = 0;
+            ++h;
+        }
+    }
+    index_t h, w;
+
+private:
+    index_t columns_;
+};
+
+[[nodiscard]] inline window_origin origin_of(const pixel_walk& at, const conv_params& p) noexcept {
+    return {at.h * p.stride.h - p.pad.top, at.w * p.stride.w - p.pad.left};
 }
 
 /// One sample and one group of a channels-last input, and the kernel that slides over it.
@@ -21,8 +39,11 @@ struct window_source {
     tensor_view<const float> x;  ///< one sample, the group's channels; stride.c == 1
     kernel_shape kernel;
     conv_params params;
-    index_t output_columns;
 
+    /// Where the window's first tap would be read, on the map or not.
+    [[nodiscard]] index_t offset(const window_origin& origin) const noexcept {
+        return origin.h * x.stride.h + origin.w * x.stride.w;
+    }
     /// First channel of the input element under tap (i, j), or null where that is padding.
     [[nodiscard]] const float* under(const window_origin& origin, index_t i, index_t j) const noexcept {
         const index_t h = origin.h + i * params.dilation.h, w = origin.w + j * params.dilation.w;
@@ -35,7 +56,7 @@ struct window_source {
 /// a tap that is padding for the whole tile is left out (on a 7x7 map with padding 1 that is a good part of the work), and so
 /// is one whose factor in `spatial` [taps] (or null) is zero.
 ///     rows [taps][height], depth [taps]; returns the number of runs.
-inline index_t point_rows(const window_source& s, index_t first_pixel, index_t height, const float* spatial,
+inline index_t point_rows(const window_source& s, const window_origin* origins, index_t height, const float* spatial,
                           const float* zeros, const float** rows, index_t* depth) noexcept {
     index_t runs = 0;
     for (index_t i = 0; i < s.kernel.kh; ++i)
@@ -45,7 +66,7 @@ inline index_t point_rows(const window_source& s, index_t first_pixel, index_t h
             bool any = false;
             const float** row = rows + runs * height;
             for (index_t r = 0; r < height; ++r) {
-                const float* from = s.under(origin_of(first_pixel + r, s.output_columns, s.params), i, j);
+                const float* from = s.under(origins[r], i, j);
                 any = any || from != nullptr;
                 row[r] = from != nullptr ? from : zeros;
             }
@@ -56,14 +77,11 @@ inline index_t point_rows(const window_source& s, index_t first_pixel, index_t h
 
 /// The same for an input with few channels whose padding is really there (stage.hpp): the taps of a kernel row lie side by
 /// side, so each kernel row is one run of KW * C floats. rows [KH][height], depth [KH].
-inline index_t point_kernel_rows(const window_source& s, index_t first_pixel, index_t height, const float** rows,
-                                 index_t* depth) noexcept {
+inline index_t point_kernel_rows(const window_source& s, const window_origin* origins, index_t height,
+                                 const float** rows, index_t* depth) noexcept {
     for (index_t i = 0; i < s.kernel.kh; ++i) {
-        for (index_t r = 0; r < height; ++r) {
-            const window_origin origin = origin_of(first_pixel + r, s.output_columns, s.params);
-            rows[i * height + r] =
-                s.x.data + ((origin.h + i * s.params.dilation.h) * s.x.stride.h + origin.w * s.x.stride.w);
-        }
+        for (index_t r = 0; r < height; ++r)
+            rows[i * height + r] = s.x.data + (s.offset(origins[r]) + i * s.params.dilation.h * s.x.stride.h);
         depth[i] = i * s.kernel.kw * s.x.shape.c;
     }
     return s.kernel.kh;
@@ -95,15 +113,14 @@ inline void factors_between(const float* spatial, const index_t* depth, index_t 
 
 /// Copies the windows of a tile, so that a row is one run: packed[r][tap][channel], padding becomes zeros. For groups with
 /// few channels.
-inline void pack_rows(const window_source& s, index_t first_pixel, index_t height, index_t row_floats,
+inline void pack_rows(const window_source& s, const window_origin* origins, index_t height, index_t row_floats,
                       float* packed) noexcept {
     const index_t channels = s.x.shape.c;
     for (index_t r = 0; r < height; ++r) {
-        const window_origin origin = origin_of(first_pixel + r, s.output_columns, s.params);
         float* to = packed + r * row_floats;
         for (index_t i = 0; i < s.kernel.kh; ++i)
             for (index_t j = 0; j < s.kernel.kw; ++j, to += channels) {
-                const float* from = s.under(origin, i, j);
+                const float* from = s.under(origins[r], i, j);
                 for (index_t c = 0; c < channels; ++c) to[c] = from != nullptr ? from[c] : 0.0F;
             }
     }

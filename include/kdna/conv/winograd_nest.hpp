@@ -99,8 +99,17 @@ void winograd_task(const plan& p, const call& c, const thread_space& space, inde
         for (index_t q = 0; q < positions; ++q)
             for (index_t i = 0; i < count;) {
                 const index_t height = tile_height_for(count - i);
-                const tile_input in{rows + q * count + i, &depth, 1, p.in.c, c.transformed->panel(panel, q), nullptr};
-                micro_kernel_for(height, vectors)(in, products + (q * count + i) * width);
+                const float* weights = c.transformed->panel(panel, q);
+                const index_t step = width * height / count;
+                const tile_input in{rows + q * count + i,
+                                    &depth,
+                                    1,
+                                    p.in.c,
+                                    weights,
+                                    nullptr,
+                                    weights + p.in.c * (width + width * i / count),
+                                    step};
+                micro_kernel_for(height, vectors)(in, {.sums = products + (q * count + i) * width});
                 i += height;
             }
         for (index_t i = 0; i < count; ++i)

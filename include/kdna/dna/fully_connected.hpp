@@ -16,8 +16,8 @@ namespace kdna::inline KDNA_ABI {
 
 [[nodiscard]] inline float sigmoid(float v) noexcept { return 1.0F / (1.0F + std::exp(-v)); }
 
-/// y = W x + b for one vector, W [outputs, inputs] as PyTorch stores it. Kept transposed, so that the inner loop runs over
-/// outputs and vectorises without reordering a sum.
+/// y = W x + b for one vector, W [outputs, inputs] as PyTorch stores it. Kept transposed, in rows of whole vectors: outputs
+/// lie in the vectors, and a sum is added up in the order of its inputs.
 class fully_connected {
 public:
     fully_connected() = default;
@@ -30,9 +30,10 @@ public:
         outputs_ = size / inputs;
         if (!bias.empty() && static_cast<index_t>(bias.size()) != outputs_)
             throw error(concat(where, ".bias"), concat(outputs_, " values"), concat(bias.size()));
-        bias_.assign(static_cast<std::size_t>(outputs_), 0.0F);
+        padded_ = (outputs_ + simd::lanes - 1) / simd::lanes * simd::lanes;
+        bias_.assign(static_cast<std::size_t>(padded_), 0.0F);
         std::copy(bias.begin(), bias.end(), bias_.begin());
-        transposed_.resize(weight.size());
+        transposed_.assign(static_cast<std::size_t>(checked_mul(inputs_, padded_, where)), 0.0F);
         for (index_t o = 0; o < outputs_; ++o)
             for (index_t i = 0; i < inputs_; ++i)
                 transposed_[at(i, o)] = weight[static_cast<std::size_t>(o * inputs_ + i)];
@@ -40,11 +41,13 @@ public:
 
     [[nodiscard]] index_t inputs() const noexcept { return inputs_; }
     [[nodiscard]] index_t outputs() const noexcept { return outputs_; }
+    /// Floats in memory: weights and bias, in whole vectors.
     [[nodiscard]] index_t floats() const noexcept { return static_cast<index_t>(transposed_.size() + bias_.size()); }
 
     void operator()(const float* x, float* y) const noexcept {
-        std::copy(bias_.begin(), bias_.end(), y);
-        for (index_t i = 0; i < inputs_; ++i) simd::axpy(x[i], transposed_.data() + i * outputs_, y, outputs_);
+        index_t o = 0;
+        for (; o + 4 * simd::lanes <= padded_; o += 4 * simd::lanes) columns<4>(x, y, o);
+        for (; o < padded_; o += simd::lanes) columns<1>(x, y, o);
     }
 
     /// Makes this layer compute scale * (W x + b) + shift; how a BatchNorm behind it is folded in.
@@ -60,9 +63,44 @@ public:
 
 private:
     [[nodiscard]] std::size_t at(index_t i, index_t o) const noexcept {
-        return static_cast<std::size_t>(i * outputs_ + o);
+        return static_cast<std::size_t>(i * padded_ + o);
     }
-    index_t inputs_ = 0, outputs_ = 0;
+    /// Outputs [o, o + Vectors * lanes), kept in registers while the inputs pass by. Two sums each, of even and odd inputs:
+    /// one would wait for its own additions.
+    template <int Vectors>
+    void columns(const float* x, float* y, index_t o) const noexcept {
+        simd::vec even[Vectors], odd[Vectors];
+        KDNA_UNROLL
+        for (int j = 0; j < Vectors; ++j) {
+            even[j] = simd::load(bias_.data() + o + j * simd::lanes);
+            odd[j] = simd::zero();
+        }
+        const float* w = transposed_.data() + o;
+        index_t i = 0;
+        for (; i + 2 <= inputs_; i += 2, w += 2 * padded_) {
+            const simd::vec a(x[i]), b(x[i + 1]);
+            KDNA_UNROLL
+            for (int j = 0; j < Vectors; ++j) {
+                even[j] = simd::multiply_add(a, simd::load(w + j * simd::lanes), even[j]);
+                odd[j] = simd::multiply_add(b, simd::load(w + padded_ + j * simd::lanes), odd[j]);
+            }
+        }
+        if (i < inputs_) {
+            KDNA_UNROLL
+            for (int j = 0; j < Vectors; ++j)
+                even[j] = simd::multiply_add(simd::vec(x[i]), simd::load(w + j * simd::lanes), even[j]);
+        }
+        KDNA_UNROLL
+        for (int j = 0; j < Vectors; ++j) {
+            const index_t first = o + j * simd::lanes, count = std::min(outputs_ - first, simd::lanes);
+            if (count == simd::lanes)
+                simd::store(y + first, even[j] + odd[j]);
+            else
+                simd::store_strided(y + first, even[j] + odd[j], 1, count);
+        }
+    }
+
+    index_t inputs_ = 0, outputs_ = 0, padded_ = 0;
     std::vector<float> transposed_, bias_;
 };
 

@@ -5,38 +5,63 @@
 #include <cmath>
 #include <limits>
 
-#include <kdna/core/memory.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/simd/simd.hpp>
 #include <kdna/tensor/view.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
-/// Mean over H and W of each channel of sample n, to mean[C]. Rows are summed in float, the rows' sums in double.
-/// Any strides; allocates nothing.
-inline void global_average(const tensor_view<const float>& x, index_t n, float* mean) noexcept {
-    const double count = static_cast<double>(x.shape.h * x.shape.w);
-    index_t c = 0;
-    if (x.stride.c == 1) {
-        for (; c + simd::lanes <= x.shape.c; c += simd::lanes) {
-            double sum[simd::lanes] = {};
-            alignas(alignment) float row[simd::lanes];
-            for (index_t h = 0; h < x.shape.h; ++h) {
-                simd::vec acc = simd::zero();
-                const float* from = x.at(n, c, h, 0);
-                for (index_t w = 0; w < x.shape.w; ++w) acc = acc + simd::load(from + w * x.stride.w);
-                simd::store(row, acc);
-                for (index_t l = 0; l < simd::lanes; ++l) sum[l] += static_cast<double>(row[l]);
-            }
-            for (index_t l = 0; l < simd::lanes; ++l) mean[c + l] = static_cast<float>(sum[l] / count);
+namespace detail {
+
+/// Sums over H and W of `Vectors` vectors of channels, row by row and then over the rows: a rounding error grows with H + W.
+template <int Vectors>
+void sum_channels(const tensor_view<const float>& x, index_t n, index_t c, simd::vec (&sum)[Vectors]) noexcept {
+    KDNA_UNROLL
+    for (int j = 0; j < Vectors; ++j) sum[j] = simd::zero();
+    for (index_t h = 0; h < x.shape.h; ++h) {
+        simd::vec row[Vectors];
+        KDNA_UNROLL
+        for (int j = 0; j < Vectors; ++j) row[j] = simd::zero();
+        const float* from = x.at(n, c, h, 0);
+        for (index_t w = 0; w < x.shape.w; ++w, from += x.stride.w) {
+            KDNA_UNROLL
+            for (int j = 0; j < Vectors; ++j) row[j] = row[j] + simd::load(from + j * simd::lanes);
         }
+        KDNA_UNROLL
+        for (int j = 0; j < Vectors; ++j) sum[j] = sum[j] + row[j];
     }
-    for (; c < x.shape.c; ++c) {
-        double sum = 0.0;
-        for (index_t h = 0; h < x.shape.h; ++h)
-            for (index_t w = 0; w < x.shape.w; ++w) sum += static_cast<double>(x(n, c, h, w));
-        mean[c] = static_cast<float>(sum / count);
+}
+
+}  // namespace detail
+
+/// Mean over H and W of channels [first, last) of sample n, to mean[first] ... Any strides; allocates nothing.
+inline void global_average(const tensor_view<const float>& x, index_t n, float* mean, index_t first,
+                           index_t last) noexcept {
+    const float share = 1.0F / static_cast<float>(x.shape.h * x.shape.w);
+    const auto average = [&]<int Vectors>(index_t c) {
+        simd::vec sum[Vectors];
+        detail::sum_channels<Vectors>(x, n, c, sum);
+        KDNA_UNROLL
+        for (int j = 0; j < Vectors; ++j) simd::store(mean + c + j * simd::lanes, sum[j] * simd::vec(share));
+    };
+    index_t c = first;
+    if (x.stride.c == 1) {
+        for (; c + 4 * simd::lanes <= last; c += 4 * simd::lanes) average.template operator()<4>(c);
+        for (; c + simd::lanes <= last; c += simd::lanes) average.template operator()<1>(c);
     }
+    for (; c < last; ++c) {
+        float sum = 0.0F;
+        for (index_t h = 0; h < x.shape.h; ++h) {
+            float row = 0.0F;
+            for (index_t w = 0; w < x.shape.w; ++w) row += x(n, c, h, w);
+            sum += row;
+        }
+        mean[c] = sum * share;
+    }
+}
+/// All channels, to mean[C].
+inline void global_average(const tensor_view<const float>& x, index_t n, float* mean) noexcept {
+    global_average(x, n, mean, 0, x.shape.c);
 }
 
 /// Largest value under a window; padding never wins, NaN always does (as in PyTorch).

@@ -41,6 +41,15 @@ inline constexpr index_t registers = 16;
 #endif
     return v;
 }
+/// Asks for the two lines at `from` to be brought into L2; any address will do.
+KDNA_INLINE void prefetch(const float* from) noexcept {
+#if defined(__GNUC__)
+    __builtin_prefetch(from, 0, 2);
+    __builtin_prefetch(from + 16, 0, 2);
+#else
+    static_cast<void>(from);
+#endif
+}
 KDNA_INLINE void store(float* to, const vec& v) noexcept { v.store_unaligned(to); }
 /// a * b + c, fused where the machine can.
 [[nodiscard]] KDNA_INLINE vec multiply_add(const vec& a, const vec& b, const vec& c) noexcept {

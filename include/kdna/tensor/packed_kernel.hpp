@@ -50,6 +50,7 @@ public:
     /// Panels per packed group.
     [[nodiscard]] index_t panels() const noexcept { return panels_; }
     [[nodiscard]] index_t floats() const noexcept { return floats_; }
+    [[nodiscard]] index_t group_floats() const noexcept { return group_floats_; }
     /// Floats of the largest panel.
     [[nodiscard]] index_t panel_floats() const noexcept { return depth_ * std::min(width, padded_filters()); }
     /// Filters of panel p that exist, 1 ... width.
