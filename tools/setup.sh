@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# tools/setup.sh [build] [tests] [demo] [ci]: installs what is missing for these (default: the first three), on Debian and Ubuntu
-# as root or with sudo. Elsewhere, or without either, it says what is needed. Where nothing is missing it does nothing.
+# tools/setup.sh [build] [tests] [demo] [peers] [ci]: installs what is missing for these (default: the first three), on Debian and
+# Ubuntu as root or with sudo. Elsewhere, or without either, it says what is needed. Where nothing is missing it does nothing.
 set -euo pipefail
 
 has_command() {
@@ -51,6 +51,9 @@ for purpose in "$@"; do
         demo)
             if [[ ! -d /usr/share/datasets/fashion-mnist ]]; then extra dataset-fashion-mnist; fi
             ;;
+        peers)
+            if ! has_header oneapi/dnnl/dnnl.hpp; then extra libdnnl-dev; fi
+            ;;
         ci)
             tool g++ g++
             tool clang clang++
@@ -58,7 +61,7 @@ for purpose in "$@"; do
             if ! has_command clang-format; then extra clang-format; fi
             ;;
         *)
-            echo "tools/setup.sh: no purpose \"$purpose\"; there are build, tests, demo and ci" >&2
+            echo "tools/setup.sh: no purpose \"$purpose\"; there are build, tests, demo, peers and ci" >&2
             exit 2
             ;;
     esac
