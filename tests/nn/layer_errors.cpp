@@ -106,6 +106,12 @@ TEST_CASE("Views that do not fit the plan are named") {
     check_error([&] { layer.check(plan, x.view(), other.view(), y.view()); }, "c output", "W 6", "W 5");
     check_error([&] { layer.check(plan, x.view(), y.view(), other.view()); }, "c residual", "W 6", "W 5");
     check_error([&] { layer.check(plan, x.view(), y.view()); }, "c residual", "a view of memory", "a null pointer");
+    auto with_means = layer.plan(x.shape(), {.channel_means = true});
+    std::vector<float> means(static_cast<std::size_t>(y.shape().n * y.shape().c));
+    check_error([&] { layer.check(with_means, x.view(), y.view(), y.view()); }, "c channel means", "memory for them",
+                "a null pointer");
+    check_error([&] { layer.check(plan, x.view(), y.view(), y.view(), {.output = means.data()}); }, "c channel means",
+                "a plan that takes them", "one that does not");
     check_error([&] { layer.check(plan, none, y.view(), y.view()); }, "c input", "a view of memory", "a null pointer");
     check_error([&] { layer.check(plan, x.view(), none, y.view()); }, "c output", "a view of memory", "a null pointer");
     check_error([&] { bare.check(bare_plan, x.view(), y.view(), y.view()); }, "bare residual", "none", "(N 2, C 6");

@@ -117,6 +117,50 @@ TEST_CASE("The gates of every child can be read after a run, and are the formula
     }
 }
 
+TEST_CASE(
+    "A batch in stages gives each sample's own bits and gates, in an arena smaller than the batch's activations") {
+    rng r(425, 0);
+    const auto kernel = [&](index_t o, index_t i) {
+        const kernel_shape k{.o = o, .i = i, .kh = 3, .kw = 3};
+        return dense_kernel::pack(k, r.floats(weight_count(k), -0.2, 0.2));
+    };
+    const auto se = se_tensors::random(r, 24, 5), second = se_tensors::random(r, 24, 3);
+    const auto wide = kernel(24, 24);
+    network_builder net;
+    auto v = net.add(conv2d(kernel(24, 3), {.pad = 1}, {.name = "stem"}), net.input(3));
+    v = net.add(conv2d(wide.child({}), {.pad = 1}, {.act = activation::relu, .name = "large"}, gate_of(se)), v);
+    v = net.add(conv2d(wide, {.stride = 4, .pad = 1}, {.name = "down"}), v);
+    const auto identity = v = net.add(max_pool2d(2, 2, 0), v);
+    v = net.add(conv2d(wide, {.pad = 1}, {.name = "small"}), v);
+    v = net.add(conv2d(wide.child({}), {.pad = 1}, {.residual = true, .name = "last"}, gate_of(second)), v, identity);
+    const network n = std::move(net).build(v);
+    for (const index_t batch : {1, 4, 6, 7}) {
+        const shape4 in{batch, 3, 120, 120}, one{1, 3, 120, 120};
+        frame x(r, in, placement::nchw);
+        x.fill(r);
+        auto plan = n.plan(in), single = n.plan(one);
+        INFO(plan.explain());
+        tensor<float> y(plan.output_shape()), z(single.output_shape());
+        n.run(plan, x.view(), y.view());
+        if (batch > 1) {
+            CHECK(plan.explain().find("samples 1 at a time") != std::string::npos);
+            CHECK(plan.explain().find(concat("samples ", batch, " at a time")) != std::string::npos);
+            CHECK(plan.arena_bytes() < single.arena_bytes() * 2);
+        }
+        for (index_t i = 0; i < batch; ++i) {
+            n.run(single, std::as_const(x).view().samples(i, 1), z.view());
+            CHECK(same_bits(values_of(std::as_const(y).view().samples(i, 1)), values_of(z.view())));
+            const auto gates = plan.gates(i), expected = single.gates(0);
+            REQUIRE(gates.size() == 2);
+            for (std::size_t g = 0; g < gates.size(); ++g) {
+                CHECK(gates[g].name == expected[g].name);
+                CHECK(std::equal(gates[g].gate.begin(), gates[g].gate.end(), expected[g].gate.begin(),
+                                 expected[g].gate.end()));
+            }
+        }
+    }
+}
+
 TEST_CASE("A fully connected layer of a network is W x + b for each sample") {
     for (int i = 0; i < scaled(60); ++i) {
         rng r(425, static_cast<std::uint64_t>(i));

@@ -1,6 +1,7 @@
 // Random networks, built twice: as steps of a network and as layers that run one by one on tensors of their own.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 
@@ -10,19 +11,24 @@
 
 namespace kdna_test {
 
-/// A network and the same computation without arena, workspace sharing and steps.
+/// A network and the same computation without arena, workspace sharing, steps and stages.
 struct twin_networks {
-    using tensors = std::vector<kdna::tensor<float>>;
+    struct value {
+        kdna::tensor<float> data;
+        std::vector<float> means{};  ///< of the channels, as the convolution took them; empty: by none
+        [[nodiscard]] const float* known_means() const { return means.empty() ? nullptr : means.data(); }
+    };
+    using values = std::vector<value>;
 
     std::optional<kdna::network> network;
-    std::vector<std::function<kdna::tensor<float>(const tensors&)>> steps;
+    std::vector<std::function<value(const values&)>> steps;
 
     [[nodiscard]] std::vector<float> one_by_one(const kdna::tensor_view<const float>& x) const {
-        tensors values;
-        values.emplace_back(x.shape);
-        kdna::copy(x, values.back().view());
-        for (const auto& step : steps) values.push_back(step(values));
-        return values_of(values.back().view());
+        values all;
+        all.push_back({kdna::tensor<float>(x.shape)});
+        kdna::copy(x, all.back().data.view());
+        for (const auto& step : steps) all.push_back(step(all));
+        return values_of(all.back().data.view());
     }
 };
 
@@ -34,39 +40,48 @@ public:
     template <class Layer>
     index_t convolution(const Layer& layer, index_t x, index_t residual = -1) {
         values_.push_back(net_.add(layer, at(x), residual < 0 ? std::nullopt : std::optional(at(residual))));
-        return step([=](const twin_networks::tensors& v) {
-            const kdna::tensor<float>& in = v[static_cast<std::size_t>(x)];
+        return step([=](const twin_networks::values& v) {
+            const twin_networks::value& in = v[static_cast<std::size_t>(x)];
             const auto added =
-                residual < 0 ? kdna::tensor_view<const float>{} : v[static_cast<std::size_t>(residual)].view();
-            kdna::tensor<float> y(layer.output_shape(in.shape()), kdna::layout::nhwc);
-            auto plan = layer.plan(in.shape(),
-                                   {.order = x == 0 ? kdna::conv::input_order::any : kdna::conv::input_order::nhwc});
-            layer.run(plan, in.view(), y.view(), added);
+                residual < 0 ? kdna::tensor_view<const float>{} : v[static_cast<std::size_t>(residual)].data.view();
+            const kdna::shape4 shape = layer.output_shape(in.data.shape());
+            twin_networks::value y{kdna::tensor<float>(shape, kdna::layout::nhwc),
+                                   std::vector<float>(static_cast<std::size_t>(shape.n * shape.c))};
+            auto plan = layer.plan(in.data.shape(),
+                                   {.order = x == 0 ? kdna::conv::input_order::any : kdna::conv::input_order::nhwc,
+                                    .channel_means = true});
+            layer.run(plan, in.data.view(), y.data.view(), added, {in.known_means(), y.means.data()});
             return y;
         });
     }
     index_t pool(const kdna::max_pool2d& p, index_t x) {
         values_.push_back(net_.add(p, at(x)));
-        return step([=](const twin_networks::tensors& v) {
-            const kdna::tensor<float>& in = v[static_cast<std::size_t>(x)];
-            kdna::tensor<float> y(p.output_shape(in.shape()), kdna::layout::nhwc);
-            p.run(in.view(), y.view());
+        return step([=](const twin_networks::values& v) {
+            const kdna::tensor<float>& in = v[static_cast<std::size_t>(x)].data;
+            twin_networks::value y{kdna::tensor<float>(p.output_shape(in.shape()), kdna::layout::nhwc)};
+            p.run(in.view(), y.data.view());
             return y;
         });
     }
     index_t average(index_t x) {
         values_.push_back(net_.add_global_average(at(x)));
-        return step([=](const twin_networks::tensors& v) {
-            const auto in = v[static_cast<std::size_t>(x)].view();
-            kdna::tensor<float> y({in.shape.n, in.shape.c, 1, 1}, kdna::layout::nhwc);
-            for (index_t n = 0; n < in.shape.n; ++n) kdna::global_average(in, n, y.view().at(n, 0, 0, 0));
+        return step([=](const twin_networks::values& v) {
+            const twin_networks::value& known = v[static_cast<std::size_t>(x)];
+            const auto in = known.data.view();
+            twin_networks::value y{kdna::tensor<float>({in.shape.n, in.shape.c, 1, 1}, kdna::layout::nhwc)};
+            if (!known.means.empty())
+                std::copy(known.means.begin(), known.means.end(), y.data.data());
+            else
+                for (index_t n = 0; n < in.shape.n; ++n) kdna::global_average(in, n, y.data.view().at(n, 0, 0, 0));
             return y;
         });
     }
     template <class Layer>
     index_t linear(const Layer& layer, index_t x) {
         values_.push_back(net_.add_linear(layer, at(x)));
-        return step([=](const twin_networks::tensors& v) { return layer(v[static_cast<std::size_t>(x)].view()); });
+        return step([=](const twin_networks::values& v) {
+            return twin_networks::value{layer(v[static_cast<std::size_t>(x)].data.view())};
+        });
     }
     [[nodiscard]] twin_networks build() && {
         twin_.network = std::move(net_).build(values_.back());

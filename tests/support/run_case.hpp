@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <set>
 #include <string>
@@ -17,6 +18,26 @@ struct case_result {
     double cpu_error = 0.0, reference_error = 0.0;  ///< in units of the tolerance
 };
 
+/// What is wrong with the means [N][C] that were taken of y, whose own values are exact here.
+inline std::string wrong_means(const kdna::tensor_view<const float>& y, const std::vector<float>& means) {
+    const double pixels = static_cast<double>(y.shape.h * y.shape.w);
+    for (index_t n = 0; n < y.shape.n; ++n)
+        for (index_t c = 0; c < y.shape.c; ++c) {
+            double sum = 0.0, size = 0.0;
+            for (index_t h = 0; h < y.shape.h; ++h)
+                for (index_t w = 0; w < y.shape.w; ++w) {
+                    sum += static_cast<double>(y(n, c, h, w));
+                    size += std::abs(static_cast<double>(y(n, c, h, w)));
+                }
+            // One rounding for each addition, two for the factor and the product, as for any order of a sum.
+            const double bound = (pixels + 2.0) * std::numeric_limits<float>::epsilon() * size / pixels + 1e-37;
+            const double found = static_cast<double>(means[static_cast<std::size_t>(n * y.shape.c + c)]);
+            if (!(std::abs(found - sum / pixels) <= bound))
+                return kdna::concat("mean of channel ", c, " is ", found, ", not ", sum / pixels, "; ");
+        }
+    return {};
+}
+
 template <method Kind>
 case_result run_case(rng& r, const conv_case& c) {
     frame x(r, c.in, c.x_at);
@@ -30,15 +51,20 @@ case_result run_case(rng& r, const conv_case& c) {
 
     case_result result;
     shuffling_executor threads(c.threads, r.bits());
+    const bool takes_means = r.chance(0.4);
+    std::vector<float> means(takes_means ? static_cast<std::size_t>(out.n * out.c) : 0);
     const auto run = [&](const auto& layer, const std::vector<double>& tolerance) {
         frame y(r, out, c.y_at);
         if (c.in_place) y.assign(residual.view());
         auto plan = layer.plan(c.in, {.executor = threads,
                                       .order = c.order,
-                                      .transform_budget = c.may_transform ? std::numeric_limits<index_t>::max() : 0});
+                                      .transform_budget = c.may_transform ? std::numeric_limits<index_t>::max() : 0,
+                                      .channel_means = takes_means});
         const auto y_view = y.view();
-        layer.run(plan, x.view(), y_view, c.in_place ? kdna::tensor_view<const float>(y_view) : added);
+        layer.run(plan, x.view(), y_view, c.in_place ? kdna::tensor_view<const float>(y_view) : added,
+                  {.output = takes_means ? means.data() : nullptr});
         result.plan = plan.explain();
+        if (takes_means) result.problem += wrong_means(y.view(), means);
         if (plan.output_shape() != e.shape) result.problem += "output shape; ";
         if (!y.guards_intact()) result.problem += "wrote outside its output; ";
         if (!x.guards_intact() || !residual.guards_intact()) result.problem += "wrote to its input; ";
@@ -64,9 +90,10 @@ inline std::set<std::string> features_of(const conv_case& c, const case_result& 
     };
     const bool routed_spatial = c.router.widths().spatial > 0, depthwise = c.kernel.depthwise();
     const kdna::shape4 shape = kdna::output_shape(c.in, c.kernel, c.params);
-    for (const char* words : {": direct,", ": im2col,", ": depthwise,", ": winograd", "input copied if strided",
-                              "input copied with its padding", "gate in the copy", "gate in the input transform",
-                              "spatial between taps", "spatial in a panel copy", "spatial in the transformed kernel"})
+    for (const char* words :
+         {": direct,", ": im2col,", ": depthwise,", ": winograd", "input copied if strided",
+          "input copied with its padding", "gate in the copy", "gate in a panel copy", "gate in the input transform",
+          "spatial between taps", "spatial in a panel copy", "spatial in the transformed kernel"})
         note(words, result.plan.find(words) != std::string::npos);
     note("promised order", c.order == kdna::conv::input_order::nhwc);
     note("1x1 map", shape.h == 1 && shape.w == 1);
@@ -103,7 +130,8 @@ inline std::set<std::string> required_features(method kind) {
     }
     if (kind == method::plain || kind == method::gated) out.insert({": winograd", "spatial in the transformed kernel"});
     if (kind == method::gated)
-        out.insert({"depthwise with channel factors", "gate in the copy", "gate in the input transform"});
+        out.insert({"depthwise with channel factors", "gate in the copy", "gate in a panel copy",
+                    "gate in the input transform"});
     if (kind == method::routed || kind == method::mixed)
         out.insert({"static and routed spatial factors", "depthwise with routed spatial factors",
                     "depthwise with channel factors"});

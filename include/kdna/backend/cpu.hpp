@@ -22,6 +22,10 @@ struct cpu {
         stage_input(p, c, workspace, executor);
         auto* zeros = at_offset<float>(workspace, p.zeros_at);
         std::fill_n(zeros, p.zeros_floats, 0.0F);
+        if (p.parts > 0) {
+            c.part_sums = at_offset<float>(workspace, p.part_sums_at);
+            std::fill_n(c.part_sums, p.out.n * p.parts * p.part_floats, 0.0F);
+        }
         std::byte* spaces = workspace + (p.workspace_bytes - p.threads * p.thread_bytes);
         in_chunks(p.tasks, p.threads, executor, [&](index_t worker, index_t first, index_t last) {
             std::byte* space = spaces + worker * p.thread_bytes;
@@ -32,11 +36,25 @@ struct cpu {
                 case conv::algorithm::im2col: return conv::gemm_nest(p, c, zeros, space, first, last);
             }
         });
+        if (p.parts > 0) take_means(p, c);
     }
 
     [[nodiscard]] static std::string explain(const conv::problem& q, const plan& p) { return conv::explain(q, p); }
 
 private:
+    /// Adds up the parts of each sample, in their order.
+    static void take_means(const plan& p, const conv::call& c) noexcept {
+        const simd::vec share(1.0F / static_cast<float>(p.out.h * p.out.w));
+        for (index_t n = 0; n < p.out.n; ++n)
+            for (index_t o = 0; o < p.out.c; o += simd::lanes) {
+                simd::vec sum = simd::zero();
+                for (index_t part = 0; part < p.parts; ++part)
+                    sum = sum + simd::load(c.part_sums + (n * p.parts + part) * p.part_floats + o);
+                simd::store_strided(c.channel_means + n * p.out.c + o, sum * share, 1,
+                                    std::min(p.out.c - o, simd::lanes));
+            }
+    }
+
     /// Calls work(worker, first, last) for as many equal parts of [0, count) as there are threads.
     template <class Work>
     static void in_chunks(index_t count, index_t threads, const executor_ref& executor, const Work& work) noexcept {

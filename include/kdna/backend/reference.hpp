@@ -22,6 +22,7 @@ struct reference {
             for (index_t o = 0; o < p.out.c; ++o)
                 for (index_t h = 0; h < p.out.h; ++h)
                     for (index_t w = 0; w < p.out.w; ++w) c.y(n, o, h, w) = static_cast<float>(element(c, n, o, h, w));
+        if (c.channel_means != nullptr) take_means(p, c);
     }
 
     [[nodiscard]] static std::string explain(const conv::problem&, const plan&) {
@@ -29,6 +30,15 @@ struct reference {
     }
 
 private:
+    static void take_means(const plan& p, const conv::call& c) noexcept {
+        for (index_t n = 0; n < p.out.n; ++n)
+            for (index_t o = 0; o < p.out.c; ++o) {
+                double sum = 0.0;
+                for (index_t h = 0; h < p.out.h; ++h)
+                    for (index_t w = 0; w < p.out.w; ++w) sum += c.y(n, o, h, w);
+                c.channel_means[n * p.out.c + o] = static_cast<float>(sum / static_cast<double>(p.out.h * p.out.w));
+            }
+    }
     [[nodiscard]] static double element(const conv::call& c, index_t n, index_t o, index_t h, index_t w) noexcept {
         const kernel_shape& k = c.source.layout().shape();
         const index_t channels = k.channels_per_group(), first = o / k.filters_per_group() * channels;

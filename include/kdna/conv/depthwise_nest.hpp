@@ -27,6 +27,7 @@ struct depthwise_span {
     const float* shift;
     index_t filters;
     activation act;
+    float* sums;  ///< [filters], the finished outputs are added to it; null: not wanted
 };
 
 /// Vectors of channels that are computed side by side: two hide each other's latency and leave room for the weights of nine
@@ -58,6 +59,9 @@ void depthwise_whole(const depthwise_span& s, index_t first, index_t width) noex
     const float* residual = s.residual != nullptr ? s.residual + first * s.residual_stride : nullptr;
     const index_t row_stride = s.row_stride, column_stride = s.column_stride, pixel_stride = s.pixel_stride,
                   y_pixel_stride = s.y_pixel_stride;
+    simd::vec sum[Vectors];
+    KDNA_UNROLL
+    for (int j = 0; j < Vectors; ++j) sum[j] = simd::zero();
     for (index_t p = 0; p < s.pixels; ++p) {
         simd::vec acc[Vectors];
         KDNA_UNROLL
@@ -84,15 +88,19 @@ void depthwise_whole(const depthwise_span& s, index_t first, index_t width) noex
                 }
         }
         if constexpr (Simple) {
-            finish0(acc[0], y);
-            if constexpr (Vectors == 2) finish1(acc[1], y + simd::lanes);
+            sum[0] = sum[0] + finish0(acc[0], y);
+            if constexpr (Vectors == 2) sum[1] = sum[1] + finish1(acc[1], y + simd::lanes);
         } else {
             static_assert(Vectors == 1);
-            finish0(acc[0], residual, s.residual_stride, y, s.y_stride, simd::lanes);
+            sum[0] = sum[0] + finish0(acc[0], residual, s.residual_stride, y, s.y_stride, simd::lanes);
         }
         x += pixel_stride;
         y += y_pixel_stride;
         if (!Simple && residual != nullptr) residual += s.residual_pixel_stride;
+    }
+    if (s.sums != nullptr) {
+        KDNA_UNROLL
+        for (int j = 0; j < Vectors; ++j) add_to(s.sums + first + j * simd::lanes, sum[j], simd::lanes);
     }
 }
 
@@ -100,6 +108,7 @@ void depthwise_whole(const depthwise_span& s, index_t first, index_t width) noex
 inline void depthwise_part(const depthwise_span& s, index_t first, index_t width) noexcept {
     const index_t count = std::min(s.filters - first, simd::lanes);
     const finisher finish(s.scale + first, s.shift + first, range_of(s.act));
+    simd::vec sum = simd::zero();
     for (index_t p = 0; p < s.pixels; ++p) {
         const float* x = s.x + first + p * s.pixel_stride;
         simd::vec acc = simd::zero();
@@ -107,10 +116,12 @@ inline void depthwise_part(const depthwise_span& s, index_t first, index_t width
             for (index_t i = 0; i < s.rows; ++i)
                 acc = simd::multiply_add(simd::load_strided(x + i * s.row_stride + c * s.column_stride, 1, count),
                                          simd::load(s.w + first + i * s.w_row_stride + c * width), acc);
-        finish(acc,
-               s.residual != nullptr ? s.residual + first * s.residual_stride + p * s.residual_pixel_stride : nullptr,
-               s.residual_stride, s.y + first * s.y_stride + p * s.y_pixel_stride, s.y_stride, count);
+        sum = sum + finish(acc,
+                           s.residual != nullptr ? s.residual + first * s.residual_stride + p * s.residual_pixel_stride
+                                                 : nullptr,
+                           s.residual_stride, s.y + first * s.y_stride + p * s.y_pixel_stride, s.y_stride, count);
     }
+    if (s.sums != nullptr) add_to(s.sums + first, sum, count);
 }
 
 [[nodiscard]] inline bool simple_output(const depthwise_span& s) noexcept {
@@ -144,7 +155,7 @@ void depthwise_sliding(const depthwise_span& s, index_t first, index_t width, in
     float* y = s.y + first;
     const index_t row_stride = s.row_stride, column_stride = s.column_stride, y_stride = s.y_pixel_stride;
     // Three outputs are under way: `oldest` waits for its last column, `middle` for two, `newest` begins with this one.
-    simd::vec oldest = simd::zero(), middle = simd::zero();
+    simd::vec oldest = simd::zero(), middle = simd::zero(), sum = simd::zero();
     const index_t columns = s.pixels + 2 - left - right;
     for (index_t c = 0; c < columns; ++c, x += column_stride) {
         simd::vec newest = simd::zero();
@@ -156,13 +167,14 @@ void depthwise_sliding(const depthwise_span& s, index_t first, index_t width, in
             newest = simd::multiply_add(v, w[i][0], newest);
         }
         if (c >= 2 - left) {  // before that, what went into `oldest` belongs to no output
-            finish(oldest, y);
+            sum = sum + finish(oldest, y);
             y += y_stride;
         }
         oldest = middle;
         middle = newest;
     }
-    if (right == 1) finish(oldest, y);
+    if (right == 1) sum = sum + finish(oldest, y);
+    if (s.sums != nullptr) add_to(s.sums + first, sum, simd::lanes);
 }
 
 inline void run_sliding(const depthwise_span& s, index_t width, index_t left, index_t right) noexcept {
@@ -225,6 +237,8 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
         s.filters = channels;
         s.act = c.act;
         for (index_t h = block * p.pixel_block; h < row_end; ++h) {
+            s.sums = part_sums(p, c, n, h);
+            if (s.sums != nullptr) s.sums += filter;
             const index_t top = h * c.params.stride.h - c.params.pad.top;
             const tap_range rows = taps_on_map(top, k.kh, c.params.dilation.h, p.in.h);
             if (sliding && rows.count > 0 && channels % simd::lanes == 0 && c.y.stride.c == 1 &&

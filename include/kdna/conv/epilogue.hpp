@@ -27,6 +27,8 @@ struct tile_output {
     index_t first = 0;             ///< filter of the tile's first column
     index_t filters = 0;           ///< filters of the tile that exist
     activation act = activation::none;
+    /// Not null: each filter's sum over the tile's pixels, finished, goes to column_sums[filter].
+    float* column_sums = nullptr;
     float* sums = nullptr;  ///< not null: the tile goes here as it is, [row][vector], and the rest is not looked at
 };
 
@@ -39,32 +41,39 @@ struct clamp_range {
     return {a == activation::none ? -infinity : 0.0F, a == activation::relu6 ? 6.0F : infinity};
 }
 
-/// What finishes a vector of filters: y = act(scale * acc + shift + residual).
+/// What finishes a vector of filters and stores it: y = act(scale * acc + shift + residual). Every form returns y.
 struct finisher {
     simd::vec scale, shift, low, high;
     finisher(const float* scale_at, const float* shift_at, const clamp_range& range) noexcept
         : scale(simd::load(scale_at)), shift(simd::load(shift_at)), low(range.low), high(range.high) {}
 
     /// A whole vector without a residual.
-    KDNA_INLINE void operator()(const simd::vec& acc, float* y) const noexcept {
-        simd::store(y, simd::clamp(simd::multiply_add(acc, scale, shift), low, high));
+    KDNA_INLINE simd::vec operator()(const simd::vec& acc, float* y) const noexcept {
+        const simd::vec v = simd::clamp(simd::multiply_add(acc, scale, shift), low, high);
+        simd::store(y, v);
+        return v;
     }
     /// A whole vector with a residual.
-    KDNA_INLINE void operator()(const simd::vec& acc, const simd::vec& residual, float* y) const noexcept {
-        simd::store(y, simd::clamp(simd::multiply_add(acc, scale, shift) + residual, low, high));
+    KDNA_INLINE simd::vec operator()(const simd::vec& acc, const simd::vec& residual, float* y) const noexcept {
+        const simd::vec v = simd::clamp(simd::multiply_add(acc, scale, shift) + residual, low, high);
+        simd::store(y, v);
+        return v;
     }
-    /// `count` filters of one pixel; `residual` may be null.
-    KDNA_INLINE void operator()(const simd::vec& acc, const float* residual, index_t residual_stride, float* y,
-                                index_t y_stride, index_t count) const noexcept {
+    /// `count` filters of one pixel; `residual` may be null. The other lanes of the result mean nothing.
+    KDNA_INLINE simd::vec operator()(const simd::vec& acc, const float* residual, index_t residual_stride, float* y,
+                                     index_t y_stride, index_t count) const noexcept {
         simd::vec v = simd::multiply_add(acc, scale, shift);
         if (residual != nullptr) v = v + simd::load_strided(residual, residual_stride, count);
         v = simd::clamp(v, low, high);
-        if (y_stride == 1 && count == simd::lanes)
-            simd::store(y, v);
-        else
-            simd::store_strided(y, v, y_stride, count);
+        simd::store_strided(y, v, y_stride, count);
+        return v;
     }
 };
+
+/// sums[0 ... count) += v.
+KDNA_INLINE void add_to(float* sums, const simd::vec& v, index_t count) noexcept {
+    simd::store_strided(sums, simd::load_strided(sums, 1, count) + v, 1, count);
+}
 
 /// Whether a tile `vectors` wide goes out in whole vectors of filters that lie side by side.
 [[nodiscard]] inline bool whole_vectors(const tile_output& out, index_t vectors) noexcept {
@@ -82,10 +91,13 @@ KDNA_NOINLINE void finish_strided(const float* acc, index_t rows, index_t vector
                       count = std::min(out.filters - j * simd::lanes, simd::lanes);
         if (count <= 0) return;
         const finisher finish(out.scale + filter, out.shift + filter, range);
+        simd::vec sum = simd::zero();
         for (index_t r = 0; r < rows; ++r)
-            finish(simd::load(acc + (r * vectors + j) * simd::lanes),
-                   out.residual != nullptr ? out.residual[first + r] + filter * out.residual_stride : nullptr,
-                   out.residual_stride, out.y[first + r] + filter * out.y_stride, out.y_stride, count);
+            sum =
+                sum + finish(simd::load(acc + (r * vectors + j) * simd::lanes),
+                             out.residual != nullptr ? out.residual[first + r] + filter * out.residual_stride : nullptr,
+                             out.residual_stride, out.y[first + r] + filter * out.y_stride, out.y_stride, count);
+        if (out.column_sums != nullptr) add_to(out.column_sums + filter, sum, count);
     }
 }
 

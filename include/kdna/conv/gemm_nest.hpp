@@ -18,6 +18,8 @@ struct call {
     factor_set factors;
     activation act;
     const winograd_kernel* transformed = nullptr;  ///< for a Winograd plan
+    float* channel_means = nullptr;                ///< [N][O], for a plan that takes them: means of y over H and W
+    float* part_sums = nullptr;                    ///< set by the backend, see plan::part_sums_at
 };
 
 namespace detail {
@@ -30,6 +32,11 @@ struct thread_space {
         return at_offset<T>(base, offset);
     }
 };
+
+/// Where the sums of a part of a sample go, null where none are wanted.
+[[nodiscard]] inline float* part_sums(const plan& p, const call& c, index_t n, index_t part) noexcept {
+    return c.part_sums == nullptr ? nullptr : c.part_sums + (n * p.parts + part) * p.part_floats;
+}
 
 /// Multiplies s[t] and g[c], or one of them (null: ones), into a copy of a panel [taps][channels][width].
 inline const float* modulate_panel(const float* panel, const float* spatial, const float* gate, index_t taps,
@@ -51,6 +58,7 @@ struct prepared_tile {
     const float* factors;
     float** y;               ///< [height], filter 0 of each pixel
     const float** residual;  ///< likewise, or null
+    float* sums;             ///< of its part, or null
 };
 
 /// Prepares every tile of pixels [first, last) of sample n; returns the number of tiles. `between`: spatial factors that are
@@ -73,7 +81,7 @@ inline index_t prepare_tiles(const plan& p, const call& c, const window_source& 
     for (index_t pixel = first; pixel < last; ++count) {
         const index_t height = tile_height_for(last - pixel);
         prepared_tile& tile = tiles[count];
-        tile = {height, 1, rows, depth, nullptr, y, residual};
+        tile = {height, 1, rows, depth, nullptr, y, residual, part_sums(p, c, n, first / max_tile_height + count)};
         for (index_t r = 0; r < height; ++r, at.step()) {
             origins[r] = origin_of(at, c.params);
             y[r] = y_sample + (at.h * c.y.stride.h + at.w * c.y.stride.w);
@@ -142,7 +150,8 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
                                                     .shift = c.factors.shift.of(n),
                                                     .first = g * kernel.filters() + panel * panel_layout::width,
                                                     .filters = kernel.filters_of(panel),
-                                                    .act = c.act});
+                                                    .act = c.act,
+                                                    .column_sums = tile.sums});
     };
     const index_t panel_first = chunk * p.panel_chunk,
                   panel_end = std::min(panel_first + p.panel_chunk, kernel.panels());

@@ -114,14 +114,16 @@ KDNA_INLINE void tile_rows(const tile_input& in, index_t height, index_t first, 
     for (int j = 0; j < Vectors; ++j) {
         const index_t filter = out.first + j * simd::lanes;
         const finisher finish(out.scale + filter, out.shift + filter, range);
+        simd::vec sum = simd::zero();
         if (out.residual == nullptr) {
             KDNA_UNROLL
-            for (int r = 0; r < Rows; ++r) finish(acc[r][j], out.y[first + r] + filter);
+            for (int r = 0; r < Rows; ++r) sum = sum + finish(acc[r][j], out.y[first + r] + filter);
         } else {
             KDNA_UNROLL
             for (int r = 0; r < Rows; ++r)
-                finish(acc[r][j], simd::load(out.residual[first + r] + filter), out.y[first + r] + filter);
+                sum = sum + finish(acc[r][j], simd::load(out.residual[first + r] + filter), out.y[first + r] + filter);
         }
+        if (out.column_sums != nullptr) add_to(out.column_sums + filter, sum, simd::lanes);
     }
 }
 

@@ -23,6 +23,7 @@ struct problem {
     bool channel_factor = false;   ///< a gate g[C] is applied
     bool spatial_factor = false;   ///< s[KH*KW] is applied
     bool routed_kernel = false;    ///< mixture or spatial factor differ from sample to sample
+    bool channel_means = false;    ///< the means of the output's channels are wanted
     index_t transform_budget = 0;  ///< bytes that a kernel transformed for Winograd may take; 0 forbids it
 };
 
@@ -70,6 +71,9 @@ struct plan {
     index_t thread_bytes = 0;
     // Shared by the threads: one run of zeros, for rows that lie in the padding, and the staged input.
     index_t zeros_at = 0, zeros_floats = 0, staged_at = 0;
+    // Where channel means are wanted: sums over the pixels of each part of a sample (a tile, or a row of a depthwise output),
+    // part_sums[n][part][part_floats], so that the threads' work does not decide in which order a mean is added up.
+    index_t part_sums_at = 0, parts = 0, part_floats = 0;
     index_t workspace_bytes = 0;
 };
 

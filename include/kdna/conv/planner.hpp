@@ -37,8 +37,17 @@ inline void finish_workspace(plan& p, const workspace_layout& thread, std::strin
     workspace_layout shared;
     p.zeros_at = shared.add<float>(p.zeros_floats);
     if (p.stage != staging::never) p.staged_at = shared.add<float>(p.staged.floats());
+    if (p.parts > 0)
+        p.part_sums_at = shared.add<float>(checked_mul(checked_mul(p.out.n, p.parts, where), p.part_floats, where));
     p.thread_bytes = thread.bytes();
     p.workspace_bytes = checked_add(shared.bytes(), checked_mul(p.threads, p.thread_bytes, where), where);
+}
+
+/// Makes room for the sums of `parts` parts of each sample, if channel means are wanted.
+inline void plan_means(plan& p, const problem& q, index_t parts) {
+    if (!q.channel_means) return;
+    p.parts = parts;
+    p.part_floats = ceil_div(p.out.c, simd::lanes) * simd::lanes;
 }
 
 /// Cuts the work into tasks: `blocks` of them, or where they are fewer than the threads, each block times chunks of panels.
@@ -73,6 +82,7 @@ inline void plan_winograd(plan& p, const problem& q, int m, std::string_view whe
     p.packed_at = thread.add<float>(checked_mul(checked_mul(positions, block, where), p.row_floats, where));
     p.assembled_at = thread.add<float>(checked_mul(checked_mul(positions, block, where), panel_layout::width, where));
     if (p.order == input_order::any) plan_stage(p, staging::if_strided, p.in.c, 0);
+    plan_means(p, q, p.tile_rows * p.tile_columns);
     finish_workspace(p, thread, where);
 }
 
@@ -89,6 +99,7 @@ inline void plan_depthwise(plan& p, const problem& q, std::string_view where) {
     if (p.order == input_order::any) plan_stage(p, staging::if_strided, p.in.c, 0);
     workspace_layout thread;
     p.assembled_at = thread.add<float>((q.spatial_factor ? 2 : 1) * q.kernel->panel_floats());
+    plan_means(p, q, p.out.h);
     finish_workspace(p, thread, where);
 }
 
@@ -145,6 +156,7 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     const index_t panels = (q.source_scratch > 0 ? 1 : 0) + (q.spatial_factor || p.gate_in_panel ? 1 : 0);
     if (panels > 0) p.assembled_at = thread.add<float>(checked_mul(panels, kernel.panel_floats(), where));
     p.zeros_floats = channels;
+    plan_means(p, q, pixels / max_tile_height + static_cast<index_t>(tile_heights.size()));
     finish_workspace(p, thread, where);
 }
 

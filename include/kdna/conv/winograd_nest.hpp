@@ -8,12 +8,12 @@ namespace detail {
 
 /// Where a tile of the output stands.
 struct winograd_tile {
-    index_t n, h, w;  ///< sample, first output row and column
+    index_t n, part, h, w;  ///< sample, number within it, first output row and column
 };
 
 [[nodiscard]] inline winograd_tile winograd_tile_at(const plan& p, index_t tile) noexcept {
-    const index_t per_sample = p.tile_rows * p.tile_columns;
-    return {tile / per_sample, tile % per_sample / p.tile_columns * p.winograd_m, tile % p.tile_columns * p.winograd_m};
+    const index_t per_sample = p.tile_rows * p.tile_columns, part = tile % per_sample;
+    return {tile / per_sample, part, part / p.tile_columns * p.winograd_m, part % p.tile_columns * p.winograd_m};
 }
 
 /// B^T (g . x) B of one tile, all channels: v[position * position_stride + channel].
@@ -69,11 +69,14 @@ void winograd_output(const plan& p, const call& c, const winograd_tile& tile, in
     KDNA_UNROLL
     for (int i = 0; i < M; ++i) winograd<M>::output(t + i * n, 1, y + i * M, 1);
     const finisher finish(c.factors.scale.of(tile.n) + filter, c.factors.shift.of(tile.n) + filter, range_of(c.act));
+    simd::vec sum = simd::zero();
     for (int i = 0; i < M && tile.h + i < p.out.h; ++i)
         for (int j = 0; j < M && tile.w + j < p.out.w; ++j)
-            finish(y[i * M + j],
-                   c.residual.data != nullptr ? c.residual.at(tile.n, filter, tile.h + i, tile.w + j) : nullptr,
-                   c.residual.stride.c, c.y.at(tile.n, filter, tile.h + i, tile.w + j), c.y.stride.c, count);
+            sum = sum +
+                  finish(y[i * M + j],
+                         c.residual.data != nullptr ? c.residual.at(tile.n, filter, tile.h + i, tile.w + j) : nullptr,
+                         c.residual.stride.c, c.y.at(tile.n, filter, tile.h + i, tile.w + j), c.y.stride.c, count);
+    if (float* sums = part_sums(p, c, tile.n, tile.part); sums != nullptr) add_to(sums + filter, sum, count);
 }
 
 /// One task: one block of tiles (of any samples), one chunk of panels.

@@ -40,6 +40,15 @@ struct plan_options {
     /// Bytes that may be spent on kernels transformed for Winograd, by a layer or by all layers of a network together; 0
     /// forbids Winograd. They are kept with the layer, beside the shared kernel.
     index_t transform_budget = std::numeric_limits<index_t>::max();
+    /// Whether a run takes the means of the output's channels on its way (`channel_means::output`).
+    bool channel_means = false;
+};
+
+/// Means over H and W, [N][channels], that travel beside the tensors: a router needs those of its input, and the layer before
+/// can take them while it stores its output, which saves a pass over memory.
+struct channel_means {
+    const float* input = nullptr;  ///< of x; null: a router pools x itself
+    float* output = nullptr;       ///< where those of y go; for plans made with plan_options::channel_means
 };
 
 /// The decisions and the memory of one layer for one input shape. A plan serves one run at a time; make one per thread.
@@ -75,6 +84,7 @@ private:
     typename Backend::plan decisions_{};
     executor_ref executor_{};
     route_widths widths_{};
+    bool takes_means_ = false;
     // Per sample: routed mixture, channel, filter, spatial | scale, shift where they vary | pooled input | router scratch.
     index_t route_floats_ = 0, scale_at_ = 0, shift_at_ = 0, pooled_at_ = 0, scratch_at_ = 0;
     buffer<float> routes_{};
@@ -118,6 +128,8 @@ public:
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return source_.layout().shape(); }
     [[nodiscard]] const conv_params& params() const noexcept { return params_; }
     [[nodiscard]] bool takes_residual() const noexcept { return residual_; }
+    /// Whether a router reads the means of the input's channels.
+    [[nodiscard]] static constexpr bool reads_channel_means() noexcept { return routed(); }
     /// Throws kdna::error if the layer cannot run on an input of this shape.
     [[nodiscard]] shape4 output_shape(const shape4& in) const {
         return KDNA_ABI::output_shape(in, kernel(), params_, name_);
@@ -137,7 +149,9 @@ public:
         plan_type p;
         conv::problem q = problem();
         q.transform_budget = options.transform_budget;
+        q.channel_means = options.channel_means;
         p.owner_ = transformed_;
+        p.takes_means_ = options.channel_means;
         p.executor_ = options.executor;
         p.decisions_ = Backend::make_plan(q, in, options.order, p.executor_.concurrency(), name_);
         p.widths_ = router_.widths();
@@ -162,7 +176,7 @@ public:
     /// Throws kdna::error unless `run` may be called with these arguments: a plan of this layer or a copy of it, and views of
     /// the plan's shapes.
     void check(const plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
-               const tensor_view<const float>& residual = {}) const {
+               const tensor_view<const float>& residual = {}, const channel_means& means = {}) const {
         const auto require = [&](std::string_view what, const shape4& expected, const shape4& found, const void* data) {
             if (data == nullptr) throw error(concat(name_, " ", what), "a view of memory", "a null pointer");
             if (found != expected) throw error(concat(name_, " ", what), to_string(expected), to_string(found));
@@ -174,6 +188,9 @@ public:
             require("residual", p.output_shape(), residual.shape, residual.data);
         else if (residual.data != nullptr)
             throw error(concat(name_, " residual"), "none (the layer was made without)", to_string(residual.shape));
+        if (p.takes_means_ != (means.output != nullptr))
+            throw error(concat(name_, " channel means"), p.takes_means_ ? "memory for them" : "a plan that takes them",
+                        p.takes_means_ ? "a null pointer" : "one that does not");
         if (p.workspace_ == nullptr && p.workspace_bytes() > 0)
             throw error(name_, "a plan with a workspace", "one without");
         if constexpr (requires { p.decisions_.order; })
@@ -186,18 +203,19 @@ public:
     /// residual may be the same view. Allocates nothing. Arguments that do not fit the plan end the program with a message
     /// (KDNA_CHECK=0: are undefined); call `check` first where they are not known to fit.
     void run(plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
-             const tensor_view<const float>& residual = {}) const noexcept {
+             const tensor_view<const float>& residual = {}, const channel_means& means = {}) const noexcept {
 #if KDNA_CHECK
         try {
-            check(p, x, y, residual);
+            check(p, x, y, residual, means);
         } catch (const error& e) {
             contract_failure(e);
         }
 #endif
-        if constexpr (routed()) route_samples(p, x);
-        Backend::run(p.decisions_,
-                     {source_ref(source_), params_, x, y, residual, factors(p), act_, p.transformed_.get()},
-                     p.workspace_, p.executor_);
+        if constexpr (routed()) route_samples(p, x, means.input);
+        Backend::run(
+            p.decisions_,
+            {source_ref(source_), params_, x, y, residual, factors(p), act_, p.transformed_.get(), means.output},
+            p.workspace_, p.executor_);
     }
 
     /// Plans and runs in one go and returns the output, in NCHW. Throws kdna::error. For tests and for code that runs once.
@@ -264,13 +282,13 @@ private:
         if (w.total() != 0) require("input channels", router_.input_channels(), k.i);
     }
 
-    /// Pools each sample, routes it, and resolves the factors that are part static, part routed.
-    void route_samples(plan_type& p, const tensor_view<const float>& x) const noexcept {
+    /// Pools each sample unless its means are known, routes it, and resolves the factors that are part static, part routed.
+    void route_samples(plan_type& p, const tensor_view<const float>& x, const float* means) const noexcept {
         const route_widths w = p.widths_;
+        if (means == nullptr) pool_samples(p, x);
         const auto one = [&](index_t n) {
             float* base = p.routes_.data() + n * p.route_floats_;
-            float* pooled = base + p.pooled_at_;
-            global_average(x, n, pooled);
+            const float* pooled = means != nullptr ? means + n * x.shape.c : base + p.pooled_at_;
             const auto at = [&](index_t width, index_t offset) { return width > 0 ? base + offset : nullptr; };
             const route out{.mixture = at(w.mixture, 0),
                             .channel = at(w.channel, w.mixture),
@@ -289,6 +307,18 @@ private:
                                                 bias_scale_[static_cast<std::size_t>(o)] * source_.bias(o, out.mixture);
         };
         p.executor_.parallel_for(x.shape.n, one);
+    }
+
+    /// Means of every sample's channels, in chunks of them where there are more threads than samples.
+    static void pool_samples(plan_type& p, const tensor_view<const float>& x) noexcept {
+        constexpr index_t unit = 4 * simd::lanes;
+        const index_t units = conv::ceil_div(x.shape.c, unit),
+                      chunks = std::min(units, conv::ceil_div(p.executor_.concurrency(), x.shape.n));
+        p.executor_.parallel_for(x.shape.n * chunks, [&](index_t task) {
+            const index_t n = task / chunks, chunk = task % chunks;
+            global_average(x, n, p.routes_.data() + n * p.route_floats_ + p.pooled_at_, units * chunk / chunks * unit,
+                           std::min(units * (chunk + 1) / chunks * unit, x.shape.c));
+        });
     }
 
     [[nodiscard]] factor_set factors(const plan_type& p) const noexcept {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,10 @@ class network;
 
 /// The memory of one network for one input shape: every layer's plan, an arena in which activations share space as soon as
 /// nobody needs them, and one scratch for all layers. A plan serves one run at a time; make one per thread.
+///
+/// A batch goes through the network in stages. In the first ones, where maps are large, few samples pass all the stage's
+/// steps before the next few follow, so that activations stay in cache; later ones take more at a time, so that weights are
+/// read less often.
 class network_plan {
 public:
     [[nodiscard]] const shape4& input_shape() const noexcept { return shapes_.front(); }
@@ -29,8 +34,11 @@ public:
     /// One line per layer: shapes, algorithm, tile, where each factor is applied, workspace; then the totals.
     [[nodiscard]] std::string explain() const {
         std::string text;
-        for (const auto& s : states_)
-            if (std::string line = s->explain(); !line.empty()) text += line + "\n";
+        for (const stage& part : stages_) {
+            if (stages_.size() > 1) text += concat("samples ", part.samples, " at a time:\n");
+            for (std::size_t i = part.first; i < part.last; ++i)
+                if (std::string line = states_[i]->explain(); !line.empty()) text += line + "\n";
+        }
         return text + concat("activations ", (arena_.bytes() + 1023) / 1024, " KiB at their peak, scratch ",
                              (workspace_.bytes() + 1023) / 1024, " KiB, transformed kernels ",
                              transformed_bytes_ / 1024, " KiB\n");
@@ -43,18 +51,35 @@ public:
     [[nodiscard]] std::vector<layer_gate> gates(index_t n) const {
         std::vector<layer_gate> out;
         for (std::size_t i = 0; i < states_.size(); ++i)
-            if (const auto g = states_[i]->gate(n); !g.empty()) out.push_back({names_[i], g});
+            if (const auto g = gate(i, n); !g.empty()) out.push_back({names_[i], g});
         return out;
     }
 
 private:
     friend class network;
+    /// Steps [first, last) that `samples` samples pass together.
+    struct stage {
+        std::size_t first, last;
+        index_t samples;
+    };
+    /// A layer's own record is of the samples it ran last; those of a stage before the last run are copied.
+    [[nodiscard]] std::span<const float> gate(std::size_t step, index_t n) const noexcept {
+        const std::span<const float> last = states_[step]->gate(0);
+        if (gates_[step].size() == 0) return last.empty() ? last : states_[step]->gate(n);
+        return {gates_[step].data() + n * static_cast<index_t>(last.size()), last.size()};
+    }
+
     std::shared_ptr<const char> owner_;  // which network made it
+    std::vector<stage> stages_;
     std::vector<std::unique_ptr<operation_state>> states_;
     std::vector<std::string> names_;
-    std::vector<shape4> shapes_;    // of values: input first, output last
-    std::vector<index_t> offsets_;  // of values in the arena
+    std::vector<buffer<float>> gates_;    // of steps, [N][C] where a stage has fewer samples than the batch
+    std::vector<shape4> shapes_;          // of values, for the whole batch: input first, output last
+    std::vector<index_t> samples_;        // of values: how many the arena holds, those of a stage or all
+    std::vector<index_t> offsets_;        // of values in the arena
+    std::vector<index_t> means_offsets_;  // of values in means_, -1: nobody wants their channel means
     buffer<std::byte> arena_, workspace_;
+    buffer<float> means_;
     index_t transformed_bytes_ = 0;
 };
 
@@ -78,22 +103,32 @@ public:
         network_plan p;
         p.owner_ = identity_;
         p.shapes_.push_back(in);
-        index_t workspace = 0;
         for (const step& s : steps_) {
-            const shape4 x = p.shapes_[position(s.input)];
-            const shape4 y = s.op->output_shape(x);
+            const shape4 y = s.op->output_shape(p.shapes_[position(s.input)]);
             if (s.residual >= 0 && p.shapes_[position(s.residual)] != y)
                 throw error(concat(s.op->name(), " residual"), to_string(y),
                             to_string(p.shapes_[position(s.residual)]));
-            plan_options inner = options;
-            inner.order = s.input == 0 ? options.order : input_order::nhwc;
-            inner.transform_budget = options.transform_budget - p.transformed_bytes_;
-            p.states_.push_back(s.op->plan(x, inner));
-            p.transformed_bytes_ += p.states_.back()->transformed_bytes();
-            p.names_.emplace_back(s.op->name());
             p.shapes_.push_back(y);
-            workspace = std::max(workspace, p.states_.back()->workspace_bytes());
         }
+        p.stages_ = stages(p);
+        p.means_ = buffer<float>(place_means(p), options.memory);
+        index_t workspace = 0;
+        for (const network_plan::stage& part : p.stages_)
+            for (std::size_t i = part.first; i < part.last; ++i) {
+                const step& s = steps_[i];
+                shape4 x = p.shapes_[position(s.input)];
+                x.n = part.samples;
+                plan_options inner = options;
+                inner.order = s.input == 0 ? options.order : input_order::nhwc;
+                inner.transform_budget = options.transform_budget - p.transformed_bytes_;
+                inner.channel_means = p.means_offsets_[i + 1] >= 0;
+                p.states_.push_back(s.op->plan(x, inner));
+                p.transformed_bytes_ += p.states_.back()->transformed_bytes();
+                p.names_.emplace_back(s.op->name());
+                const auto gate_size = static_cast<index_t>(p.states_.back()->gate(0).size());
+                p.gates_.emplace_back(part.samples < in.n ? in.n * gate_size : 0, options.memory);
+                workspace = std::max(workspace, p.states_.back()->workspace_bytes());
+            }
         p.workspace_ = buffer<std::byte>(workspace, options.memory);
         for (auto& s : p.states_) s->use_workspace(p.workspace_.data());
         p.arena_ = buffer<std::byte>(place_values(p), options.memory);
@@ -118,13 +153,9 @@ public:
             contract_failure(e);
         }
 #endif
-        const auto read = [&](index_t id) -> tensor_view<const float> { return id == 0 ? x : inner(p, id); };
-        for (std::size_t i = 0; i < steps_.size(); ++i) {
-            const step& s = steps_[i];
-            const bool last = i + 1 == steps_.size();
-            s.op->run(*p.states_[i], read(s.input), last ? y : inner(p, static_cast<index_t>(i) + 1),
-                      s.residual < 0 ? tensor_view<const float>{} : read(s.residual));
-        }
+        for (const network_plan::stage& part : p.stages_)
+            for (index_t n = 0; n < p.input_shape().n; n += part.samples)
+                for (std::size_t i = part.first; i < part.last; ++i) run_step(p, i, x, y, n, part.samples);
     }
 
     /// Plans and runs in one go; the output is NCHW. Throws kdna::error. For tests and for code that runs once.
@@ -156,35 +187,129 @@ private:
     };
 
     [[nodiscard]] static std::size_t position(index_t id) noexcept { return static_cast<std::size_t>(id); }
-    [[nodiscard]] static tensor_view<float> inner(network_plan& p, index_t id) noexcept {
+    /// Samples [n, n + count) of an inner value.
+    [[nodiscard]] static tensor_view<float> inner(network_plan& p, index_t id, index_t n, index_t count) noexcept {
         const shape4& s = p.shapes_[position(id)];
-        return {at_offset<float>(p.arena_.data(), p.offsets_[position(id)]), s, {s.h * s.w * s.c, 1, s.w * s.c, s.c}};
+        const strides4 stride{s.h * s.w * s.c, 1, s.w * s.c, s.c};
+        if (p.samples_[position(id)] == count) n = 0;  // the arena holds those of the moment
+        return {
+            at_offset<float>(p.arena_.data(), p.offsets_[position(id)]) + n * stride.n, {count, s.c, s.h, s.w}, stride};
+    }
+    template <class T>
+    [[nodiscard]] static tensor_view<T> samples(tensor_view<T> v, index_t n, index_t count) noexcept {
+        v.data = v.at(n, 0, 0, 0);
+        v.shape.n = count;
+        return v;
+    }
+    [[nodiscard]] static float* means(network_plan& p, index_t id, index_t n) noexcept {
+        const index_t offset = p.means_offsets_[position(id)];
+        return offset < 0 ? nullptr : p.means_.data() + offset + n * p.shapes_[position(id)].c;
     }
 
-    /// Gives every inner value an offset that overlaps no value alive at the same time: largest first, lowest fit.
-    /// Returns the arena's size in bytes.
+    /// Runs one step on samples [n, n + count).
+    void run_step(network_plan& p, std::size_t i, const tensor_view<const float>& x, const tensor_view<float>& y,
+                  index_t n, index_t count) const noexcept {
+        const step& s = steps_[i];
+        const auto read = [&](index_t id) -> tensor_view<const float> {
+            return id == 0 ? samples(x, n, count) : inner(p, id, n, count);
+        };
+        const auto id = static_cast<index_t>(i) + 1;
+        s.op->run(*p.states_[i], {.x = read(s.input),
+                                  .y = i + 1 == steps_.size() ? samples(y, n, count) : inner(p, id, n, count),
+                                  .residual = s.residual < 0 ? tensor_view<const float>{} : read(s.residual),
+                                  .means = {means(p, s.input, n), means(p, id, n)}});
+        if (p.gates_[i].size() > 0)
+            for (index_t k = 0; k < count; ++k) {
+                const auto gate = p.states_[i]->gate(k);
+                std::copy(gate.begin(), gate.end(), p.gates_[i].data() + (n + k) * static_cast<index_t>(gate.size()));
+            }
+    }
+
+    /// Bytes that a stage's step may touch in activations, twice a typical L2.
+    static constexpr index_t stage_bytes = index_t{2} << 20;
+
+    /// Cuts the steps into stages: the most samples whose activations fit, never fewer than in the stage before.
+    [[nodiscard]] std::vector<network_plan::stage> stages(const network_plan& p) const {
+        const index_t batch = p.shapes_.front().n;
+        std::vector<index_t> most(steps_.size());
+        for (std::size_t i = steps_.size(); i-- > 0;) {
+            const auto bytes = [&](index_t id) {
+                const shape4& s = p.shapes_[position(id)];
+                return s.c * s.h * s.w * static_cast<index_t>(sizeof(float));
+            };
+            const step& s = steps_[i];
+            const index_t touched =
+                bytes(s.input) + bytes(static_cast<index_t>(i) + 1) + (s.residual < 0 ? 0 : bytes(s.residual));
+            index_t fitting = std::clamp<index_t>(stage_bytes / touched, 1, batch);
+            while (batch % fitting != 0) --fitting;
+            most[i] = i + 1 < steps_.size() ? std::min(fitting, most[i + 1]) : fitting;
+        }
+        std::vector<network_plan::stage> out;
+        for (std::size_t i = 0; i < steps_.size(); ++i) {
+            if (out.empty() || out.back().samples != most[i]) out.push_back({i, i, most[i]});
+            out.back().last = i + 1;
+        }
+        return out;
+    }
+
+    /// Gives the channel means of every value that somebody reads and its step can give a place; returns the floats of all.
+    [[nodiscard]] index_t place_means(network_plan& p) const {
+        p.means_offsets_.assign(p.shapes_.size(), -1);
+        index_t floats = 0;
+        for (const step& s : steps_) {
+            index_t& offset = p.means_offsets_[position(s.input)];
+            if (s.input == 0 || offset >= 0 || !s.op->reads_channel_means() ||
+                !steps_[position(s.input) - 1].op->gives_channel_means())
+                continue;
+            offset = floats;
+            const shape4& v = p.shapes_[position(s.input)];
+            floats = checked_add(floats, checked_mul(v.n, v.c, "network"), "network");
+        }
+        return floats;
+    }
+
+    /// Gives every inner value an offset that overlaps no value alive at the same time: largest first, lowest fit. A value
+    /// that leaves its stage is kept for the whole batch, and for as long as both stages run. Returns the arena's bytes.
     [[nodiscard]] index_t place_values(network_plan& p) const {
         struct placed {
             index_t first, last, offset, bytes;
         };
         const auto count = static_cast<index_t>(steps_.size());
         std::vector<index_t> last_use(p.shapes_.size(), 0), order;
+        std::vector<placed> values(p.shapes_.size());
         for (index_t i = 0; i < count; ++i) {
             last_use[position(steps_[position(i)].input)] = i;
             if (steps_[position(i)].residual >= 0) last_use[position(steps_[position(i)].residual)] = i;
         }
-        p.offsets_.assign(p.shapes_.size(), 0);
-        const auto bytes_of = [&](index_t id) {
-            workspace_layout one;
-            static_cast<void>(one.add<float>(element_count(p.shapes_[position(id)])));
-            return one.bytes();
+        const auto stage_of = [&](index_t i) {
+            return *std::find_if(p.stages_.begin(), p.stages_.end(),
+                                 [&](const network_plan::stage& s) { return static_cast<std::size_t>(i) < s.last; });
         };
-        for (index_t id = 1; id < count; ++id) order.push_back(id);  // the last value is the caller's
-        std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return bytes_of(a) > bytes_of(b); });
+        p.offsets_.assign(p.shapes_.size(), 0);
+        p.samples_.assign(p.shapes_.size(), p.shapes_.front().n);
+        for (index_t id = 1; id < count; ++id) {  // the last value is the caller's
+            placed v{id - 1, std::max(id - 1, last_use[position(id)]), 0, 0};
+            const network_plan::stage made = stage_of(v.first), used = stage_of(v.last);
+            if (made.first == used.first) {
+                p.samples_[position(id)] = made.samples;
+            } else {
+                v.first = static_cast<index_t>(made.first);
+                v.last = static_cast<index_t>(used.last) - 1;
+            }
+            shape4 held = p.shapes_[position(id)];
+            held.n = p.samples_[position(id)];
+            workspace_layout one;
+            static_cast<void>(one.add<float>(element_count(held)));
+            v.bytes = one.bytes();
+            values[position(id)] = v;
+            order.push_back(id);
+        }
+        std::stable_sort(order.begin(), order.end(),
+                         [&](index_t a, index_t b) { return values[position(a)].bytes > values[position(b)].bytes; });
         std::vector<placed> done;
         index_t total = 0;
         for (const index_t id : order) {
-            placed v{id - 1, std::max(id - 1, last_use[position(id)]), 0, bytes_of(id)};
+            placed v = values[position(id)];
             std::sort(done.begin(), done.end(), [](const placed& a, const placed& b) { return a.offset < b.offset; });
             for (const placed& other : done)
                 if (v.first <= other.last && other.first <= v.last && v.offset < other.offset + other.bytes &&

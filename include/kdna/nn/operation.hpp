@@ -29,6 +29,14 @@ public:
 /// Called with the address and the size in bytes of a block of weights.
 using storage_visitor = std::function<void(const void*, index_t)>;
 
+/// What a step works on.
+struct operation_call {
+    tensor_view<const float> x;
+    tensor_view<float> y;
+    tensor_view<const float> residual{};  ///< no data: none
+    channel_means means{};                ///< of x and y, as far as the step reads and gives them
+};
+
 /// One step: an input, an optional residual, an output. Immutable; what changes is in its state.
 class operation {
 public:
@@ -38,8 +46,11 @@ public:
     [[nodiscard]] virtual shape4 output_shape(const shape4& in) const = 0;
     [[nodiscard]] virtual std::unique_ptr<operation_state> plan(const shape4& in,
                                                                 const plan_options& options) const = 0;
-    virtual void run(operation_state& state, const tensor_view<const float>& x, const tensor_view<float>& y,
-                     const tensor_view<const float>& residual) const noexcept = 0;
+    virtual void run(operation_state& state, const operation_call& call) const noexcept = 0;
+    /// Whether the step has a use for the means of its input's channels.
+    [[nodiscard]] virtual bool reads_channel_means() const noexcept { return false; }
+    /// Whether it can take those of its output, when it was planned with plan_options::channel_means.
+    [[nodiscard]] virtual bool gives_channel_means() const noexcept { return false; }
     virtual void for_each_storage(const storage_visitor&) const {}
 };
 
@@ -54,10 +65,11 @@ public:
     [[nodiscard]] std::unique_ptr<operation_state> plan(const shape4& in, const plan_options& options) const override {
         return std::make_unique<state>(layer_.plan_without_workspace(in, options));
     }
-    void run(operation_state& s, const tensor_view<const float>& x, const tensor_view<float>& y,
-             const tensor_view<const float>& residual) const noexcept override {
-        layer_.run(static_cast<state&>(s).plan, x, y, residual);
+    void run(operation_state& s, const operation_call& c) const noexcept override {
+        layer_.run(static_cast<state&>(s).plan, c.x, c.y, c.residual, c.means);
     }
+    [[nodiscard]] bool reads_channel_means() const noexcept override { return Layer::reads_channel_means(); }
+    [[nodiscard]] bool gives_channel_means() const noexcept override { return true; }
     void for_each_storage(const storage_visitor& f) const override { layer_.for_each_storage(f); }
 
 private:
@@ -88,9 +100,8 @@ public:
     [[nodiscard]] std::unique_ptr<operation_state> plan(const shape4& in, const plan_options& options) const override {
         return convolution_.plan({1, in.c, in.n, 1}, options);
     }
-    void run(operation_state& s, const tensor_view<const float>& x, const tensor_view<float>& y,
-             const tensor_view<const float>&) const noexcept override {
-        convolution_.run(s, rows(x), rows(y), {});
+    void run(operation_state& s, const operation_call& c) const noexcept override {
+        convolution_.run(s, {.x = rows(c.x), .y = rows(c.y)});
     }
     void for_each_storage(const storage_visitor& f) const override { convolution_.for_each_storage(f); }
 
@@ -110,14 +121,13 @@ public:
     [[nodiscard]] std::unique_ptr<operation_state> plan(const shape4&, const plan_options& options) const override {
         return std::make_unique<state>(options.executor);
     }
-    void run(operation_state& s, const tensor_view<const float>& x, const tensor_view<float>& y,
-             const tensor_view<const float>&) const noexcept override {
+    void run(operation_state& s, const operation_call& c) const noexcept override {
         const executor_ref& executor = static_cast<state&>(s).executor;
-        const index_t rows = y.shape.n * y.shape.h,
+        const index_t rows = c.y.shape.n * c.y.shape.h,
                       workers = std::min(std::max<index_t>(executor.concurrency(), 1), rows);
         const auto work = [&](index_t worker) {
             for (index_t row = rows * worker / workers; row < rows * (worker + 1) / workers; ++row)
-                pool_.run_row(x, y, row / y.shape.h, row % y.shape.h);
+                pool_.run_row(c.x, c.y, row / c.y.shape.h, row % c.y.shape.h);
         };
         executor.parallel_for(workers, work);
     }
@@ -138,14 +148,15 @@ public:
     [[nodiscard]] std::unique_ptr<operation_state> plan(const shape4& in, const plan_options& options) const override {
         return std::make_unique<state>(in.c, options);
     }
-    void run(operation_state& s, const tensor_view<const float>& x, const tensor_view<float>& y,
-             const tensor_view<const float>&) const noexcept override {
-        buffer<float>& mean = static_cast<state&>(s).mean;
-        for (index_t n = 0; n < x.shape.n; ++n) {
-            global_average(x, n, mean.data());
-            for (index_t c = 0; c < x.shape.c; ++c) y(n, c, 0, 0) = mean[c];
+    void run(operation_state& s, const operation_call& c) const noexcept override {
+        float* own = static_cast<state&>(s).mean.data();
+        for (index_t n = 0; n < c.x.shape.n; ++n) {
+            const float* mean = c.means.input != nullptr ? c.means.input + n * c.x.shape.c : own;
+            if (mean == own) global_average(c.x, n, own);
+            for (index_t i = 0; i < c.x.shape.c; ++i) c.y(n, i, 0, 0) = mean[i];
         }
     }
+    [[nodiscard]] bool reads_channel_means() const noexcept override { return true; }
 
 private:
     struct state final : operation_state {

@@ -70,15 +70,50 @@ KDNA_INLINE void store(float* to, const vec& v) noexcept { v.store_unaligned(to)
     return xsimd::select(a == a, xsimd::select(b <= a, a, b), a);
 }
 
+#if defined(__AVX512F__)
+using lane_mask = __mmask16;
+[[nodiscard]] KDNA_INLINE lane_mask first_lanes(index_t count) noexcept {
+    return static_cast<lane_mask>((1U << count) - 1U);
+}
+[[nodiscard]] KDNA_INLINE vec load_masked(const float* from, lane_mask m) noexcept {
+    return _mm512_maskz_loadu_ps(m, from);
+}
+KDNA_INLINE void store_masked(float* to, const vec& v, lane_mask m) noexcept { _mm512_mask_storeu_ps(to, m, v); }
+#elif defined(__AVX__)
+using lane_mask = __m256i;
+[[nodiscard]] inline lane_mask first_lanes(index_t count) noexcept {
+    alignas(32) static constexpr int table[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(table + 8 - count));
+}
+[[nodiscard]] KDNA_INLINE vec load_masked(const float* from, lane_mask m) noexcept {
+    return _mm256_maskload_ps(from, m);
+}
+KDNA_INLINE void store_masked(float* to, const vec& v, lane_mask m) noexcept { _mm256_maskstore_ps(to, m, v); }
+#else
+using lane_mask = index_t;
+[[nodiscard]] KDNA_INLINE lane_mask first_lanes(index_t count) noexcept { return count; }
+[[nodiscard]] inline vec load_masked(const float* from, lane_mask count) noexcept {
+    alignas(64) float lane[lanes] = {};
+    for (index_t i = 0; i < count; ++i) lane[i] = from[i];
+    return load(lane);
+}
+inline void store_masked(float* to, const vec& v, lane_mask count) noexcept {
+    alignas(64) float lane[lanes];
+    store(lane, v);
+    for (index_t i = 0; i < count; ++i) to[i] = lane[i];
+}
+#endif
+
 /// `count` (1 ... lanes) elements `stride` apart; nothing else is read, the other lanes are zero.
 [[nodiscard]] inline vec load_strided(const float* from, index_t stride, index_t count) noexcept {
-    if (stride == 1 && count == lanes) return load(from);
+    if (stride == 1) return count == lanes ? load(from) : load_masked(from, first_lanes(count));
     alignas(64) float lane[lanes] = {};
     for (index_t i = 0; i < count; ++i) lane[i] = from[i * stride];
     return load(lane);
 }
 /// The first `count` (1 ... lanes) lanes to elements `stride` apart; nothing else is written.
 inline void store_strided(float* to, const vec& v, index_t stride, index_t count) noexcept {
+    if (stride == 1) return count == lanes ? store(to, v) : store_masked(to, v, first_lanes(count));
     alignas(64) float lane[lanes];
     store(lane, v);
     for (index_t i = 0; i < count; ++i) to[i * stride] = lane[i];
