@@ -79,9 +79,9 @@ inline index_t prepare_tiles(const plan& p, const call& c, const window_source& 
     pixel_walk at(first, p.out.w);
     index_t count = 0;
     for (index_t pixel = first; pixel < last; ++count) {
-        const index_t height = tile_height_for(last - pixel);
+        const index_t height = tile_height_for(last - pixel, p.tallest);
         prepared_tile& tile = tiles[count];
-        tile = {height, 1, rows, depth, nullptr, y, residual, part_sums(p, c, n, first / max_tile_height + count)};
+        tile = {height, 1, rows, depth, nullptr, y, residual, part_sums(p, c, n, first / p.tallest + count)};
         for (index_t r = 0; r < height; ++r, at.step()) {
             origins[r] = origin_of(at, c.params);
             y[r] = y_sample + (at.h * c.y.stride.h + at.w * c.y.stride.w);
@@ -128,7 +128,7 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
                          can_scale_between(spatial, k.taps());
     const index_t first = block * p.pixel_block,
                   last = block + 1 < p.pixel_blocks ? first + p.pixel_block : p.out.h * p.out.w;
-    prepared_tile tiles[64 + tile_heights.size()];
+    prepared_tile tiles[most_tiles];
     const index_t count = prepare_tiles(p, c, window, zeros, between ? spatial : nullptr, space, n, first, last, tiles);
     const index_t run = p.algo == algorithm::im2col ? kernel.depth() : p.kernel_rows ? k.kw * channels : channels;
 

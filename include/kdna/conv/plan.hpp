@@ -62,7 +62,8 @@ struct plan {
     index_t tile_rows = 0, tile_columns = 0, tile_count = 0, row_floats = 0;
     staging stage = staging::never;
     stage_layout staged{};
-    bool kernel_rows = false;    ///< direct: a kernel row is one run, on a staged input with a border
+    index_t tallest = max_tile_height;  ///< matrix products: height of the tallest tile
+    bool kernel_rows = false;           ///< direct: a kernel row is one run, on a staged input with a border
     bool gate_in_panel = false;  ///< matrix products: g[c] is multiplied into a copy of each panel, not into the input
     bool tiles_outside = false;  ///< matrix products: each tile meets all panels before the next tile, not the reverse
     // Workspace of one thread, offsets in bytes; see the nests.
@@ -76,6 +77,11 @@ struct plan {
     index_t part_sums_at = 0, parts = 0, part_floats = 0;
     index_t workspace_bytes = 0;
 };
+
+/// Blocks of a matrix product have at most so many pixels and tiles.
+inline constexpr index_t most_block_pixels = 64 * max_tile_height;
+inline constexpr index_t most_tiles =
+    most_block_pixels / aligned_tile_height + static_cast<index_t>(tile_heights.size()) + 2;
 
 [[nodiscard]] inline index_t ceil_div(index_t a, index_t b) noexcept { return (a + b - 1) / b; }
 

@@ -23,8 +23,8 @@ inline constexpr index_t shortest_direct_run = 8;
 /// A kernel up to this size stays in L2 while every tile meets all of it: the tile's input stays in L1, and its output, and
 /// the residual, are passed over once, in order. Larger ones are passed over once while the block's input stays.
 inline constexpr index_t tiles_outside_bytes = 256 * 1024;
-/// Rows a multiple of this apart fight for a few sets of L1: 1,024 channels (1x1, 14x14) ran at 88 GFLOP/s in place and at
-/// 107 from a copy.
+/// Rows a multiple of this apart fight for a few sets of L1: 1,024 channels (1x1, 14x14) ran at 88 GFLOP/s in place with
+/// tiles of 14 rows, at 110 from a copy, and at 116 in place with tiles of 7; only larger kernels, which read each row several times, get the copy.
 inline constexpr index_t conflicting_row_bytes = 2048;
 
 inline void plan_stage(plan& p, staging when, index_t pixel_floats, const padding& border) {
@@ -116,9 +116,11 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     // anyway takes it at no cost.
     p.gate_in_panel =
         q.channel_factor && !p.kernel_rows && !conflicts && 2 * taps * k.filters_per_group() <= p.in.h * p.in.w;
+    const bool in_place = taps == 1 && !q.channel_factor;
+    if (conflicts && in_place) p.tallest = aligned_tile_height;
     if (p.kernel_rows)
         plan_stage(p, staging::always, k.i, q.params.pad);
-    else if ((q.channel_factor && !p.gate_in_panel) || conflicts)
+    else if ((q.channel_factor && !p.gate_in_panel) || (conflicts && !in_place))
         plan_stage(p, staging::always, conflicts ? k.i + simd::lanes : k.i, 0);
     else if (p.order == input_order::any)
         plan_stage(p, staging::if_strided, k.i, 0);
@@ -131,7 +133,8 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     p.row_floats = packs ? (ceil_div(kernel.depth(), simd::lanes) + 1) * simd::lanes : channels;
     const index_t row_bytes = checked_mul(p.row_floats, static_cast<index_t>(sizeof(float)), where);
     const index_t target = q.source_scratch > 0 ? packed_bytes_assembled : packed_bytes_target;
-    p.pixel_block = std::clamp<index_t>(target / row_bytes / max_tile_height, 1, 64) * max_tile_height;
+    p.pixel_block =
+        std::clamp<index_t>(target / row_bytes, max_tile_height, most_block_pixels) / max_tile_height * max_tile_height;
     // Enough blocks for all threads, in whole tiles where there are enough pixels.
     const index_t groups = kernel.groups(),
                   per_thread = ceil_div(pixels, ceil_div(p.threads, checked_mul(p.in.n, groups, where)));
@@ -145,7 +148,7 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     share_out(p, kernel.panels(), outer, where);
 
     // A block of b pixels is cut into at most b / tallest + the number of heights tiles.
-    const index_t tiles = block_pixels / max_tile_height + static_cast<index_t>(tile_heights.size());
+    const index_t tiles = block_pixels / p.tallest + static_cast<index_t>(tile_heights.size());
     workspace_layout thread;
     p.rows_at = thread.add<const float*>(checked_mul(block_pixels, run_count, where));
     p.outputs_at = thread.add<float*>(block_pixels);
@@ -156,7 +159,7 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     const index_t panels = (q.source_scratch > 0 ? 1 : 0) + (q.spatial_factor || p.gate_in_panel ? 1 : 0);
     if (panels > 0) p.assembled_at = thread.add<float>(checked_mul(panels, kernel.panel_floats(), where));
     p.zeros_floats = channels;
-    plan_means(p, q, pixels / max_tile_height + static_cast<index_t>(tile_heights.size()));
+    plan_means(p, q, pixels / p.tallest + static_cast<index_t>(tile_heights.size()));
     finish_workspace(p, thread, where);
 }
 
@@ -194,8 +197,8 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
         text +=
             concat("channels in panels of ", std::min(panel_layout::width, ceil_div(k.o, simd::lanes) * simd::lanes));
     else
-        text += concat("tile ", std::min(max_tile_height, tile_height_for(p.out.h * p.out.w)), "x",
-                       q.kernel->width_of(0), ", blocks of ", std::min(p.pixel_block, p.out.h * p.out.w), " pixels");
+        text += concat("tile ", tile_height_for(p.out.h * p.out.w, p.tallest), "x", q.kernel->width_of(0),
+                       ", blocks of ", std::min(p.pixel_block, p.out.h * p.out.w), " pixels");
     if (p.stage != staging::never)
         text += concat(p.stage == staging::always ? ", input copied" : ", input copied if strided",
                        p.kernel_rows ? " with its padding" : "");

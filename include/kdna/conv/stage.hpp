@@ -43,7 +43,10 @@ void stage_rows(const stage_layout& s, const tensor_view<const float>& x, const 
         std::fill_n(to, s.border.left * s.pixel_floats, 0.0F);
         to += s.border.left * s.pixel_floats;
         const float* g = gate(n);
-        if (x.stride.c == 1) {
+        if (x.stride.c == 1 && g == nullptr && x.stride.w == s.in.c && s.pixel_floats == s.in.c) {
+            std::copy_n(x.at(n, 0, h, 0), s.in.w * s.in.c, to);
+            to += s.in.w * s.in.c;
+        } else if (x.stride.c == 1) {
             for (index_t w = 0; w < s.in.w; ++w, to += s.pixel_floats) {
                 const float* from = x.at(n, 0, h, w);
                 index_t c = 0;
