@@ -1,5 +1,5 @@
 // The four published networks and their plain twins, whole, with random weights, at 224x224: batches of 1, 8 and 32, on
-// one and two threads (on one if there is no Eigen), with Winograd allowed and forbidden ("shared": children run on
+// one and two threads (on one without OpenMP), with Winograd allowed and forbidden ("shared": children run on
 // their parents' own panels, and nothing is added to the weights).
 //
 //     models --benchmark_counters_tabular=true                                          everything, 3 minutes
@@ -37,8 +37,8 @@
 #include "support/shapes.hpp"
 #include "support/stopwatch.hpp"
 
-#if __has_include(<unsupported/Eigen/CXX11/ThreadPool>)
-#include <kdna/interop/eigen_thread_pool.hpp>
+#ifdef _OPENMP
+#include <kdna/interop/openmp.hpp>
 #endif
 
 namespace {
@@ -48,12 +48,12 @@ using namespace kdna_bench;
 using models::arch;
 using models::form;
 
-#if __has_include(<unsupported/Eigen/CXX11/ThreadPool>)
-using thread_pool = eigen_thread_pool;
+#ifdef _OPENMP
+using thread_pool = openmp_executor;
 const std::vector<index_t> thread_counts{1, 2};
 #else
 struct thread_pool : serial_executor {
-    explicit thread_pool(index_t) {}
+    explicit thread_pool(int) {}
 };
 const std::vector<index_t> thread_counts{1};
 #endif
@@ -113,7 +113,7 @@ void classify(benchmark::State& state, arch a, form f, index_t transform_budget)
     const loaded& l = current_network(a, f);
     const index_t batch = state.range(0), threads = state.range(1);
     const tensor<float> images = random_images(batch, 224);
-    thread_pool pool(threads);
+    thread_pool pool(static_cast<int>(threads));
     plan_options options{.transform_budget = transform_budget};
     if (threads > 1) options.executor = pool;
     network_plan plan = l.net.plan(images.shape(), options);

@@ -1,7 +1,6 @@
 // kdna itself: the layer or the network that the peers are measured against.
 #pragma once
 
-#include <kdna/interop/eigen_thread_pool.hpp>
 #include <kdna/kdna.hpp>
 #include <limits>
 #include <memory>

@@ -11,6 +11,11 @@
 #include <exception>
 #include <iostream>
 #include <kdna/simd/simd.hpp>
+#ifdef _OPENMP
+#include <kdna/interop/openmp.hpp>
+#else
+#include <kdna/interop/eigen_thread_pool.hpp>
+#endif
 #include <map>
 
 #include "eigen_gemm.hpp"
@@ -24,6 +29,12 @@ namespace {
 
 using peers::json;
 using clock_type = std::chrono::steady_clock;
+// kdna runs on the threads that oneDNN and Eigen use, where there are such.
+#ifdef _OPENMP
+using thread_pool = kdna::openmp_executor;
+#else
+using thread_pool = kdna::eigen_thread_pool;
+#endif
 
 double milliseconds_since(clock_type::time_point start) {
     return std::chrono::duration<double, std::milli>(clock_type::now() - start).count();
@@ -183,7 +194,7 @@ private:
     }
 
     int threads_;
-    kdna::eigen_thread_pool pool_;
+    thread_pool pool_;
     std::map<std::string, peers::runnable> ready_;
 };
 

@@ -26,6 +26,11 @@ struct cpu {
             c.part_sums = at_offset<float>(workspace, p.part_sums_at);
             std::fill_n(c.part_sums, p.out.n * p.parts * p.part_floats, 0.0F);
         }
+        if (p.transform_first) {
+            c.transformed_input = at_offset<float>(workspace, p.transformed_at);
+            in_chunks(p.tile_count, p.threads, executor,
+                      [&](index_t, index_t first, index_t last) { conv::winograd_transform(p, c, first, last); });
+        }
         std::byte* spaces = workspace + (p.workspace_bytes - p.threads * p.thread_bytes);
         in_chunks(p.tasks, p.threads, executor, [&](index_t worker, index_t first, index_t last) {
             std::byte* space = spaces + worker * p.thread_bytes;

@@ -19,7 +19,9 @@ struct call {
     activation act;
     const winograd_kernel* transformed = nullptr;  ///< for a Winograd plan
     float* channel_means = nullptr;                ///< [N][O], for a plan that takes them: means of y over H and W
-    float* part_sums = nullptr;                    ///< set by the backend, see plan::part_sums_at
+    // Set by the backend, in its workspace: see plan::part_sums_at and plan::transform_first.
+    float* part_sums = nullptr;
+    float* transformed_input = nullptr;
 };
 
 namespace detail {

@@ -6,6 +6,7 @@
 
 #include <kdna/conv/epilogue.hpp>
 #include <kdna/conv/micro_kernel.hpp>
+#include <kdna/conv/partition.hpp>
 #include <kdna/conv/stage.hpp>
 #include <kdna/conv/winograd.hpp>
 #include <kdna/core/executor.hpp>
@@ -60,6 +61,8 @@ struct plan {
     index_t threads = 1;
     int winograd_m = 0;  ///< Winograd: extent of an output tile
     index_t tile_rows = 0, tile_columns = 0, tile_count = 0, row_floats = 0;
+    /// Winograd: all input tiles are transformed first, for all threads, so that each needs to read only some panels.
+    bool transform_first = false;
     staging stage = staging::never;
     stage_layout staged{};
     index_t tallest = max_tile_height;  ///< matrix products: height of the tallest tile
@@ -70,8 +73,8 @@ struct plan {
     index_t rows_at = 0, outputs_at = 0, residuals_at = 0, depth_at = 0, factors_at = 0, packed_at = 0,
             assembled_at = 0;
     index_t thread_bytes = 0;
-    // Shared by the threads: one run of zeros, for rows that lie in the padding, and the staged input.
-    index_t zeros_at = 0, zeros_floats = 0, staged_at = 0;
+    // Shared by the threads: one run of zeros, for rows that lie in the padding, the staged and the transformed input.
+    index_t zeros_at = 0, zeros_floats = 0, staged_at = 0, transformed_at = 0;
     // Where channel means are wanted: sums over the pixels of each part of a sample (a tile, or a row of a depthwise output),
     // part_sums[n][part][part_floats], so that the threads' work does not decide in which order a mean is added up.
     index_t part_sums_at = 0, parts = 0, part_floats = 0;
@@ -82,7 +85,5 @@ struct plan {
 inline constexpr index_t most_block_pixels = 64 * max_tile_height;
 inline constexpr index_t most_tiles =
     most_block_pixels / aligned_tile_height + static_cast<index_t>(tile_heights.size()) + 2;
-
-[[nodiscard]] inline index_t ceil_div(index_t a, index_t b) noexcept { return (a + b - 1) / b; }
 
 }  // namespace kdna::inline KDNA_ABI::conv

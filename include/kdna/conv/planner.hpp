@@ -16,7 +16,10 @@ inline constexpr index_t packed_bytes_assembled = 4 * 1024 * 1024;
 /// Input rows of a depthwise block.
 inline constexpr index_t depthwise_bytes_target = 256 * 1024;
 /// Transformed input of one block of Winograd tiles.
-inline constexpr index_t winograd_bytes_target = 560 * 1024;
+inline constexpr index_t winograd_bytes_target = 340 * 1024;
+/// Transformed input up to this size is made once for all threads, which then share out the panels: with tiles shared out
+/// instead, each thread reads the whole transformed kernel, and few tiles cannot be shared evenly.
+inline constexpr index_t transform_first_bytes = 1536 * 1024;
 /// Shortest run of channels that is worth reading through a table of row pointers; below, the taps of a kernel row are made
 /// one run (the stem's three channels are the case in point), or windows are copied where groups prevent that.
 inline constexpr index_t shortest_direct_run = 8;
@@ -37,6 +40,9 @@ inline void finish_workspace(plan& p, const workspace_layout& thread, std::strin
     workspace_layout shared;
     p.zeros_at = shared.add<float>(p.zeros_floats);
     if (p.stage != staging::never) p.staged_at = shared.add<float>(p.staged.floats());
+    if (p.transform_first)
+        p.transformed_at =
+            shared.add<float>(checked_mul(p.tile_count * (p.winograd_m + 2) * (p.winograd_m + 2), p.row_floats, where));
     if (p.parts > 0)
         p.part_sums_at = shared.add<float>(checked_mul(checked_mul(p.out.n, p.parts, where), p.part_floats, where));
     p.thread_bytes = thread.bytes();
@@ -50,12 +56,14 @@ inline void plan_means(plan& p, const problem& q, index_t parts) {
     p.part_floats = ceil_div(p.out.c, simd::lanes) * simd::lanes;
 }
 
-/// Cuts the work into tasks: `blocks` of them, or where they are fewer than the threads, each block times chunks of panels.
-inline void share_out(plan& p, index_t panels, index_t blocks, std::string_view where) {
-    const index_t chunks = blocks >= p.threads ? 1 : std::min(panels, ceil_div(p.threads, blocks));
-    p.panel_chunk = ceil_div(panels, chunks);
-    p.panel_chunks = ceil_div(panels, p.panel_chunk);
-    p.tasks = checked_mul(blocks, p.panel_chunks, where);
+/// Cuts the work into tasks and notes how.
+inline void share_out(plan& p, const nest_work& w, std::string_view where) {
+    const partition parts = cut(w, p.threads);
+    p.pixel_block = parts.block_rows;
+    p.pixel_blocks = parts.blocks;
+    p.panel_chunk = parts.chunk_panels;
+    p.panel_chunks = parts.chunks;
+    p.tasks = checked_mul(checked_mul(w.outer, parts.blocks, where), parts.chunks, where);
 }
 
 /// Plans F(m x m, 3x3).
@@ -70,16 +78,23 @@ inline void plan_winograd(plan& p, const problem& q, int m, std::string_view whe
     // Rows are whole vectors and one more, so that rows of 2 KiB and 4 KiB do not fight for the same cache sets.
     p.row_floats = (ceil_div(p.in.c, simd::lanes) + 1) * simd::lanes;
     const index_t row_bytes = positions * p.row_floats * static_cast<index_t>(sizeof(float));
-    index_t block = std::max<index_t>(winograd_bytes_target / row_bytes, 1);
-    block = block >= max_tile_height ? block / max_tile_height * max_tile_height : max_tile_height;
-    if (p.tile_count <= 2 * tile_heights[1]) block = p.tile_count;
-    block = std::min(block, std::max<index_t>(1, ceil_div(p.tile_count, p.threads)));
-    p.pixel_block = block;
-    p.pixel_blocks = ceil_div(p.tile_count, block);
-    share_out(p, kernel.panels(), p.pixel_blocks, where);
+    const index_t all_bytes = checked_mul(p.tile_count, row_bytes, where);
+    p.transform_first = p.threads > 1 && all_bytes <= transform_first_bytes;
+    // A few tiles are one block (16 are 8 + 8); more are blocks of whole tall tiles.
+    const bool few = p.tile_count <= 2 * tile_heights[1];
+    share_out(p,
+              {.rows = p.tile_count,
+               .panels = kernel.panels(),
+               .unit = few ? (p.transform_first ? p.tile_count : ceil_div(p.tile_count, p.threads)) : max_tile_height,
+               .most_rows = few ? p.tile_count : std::max(winograd_bytes_target / row_bytes, max_tile_height),
+               .panel_rows = 0.5,
+               .block_panels = p.transform_first ? 0.02 : 0.15},
+              where);
+    const index_t block = p.pixel_block;
     workspace_layout thread;
     p.rows_at = thread.add<const float*>(checked_mul(positions, block, where));
-    p.packed_at = thread.add<float>(checked_mul(checked_mul(positions, block, where), p.row_floats, where));
+    if (!p.transform_first)
+        p.packed_at = thread.add<float>(checked_mul(checked_mul(positions, block, where), p.row_floats, where));
     p.assembled_at = thread.add<float>(checked_mul(checked_mul(positions, block, where), panel_layout::width, where));
     if (p.order == input_order::any) plan_stage(p, staging::if_strided, p.in.c, 0);
     plan_means(p, q, p.tile_rows * p.tile_columns);
@@ -91,11 +106,11 @@ inline void plan_depthwise(plan& p, const problem& q, std::string_view where) {
     p.algo = algorithm::depthwise;
     const index_t row_bytes =
         checked_mul(checked_mul(p.in.w, p.in.c, where), static_cast<index_t>(sizeof(float)) * q.params.stride.h, where);
-    p.pixel_block = std::clamp<index_t>(depthwise_bytes_target / row_bytes, 1, p.out.h);
-    if (p.in.n * ceil_div(p.out.h, p.pixel_block) < p.threads)
-        p.pixel_block = ceil_div(p.out.h, ceil_div(p.threads, p.in.n));
-    p.pixel_blocks = ceil_div(p.out.h, p.pixel_block);
-    p.tasks = checked_mul(p.in.n, p.pixel_blocks, where);
+    share_out(p,
+              {.outer = p.in.n,
+               .rows = p.out.h,
+               .most_rows = std::clamp<index_t>(depthwise_bytes_target / row_bytes, 1, p.out.h)},
+              where);
     if (p.order == input_order::any) plan_stage(p, staging::if_strided, p.in.c, 0);
     workspace_layout thread;
     p.assembled_at = thread.add<float>((q.spatial_factor ? 2 : 1) * q.kernel->panel_floats());
@@ -133,19 +148,21 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     p.row_floats = packs ? (ceil_div(kernel.depth(), simd::lanes) + 1) * simd::lanes : channels;
     const index_t row_bytes = checked_mul(p.row_floats, static_cast<index_t>(sizeof(float)), where);
     const index_t target = q.source_scratch > 0 ? packed_bytes_assembled : packed_bytes_target;
-    p.pixel_block =
-        std::clamp<index_t>(target / row_bytes, max_tile_height, most_block_pixels) / max_tile_height * max_tile_height;
-    // Enough blocks for all threads, in whole tiles where there are enough pixels.
-    const index_t groups = kernel.groups(),
-                  per_thread = ceil_div(pixels, ceil_div(p.threads, checked_mul(p.in.n, groups, where)));
-    if (per_thread < p.pixel_block) p.pixel_block = ceil_div(per_thread, max_tile_height) * max_tile_height;
     // Blocks begin at multiples of the tallest tile and a small remnant joins the last one, so that the same pixels share a
     // tile however many blocks there are: taps that are left out, and with them the rounding of factors, depend on that.
-    constexpr index_t remnant = 2 * tile_heights[1] - tile_heights[0];
-    p.pixel_blocks = std::max<index_t>(1, ceil_div(pixels - remnant, p.pixel_block));
+    const index_t remnant = p.tallest == max_tile_height ? 2 * tile_heights[1] - tile_heights[0] : 0;
+    share_out(p,
+              {.outer = checked_mul(p.in.n, kernel.groups(), where),
+               .rows = std::max<index_t>(pixels - remnant, 1),
+               .panels = kernel.panels(),
+               .unit = p.tallest,
+               .most_rows = std::clamp<index_t>(target / row_bytes, p.tallest, most_block_pixels),
+               .panel_rows = q.source_scratch > 0                  ? 8.0
+                             : q.spatial_factor || p.gate_in_panel ? 2.0
+                                                                   : 0.5,
+               .block_panels = 0.1},
+              where);
     const index_t block_pixels = std::min(p.pixel_block + remnant, pixels);
-    const index_t outer = checked_mul(checked_mul(p.in.n, groups, where), p.pixel_blocks, where);
-    share_out(p, kernel.panels(), outer, where);
 
     // A block of b pixels is cut into at most b / tallest + the number of heights tiles.
     const index_t tiles = block_pixels / p.tallest + static_cast<index_t>(tile_heights.size());

@@ -79,42 +79,51 @@ void winograd_output(const plan& p, const call& c, const winograd_tile& tile, in
     if (float* sums = part_sums(p, c, tile.n, tile.part); sums != nullptr) add_to(sums + filter, sum, count);
 }
 
+/// The input transform of tiles [first, first + count) of a block of `block` tiles: to[position][tile][channel].
+template <int M>
+void transform_tiles(const plan& p, const call& c, index_t block_first, index_t first, index_t count, index_t block,
+                     float* to) noexcept {
+    for (index_t i = first; i < first + count; ++i)
+        winograd_input<M>(c, winograd_tile_at(p, block_first + i), block * p.row_floats, to + i * p.row_floats);
+}
+
 /// One task: one block of tiles (of any samples), one chunk of panels.
 template <int M>
 void winograd_task(const plan& p, const call& c, const thread_space& space, index_t block, index_t chunk) noexcept {
     constexpr index_t positions = winograd<M>::inputs * winograd<M>::inputs;
     const panel_layout& kernel = c.source.layout();
     const index_t first = block * p.pixel_block, count = std::min(p.pixel_block, p.tile_count - first);
-    auto* transformed = space.at<float>(p.packed_at);
+    float* transformed = nullptr;
+    if (p.transform_first) {
+        transformed = c.transformed_input + first * positions * p.row_floats;
+    } else {
+        transformed = space.at<float>(p.packed_at);
+        transform_tiles<M>(p, c, first, 0, count, count, transformed);
+    }
     auto* products = space.at<float>(p.assembled_at);
     const auto** rows = space.at<const float*>(p.rows_at);
-    const index_t position_stride = count * p.row_floats;
-
-    for (index_t i = 0; i < count; ++i) {
-        winograd_input<M>(c, winograd_tile_at(p, first + i), position_stride, transformed + i * p.row_floats);
-        for (index_t q = 0; q < positions; ++q)
-            rows[q * count + i] = transformed + q * position_stride + i * p.row_floats;
-    }
+    for (index_t i = 0; i < count * positions; ++i) rows[i] = transformed + i * p.row_floats;
     const index_t depth = 0;
     const index_t panel_end = std::min((chunk + 1) * p.panel_chunk, kernel.panels());
     for (index_t panel = chunk * p.panel_chunk; panel < panel_end; ++panel) {
         const index_t width = kernel.width_of(panel), vectors = width / simd::lanes;
-        for (index_t q = 0; q < positions; ++q)
+        for (index_t q = 0; q < positions; ++q) {
+            const float* weights = c.transformed->panel(panel, q);
             for (index_t i = 0; i < count;) {
                 const index_t height = tile_height_for(count - i);
-                const float* weights = c.transformed->panel(panel, q);
-                const index_t step = width * height / count;
-                const tile_input in{rows + q * count + i,
-                                    &depth,
-                                    1,
-                                    p.in.c,
-                                    weights,
-                                    nullptr,
-                                    weights + p.in.c * (width + width * i / count),
-                                    step};
-                micro_kernel_for(height, vectors)(in, {.sums = products + (q * count + i) * width});
+                // The next position's weights follow these; each tile fetches its share of them.
+                micro_kernel_for(height, vectors)({.rows = rows + q * count + i,
+                                                   .depth = &depth,
+                                                   .runs = 1,
+                                                   .run = p.in.c,
+                                                   .panel = weights,
+                                                   .factors = nullptr,
+                                                   .ahead = weights + p.in.c * (width + width * i / count),
+                                                   .ahead_step = width * height / count},
+                                                  {.sums = products + (q * count + i) * width});
                 i += height;
             }
+        }
         for (index_t i = 0; i < count; ++i)
             for (index_t j = 0; j < vectors; ++j) {
                 const index_t filter = panel * panel_layout::width + j * simd::lanes;
@@ -127,10 +136,27 @@ void winograd_task(const plan& p, const call& c, const thread_space& space, inde
 
 }  // namespace detail
 
-/// Runs tasks [first, last) with one thread's workspace; results do not depend on the number of threads.
+/// For a plan that transforms first: transforms input tiles [first, last) into c.transformed_input, block by block.
+inline void winograd_transform(const plan& p, const call& c, index_t first, index_t last) noexcept {
+    const index_t positions = static_cast<index_t>(p.winograd_m + 2) * (p.winograd_m + 2);
+    while (first < last) {
+        const index_t block_first = first / p.pixel_block * p.pixel_block,
+                      block = std::min(p.pixel_block, p.tile_count - block_first),
+                      count = std::min(last, block_first + block) - first;
+        float* to = c.transformed_input + block_first * positions * p.row_floats;
+        if (p.winograd_m == 2)
+            detail::transform_tiles<2>(p, c, block_first, first - block_first, count, block, to);
+        else
+            detail::transform_tiles<4>(p, c, block_first, first - block_first, count, block, to);
+        first += count;
+    }
+}
+
+/// Runs tasks [first, last) with one thread's workspace; results do not depend on the number of threads. A thread's tasks
+/// are those of few panels and many blocks.
 inline void winograd_nest(const plan& p, const call& c, std::byte* thread_space, index_t first, index_t last) noexcept {
     for (index_t task = first; task < last; ++task) {
-        const index_t block = task / p.panel_chunks, chunk = task % p.panel_chunks;
+        const index_t block = task % p.pixel_blocks, chunk = task / p.pixel_blocks;
         if (p.winograd_m == 2)
             detail::winograd_task<2>(p, c, {thread_space}, block, chunk);
         else
