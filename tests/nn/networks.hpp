@@ -83,6 +83,7 @@ public:
             return twin_networks::value{layer(v[static_cast<std::size_t>(x)].data.view())};
         });
     }
+    [[nodiscard]] index_t channels(index_t x) const { return at(x).channels; }
     [[nodiscard]] twin_networks build() && {
         twin_.network = std::move(net_).build(values_.back());
         return std::move(twin_);

@@ -19,6 +19,7 @@ struct cpu {
     static void run(const plan& p, const conv::call& original, std::byte* workspace,
                     const executor_ref& executor) noexcept {
         conv::call c = original;
+        if (c.rows.count == 0) c.rows.count = p.out.h;
         stage_input(p, c, workspace, executor);
         auto* zeros = at_offset<float>(workspace, p.zeros_at);
         std::fill_n(zeros, p.zeros_floats, 0.0F);
@@ -32,7 +33,10 @@ struct cpu {
                       [&](index_t, index_t first, index_t last) { conv::winograd_transform(p, c, first, last); });
         }
         std::byte* spaces = workspace + (p.workspace_bytes - p.threads * p.thread_bytes);
-        in_chunks(p.tasks, p.threads, executor, [&](index_t worker, index_t first, index_t last) {
+        const index_t tasks = p.algo == conv::algorithm::winograd    ? p.tasks
+                              : p.algo == conv::algorithm::depthwise ? conv::depthwise_tasks(p, c)
+                                                                     : conv::gemm_tasks(p, c);
+        in_chunks(tasks, p.threads, executor, [&](index_t worker, index_t first, index_t last) {
             std::byte* space = spaces + worker * p.thread_bytes;
             switch (p.algo) {
                 case conv::algorithm::depthwise: return conv::depthwise_nest(p, c, space, first, last);
@@ -75,10 +79,20 @@ private:
         const bool nest_gates =
             p.algo == conv::algorithm::depthwise || p.algo == conv::algorithm::winograd || p.gate_in_panel;
         const factor_set::per_sample channel = nest_gates ? factor_set::per_sample{} : c.factors.channel;
-        in_chunks(p.in.n * p.staged.rows(), p.threads, executor, [&](index_t, index_t first, index_t last) {
+        // Of a band, the rows under its windows; of a whole map, every row.
+        index_t begin = 0, end = p.in.n * p.staged.rows();
+        if (c.rows.count < p.out.h) {
+            const kernel_shape& k = c.source.layout().shape();
+            const index_t top = c.rows.first * c.params.stride.h - c.params.pad.top + p.staged.border.top;
+            begin = std::max<index_t>(top, 0);
+            end = std::min(end, top + (c.rows.count - 1) * c.params.stride.h + (k.kh - 1) * c.params.dilation.h + 1);
+        }
+        in_chunks(end - begin, p.threads, executor, [&](index_t, index_t first, index_t last) {
             conv::stage_rows(
-                p.staged, c.x, [&](index_t n) { return channel.of(n); }, staged, first, last);
+                p.staged, c.x, c.rows.x_first, [&](index_t n) { return channel.of(n); }, staged, begin + first,
+                begin + last);
         });
+        c.rows.x_first = 0;
         c.x = p.staged.view(staged);
         if (!nest_gates) c.factors.channel = {};
     }

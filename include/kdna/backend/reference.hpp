@@ -18,10 +18,12 @@ struct reference {
     }
 
     static void run(const plan& p, const conv::call& c, std::byte*, const executor_ref&) noexcept {
+        const index_t end = c.rows.count > 0 ? c.rows.first + c.rows.count : p.out.h;
         for (index_t n = 0; n < p.out.n; ++n)
             for (index_t o = 0; o < p.out.c; ++o)
-                for (index_t h = 0; h < p.out.h; ++h)
-                    for (index_t w = 0; w < p.out.w; ++w) c.y(n, o, h, w) = static_cast<float>(element(c, n, o, h, w));
+                for (index_t h = c.rows.first; h < end; ++h)
+                    for (index_t w = 0; w < p.out.w; ++w)
+                        c.y(n, o, h - c.rows.y_first, w) = static_cast<float>(element(c, n, o, h, w));
         if (c.channel_means != nullptr) take_means(p, c);
     }
 
@@ -52,7 +54,8 @@ private:
                 if (ih < 0 || ih >= c.x.shape.h || iw < 0 || iw >= c.x.shape.w) continue;
                 const index_t t = i * k.kw + j;
                 for (index_t ch = 0; ch < channels; ++ch) {
-                    double term = c.source.weight(o, ch, t, c.factors.mixture.of(n)) * c.x(n, first + ch, ih, iw);
+                    double term = c.source.weight(o, ch, t, c.factors.mixture.of(n)) *
+                                  c.x(n, first + ch, ih - c.rows.x_first, iw);
                     if (gate != nullptr) term *= gate[first + ch];
                     if (spatial != nullptr) term *= spatial[t];
                     sum += term;

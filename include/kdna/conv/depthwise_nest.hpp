@@ -207,7 +207,8 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
     const kernel_shape& k = kernel.shape();
     const bool sliding = k.kw == 3 && k.kh <= 3 && c.params.stride.w == 1 && c.params.dilation.w == 1 &&
                          c.params.pad.left <= 1 && c.params.pad.right <= 1 && p.in.w >= 2;
-    const index_t row_end = std::min((block + 1) * p.pixel_block, p.out.h);
+    const index_t row_begin = c.rows.first + block * p.pixel_block,
+                  row_end = std::min(row_begin + p.pixel_block, c.rows.first + c.rows.count);
     for (index_t panel = 0; panel < kernel.panels(); ++panel) {
         const index_t filter = panel * panel_layout::width, channels = kernel.filters_of(panel),
                       width = kernel.width_of(panel);
@@ -236,7 +237,7 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
         s.shift = c.factors.shift.of(n) + filter;
         s.filters = channels;
         s.act = c.act;
-        for (index_t h = block * p.pixel_block; h < row_end; ++h) {
+        for (index_t h = row_begin; h < row_end; ++h) {
             s.sums = part_sums(p, c, n, h);
             if (s.sums != nullptr) s.sums += filter;
             const index_t top = h * c.params.stride.h - c.params.pad.top;
@@ -245,9 +246,9 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
                 c.residual.data == nullptr) {
                 s.pixels = p.out.w;
                 s.rows = rows.count;
-                s.x = x.data + (top + rows.first * c.params.dilation.h) * x.stride.h;
+                s.x = x.data + (top + rows.first * c.params.dilation.h - c.rows.x_first) * x.stride.h;
                 s.w = weights + rows.first * k.kw * width;
-                s.y = c.y.at(n, filter, h, 0);
+                s.y = c.y.at(n, filter, h - c.rows.y_first, 0);
                 run_sliding(s, width, c.params.pad.left, c.params.pad.right);
                 continue;
             }
@@ -263,10 +264,10 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
                 s.columns = rows.count > 0 ? columns.count : 0;
                 s.x = x.data;
                 if (s.rows > 0)
-                    s.x += (top + rows.first * c.params.dilation.h) * x.stride.h +
+                    s.x += (top + rows.first * c.params.dilation.h - c.rows.x_first) * x.stride.h +
                            (left + columns.first * c.params.dilation.w) * x.stride.w;
                 s.w = weights + (rows.first * k.kw + columns.first) * width;
-                s.y = c.y.at(n, filter, h, w);
+                s.y = c.y.at(n, filter, h - c.rows.y_first, w);
                 s.residual = c.residual.data != nullptr ? c.residual.at(n, filter, h, w) : nullptr;
                 run_span(s, width);
             }
@@ -276,11 +277,16 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
 
 }  // namespace detail
 
+[[nodiscard]] inline index_t depthwise_tasks(const plan& p, const call& c) noexcept {
+    return p.in.n * ceil_div(c.rows.count, p.pixel_block);
+}
+
 /// Runs tasks [first, last) with one thread's workspace; results do not depend on the number of threads.
 inline void depthwise_nest(const plan& p, const call& c, std::byte* thread_space, index_t first,
                            index_t last) noexcept {
+    const index_t blocks = ceil_div(c.rows.count, p.pixel_block);
     for (index_t task = first; task < last; ++task)
-        detail::depthwise_task(p, c, {thread_space}, task / p.pixel_blocks, task % p.pixel_blocks);
+        detail::depthwise_task(p, c, {thread_space}, task / blocks, task % blocks);
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv

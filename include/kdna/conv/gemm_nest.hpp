@@ -22,6 +22,7 @@ struct call {
     // Set by the backend, in its workspace: see plan::part_sums_at and plan::transform_first.
     float* part_sums = nullptr;
     float* transformed_input = nullptr;
+    row_band rows{};  ///< never with Winograd
 };
 
 namespace detail {
@@ -78,29 +79,49 @@ inline index_t prepare_tiles(const plan& p, const call& c, const window_source& 
     float* const y_sample = c.y.at(n, 0, 0, 0);
     const float* const residual_sample = c.residual.data != nullptr ? c.residual.at(n, 0, 0, 0) : nullptr;
     window_origin origins[max_tile_height];
-    pixel_walk at(first, p.out.w);
+    index_t offsets[max_tile_height];
+    index_t h = first / p.out.w, w = first % p.out.w;
     index_t count = 0;
     for (index_t pixel = first; pixel < last; ++count) {
         const index_t height = tile_height_for(last - pixel, p.tallest);
         prepared_tile& tile = tiles[count];
         tile = {height, 1, rows, depth, nullptr, y, residual, part_sums(p, c, n, first / p.tallest + count)};
-        for (index_t r = 0; r < height; ++r, at.step()) {
-            origins[r] = origin_of(at, c.params);
-            y[r] = y_sample + (at.h * c.y.stride.h + at.w * c.y.stride.w);
-            if (residual != nullptr)
-                residual[r] = residual_sample + (at.h * c.residual.stride.h + at.w * c.residual.stride.w);
+        tile_windows windows{origins, offsets, height, true};
+        // Pixel by pixel, with a division each, this took as long as a product of depth 16; so it goes from row to row.
+        for (index_t r = 0; r < height;) {
+            const index_t run = std::min(height - r, p.out.w - w);
+            const window_origin origin{h * c.params.stride.h - c.params.pad.top,
+                                       w * c.params.stride.w - c.params.pad.left};
+            const index_t offset = window.offset(origin), step = c.params.stride.w * window.x.stride.w;
+            float* const y_run = y_sample + ((h - c.rows.y_first) * c.y.stride.h + w * c.y.stride.w);
+            for (index_t i = 0; i < run; ++i) {
+                origins[r + i] = {origin.h, origin.w + i * c.params.stride.w};
+                offsets[r + i] = offset + i * step;
+                y[r + i] = y_run + i * c.y.stride.w;
+            }
+            if (residual != nullptr) {
+                const float* const residual_run = residual_sample + (h * c.residual.stride.h + w * c.residual.stride.w);
+                for (index_t i = 0; i < run; ++i) residual[r + i] = residual_run + i * c.residual.stride.w;
+            }
+            windows.inside = windows.inside && window.inside(origin, origins[r + run - 1]);
+            r += run;
+            w += run;
+            if (w == p.out.w) {
+                w = 0;
+                ++h;
+            }
         }
         y += height;
         if (residual != nullptr) residual += height;
         if (p.algo == algorithm::im2col) {
-            pack_rows(window, origins, height, p.row_floats, packed);
+            pack_rows(window, windows, p.row_floats, packed);
             for (index_t r = 0; r < height; ++r) rows[r] = packed + r * p.row_floats;
             depth[0] = 0;
             packed += height * p.row_floats;
         } else if (p.kernel_rows) {
-            tile.runs = point_kernel_rows(window, origins, height, rows, depth);
+            tile.runs = point_kernel_rows(window, windows, rows, depth);
         } else {
-            tile.runs = point_rows(window, origins, height, between, zeros, rows, depth);
+            tile.runs = point_rows(window, windows, between, zeros, rows, depth);
             if (between != nullptr) {
                 factors_between(between, depth, window.x.shape.c, tile.runs, factors);
                 tile.factors = factors;
@@ -114,13 +135,20 @@ inline index_t prepare_tiles(const plan& p, const call& c, const window_source& 
     return count;
 }
 
+/// Blocks of pixels of a band. They begin at multiples of the tallest tile, counted from the map's first pixel, and a small
+/// remnant joins the last one, so that the same pixels share a tile however many blocks and bands there are: taps that are
+/// left out, and with them the rounding of factors, depend on that.
+[[nodiscard]] inline index_t blocks_of(const plan& p, const row_band& rows) noexcept {
+    return std::max<index_t>(1, ceil_div(rows.count * p.out.w - p.remnant, p.pixel_block));
+}
+
 /// One task: sample n, group g, one block of pixels, one chunk of panels.
 inline void gemm_task(const plan& p, const call& c, const float* zeros, const thread_space& space, index_t n, index_t g,
                       index_t block, index_t chunk) noexcept {
     const panel_layout& kernel = c.source.layout();
     const kernel_shape& k = kernel.shape();
     const index_t channels = k.channels_per_group();
-    window_source window{c.x, k, c.params};
+    window_source window{c.x, k, c.params, c.rows.x_first};
     window.x.data = c.x.at(n, g * channels, 0, 0);
     window.x.shape = {1, channels, c.x.shape.h, c.x.shape.w};
 
@@ -128,8 +156,9 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
     const float* gate = p.gate_in_panel ? c.factors.channel.of(n) + g * channels : nullptr;
     const bool between = spatial != nullptr && gate == nullptr && p.algo == algorithm::direct && !p.kernel_rows &&
                          can_scale_between(spatial, k.taps());
-    const index_t first = block * p.pixel_block,
-                  last = block + 1 < p.pixel_blocks ? first + p.pixel_block : p.out.h * p.out.w;
+    const index_t begin = c.rows.first * p.out.w, end = begin + c.rows.count * p.out.w,
+                  first = begin + block * p.pixel_block;
+    const index_t last = block + 1 < blocks_of(p, c.rows) ? first + p.pixel_block : end;
     prepared_tile tiles[most_tiles];
     const index_t count = prepare_tiles(p, c, window, zeros, between ? spatial : nullptr, space, n, first, last, tiles);
     const index_t run = p.algo == algorithm::im2col ? kernel.depth() : p.kernel_rows ? k.kw * channels : channels;
@@ -138,12 +167,15 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
     const auto multiply = [&](const prepared_tile& tile, index_t panel, const float* weights, index_t part,
                               index_t parts) {
         const index_t vectors = kernel.width_of(panel) / simd::lanes;
-        tile_input in{tile.rows, tile.depth, tile.runs, run, weights, tile.factors, weights, 0};
-        if (stored) {
-            in.ahead_step = kernel.width_of(panel) / parts;
-            in.ahead = c.source.panel(g, panel, nullptr, nullptr) +
-                       kernel.depth() * (kernel.width_of(panel) + part * in.ahead_step);
-        }
+        const index_t step = stored ? kernel.width_of(panel) / parts : 0;
+        const tile_input in{.rows = tile.rows,
+                            .depth = tile.depth,
+                            .runs = tile.runs,
+                            .run = run,
+                            .panel = weights,
+                            .factors = tile.factors,
+                            .ahead = weights + (stored ? kernel.depth() * (kernel.width_of(panel) + part * step) : 0),
+                            .ahead_step = step};
         micro_kernel_for(tile.height, vectors)(in, {.y = tile.y,
                                                     .residual = tile.residual,
                                                     .y_stride = c.y.stride.c,
@@ -175,17 +207,21 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
 
 }  // namespace detail
 
+[[nodiscard]] inline index_t gemm_tasks(const plan& p, const call& c) noexcept {
+    return p.in.n * c.source.layout().groups() * detail::blocks_of(p, c.rows) * p.panel_chunks;
+}
+
 /// Runs tasks [first, last) with one thread's workspace. Each output element is computed whole by one task, in an order
 /// that depends on the plan's tiles alone, so results do not depend on the number of threads.
 inline void gemm_nest(const plan& p, const call& c, const float* zeros, std::byte* thread_space, index_t first,
                       index_t last) noexcept {
-    const index_t groups = c.source.layout().groups();
+    const index_t groups = c.source.layout().groups(), blocks = detail::blocks_of(p, c.rows);
     for (index_t task = first; task < last; ++task) {
         index_t rest = task;
         const index_t chunk = rest % p.panel_chunks;
         rest /= p.panel_chunks;
-        const index_t block = rest % p.pixel_blocks;
-        rest /= p.pixel_blocks;
+        const index_t block = rest % blocks;
+        rest /= blocks;
         detail::gemm_task(p, c, zeros, {thread_space}, rest / groups, rest % groups, block, chunk);
     }
 }

@@ -25,7 +25,15 @@ struct problem {
     bool spatial_factor = false;   ///< s[KH*KW] is applied
     bool routed_kernel = false;    ///< mixture or spatial factor differ from sample to sample
     bool channel_means = false;    ///< the means of the output's channels are wanted
+    index_t band_rows = 0;         ///< rows of the output that a call computes; 0: all
     index_t transform_budget = 0;  ///< bytes that a kernel transformed for Winograd may take; 0 forbids it
+};
+
+/// Some rows of the output map, and where the views of a call begin: a view may hold only the rows that are needed just now,
+/// its row 0 being row `x_first` or `y_first` of the map (nn/bands.hpp). The residual is always whole.
+struct row_band {
+    index_t first = 0, count = 0;  ///< rows to compute; a count of 0: all
+    index_t x_first = 0, y_first = 0;
 };
 
 enum class algorithm { direct, im2col, depthwise, winograd };
@@ -54,10 +62,10 @@ struct plan {
     shape4 in{}, out{};
     index_t pixel_block =
         1;  ///< output pixels prepared together; depthwise: output rows; Winograd: tiles of any sample
-    index_t pixel_blocks = 1;  ///< blocks per sample; Winograd: in all
+    index_t pixel_blocks = 1;  ///< blocks per sample or band; Winograd: in all
     index_t panel_chunk = 1;   ///< panels per task
     index_t panel_chunks = 1;  ///< chunks per group
-    index_t tasks = 1;
+    index_t tasks = 1;         ///< of a call that computes all rows, or a whole band
     index_t threads = 1;
     int winograd_m = 0;  ///< Winograd: extent of an output tile
     index_t tile_rows = 0, tile_columns = 0, tile_count = 0, row_floats = 0;
@@ -66,6 +74,7 @@ struct plan {
     staging stage = staging::never;
     stage_layout staged{};
     index_t tallest = max_tile_height;  ///< matrix products: height of the tallest tile
+    index_t remnant = 0;                ///< so many pixels left over join the last block
     bool kernel_rows = false;           ///< direct: a kernel row is one run, on a staged input with a border
     bool gate_in_panel = false;  ///< matrix products: g[c] is multiplied into a copy of each panel, not into the input
     bool tiles_outside = false;  ///< matrix products: each tile meets all panels before the next tile, not the reverse

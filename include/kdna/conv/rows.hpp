@@ -12,61 +12,60 @@ struct window_origin {
     index_t h, w;
 };
 
-/// Walks over the pixels of an output map, row by row. (A division per pixel to find its row and column took as long as a
-/// product of depth 16.)
-class pixel_walk {
-public:
-    pixel_walk(index_t pixel, index_t columns) noexcept
-        : h(pixel / columns), w(pixel - h * columns), columns_(columns) {}
-    void step() noexcept {
-        if (++w == columns_) {
-            w = 0;
-            ++h;
-        }
-    }
-    index_t h, w;
-
-private:
-    index_t columns_;
-};
-
-[[nodiscard]] inline window_origin origin_of(const pixel_walk& at, const conv_params& p) noexcept {
-    return {at.h * p.stride.h - p.pad.top, at.w * p.stride.w - p.pad.left};
-}
-
 /// One sample and one group of a channels-last input, and the kernel that slides over it.
 struct window_source {
     tensor_view<const float> x;  ///< one sample, the group's channels; stride.c == 1
     kernel_shape kernel;
     conv_params params;
+    index_t first_row = 0;  ///< of the map that is the view's row 0
 
-    /// Where the window's first tap would be read, on the map or not.
+    /// Where the window's first tap would be read, from x.data on; on the map or not.
     [[nodiscard]] index_t offset(const window_origin& origin) const noexcept {
-        return origin.h * x.stride.h + origin.w * x.stride.w;
+        return (origin.h - first_row) * x.stride.h + origin.w * x.stride.w;
+    }
+    /// Whether the windows from `first` to `last`, neighbours in a row, lie on the map as a whole.
+    [[nodiscard]] bool inside(const window_origin& first, const window_origin& last) const noexcept {
+        return first.h >= 0 && first.w >= 0 && first.h + (kernel.kh - 1) * params.dilation.h < x.shape.h &&
+               last.w + (kernel.kw - 1) * params.dilation.w < x.shape.w;
     }
     /// First channel of the input element under tap (i, j), or null where that is padding.
     [[nodiscard]] const float* under(const window_origin& origin, index_t i, index_t j) const noexcept {
         const index_t h = origin.h + i * params.dilation.h, w = origin.w + j * params.dilation.w;
         if (h < 0 || h >= x.shape.h || w < 0 || w >= x.shape.w) return nullptr;
-        return x.data + (h * x.stride.h + w * x.stride.w);
+        return x.data + ((h - first_row) * x.stride.h + w * x.stride.w);
     }
+};
+
+/// The windows of a tile: their origins, where their first taps lie (offsets from x.data), and whether all lie on the map.
+struct tile_windows {
+    window_origin* origins;
+    index_t* offsets;
+    index_t height;
+    bool inside;
 };
 
 /// Points the rows of a tile straight at the input, one run of channels per tap. Padding points at `zeros` (a run of zeros);
 /// a tap that is padding for the whole tile is left out (on a 7x7 map with padding 1 that is a good part of the work), and so
 /// is one whose factor in `spatial` [taps] (or null) is zero.
 ///     rows [taps][height], depth [taps]; returns the number of runs.
-inline index_t point_rows(const window_source& s, const window_origin* origins, index_t height, const float* spatial,
-                          const float* zeros, const float** rows, index_t* depth) noexcept {
+inline index_t point_rows(const window_source& s, const tile_windows& windows, const float* spatial, const float* zeros,
+                          const float** rows, index_t* depth) noexcept {
+    const index_t height = windows.height;
     index_t runs = 0;
     for (index_t i = 0; i < s.kernel.kh; ++i)
         for (index_t j = 0; j < s.kernel.kw; ++j) {
             const index_t tap = i * s.kernel.kw + j;
             if (spatial != nullptr && spatial[tap] == 0.0F) continue;
-            bool any = false;
             const float** row = rows + runs * height;
+            if (windows.inside) {
+                const index_t to_tap = i * s.params.dilation.h * s.x.stride.h + j * s.params.dilation.w * s.x.stride.w;
+                for (index_t r = 0; r < height; ++r) row[r] = s.x.data + (windows.offsets[r] + to_tap);
+                depth[runs++] = tap * s.x.shape.c;
+                continue;
+            }
+            bool any = false;
             for (index_t r = 0; r < height; ++r) {
-                const float* from = s.under(origins[r], i, j);
+                const float* from = s.under(windows.origins[r], i, j);
                 any = any || from != nullptr;
                 row[r] = from != nullptr ? from : zeros;
             }
@@ -77,11 +76,12 @@ inline index_t point_rows(const window_source& s, const window_origin* origins, 
 
 /// The same for an input with few channels whose padding is really there (stage.hpp): the taps of a kernel row lie side by
 /// side, so each kernel row is one run of KW * C floats. rows [KH][height], depth [KH].
-inline index_t point_kernel_rows(const window_source& s, const window_origin* origins, index_t height,
-                                 const float** rows, index_t* depth) noexcept {
+inline index_t point_kernel_rows(const window_source& s, const tile_windows& windows, const float** rows,
+                                 index_t* depth) noexcept {
     for (index_t i = 0; i < s.kernel.kh; ++i) {
-        for (index_t r = 0; r < height; ++r)
-            rows[i * height + r] = s.x.data + (s.offset(origins[r]) + i * s.params.dilation.h * s.x.stride.h);
+        const index_t to_row = i * s.params.dilation.h * s.x.stride.h;
+        for (index_t r = 0; r < windows.height; ++r)
+            rows[i * windows.height + r] = s.x.data + (windows.offsets[r] + to_row);
         depth[i] = i * s.kernel.kw * s.x.shape.c;
     }
     return s.kernel.kh;
@@ -113,14 +113,13 @@ inline void factors_between(const float* spatial, const index_t* depth, index_t 
 
 /// Copies the windows of a tile, so that a row is one run: packed[r][tap][channel], padding becomes zeros. For groups with
 /// few channels.
-inline void pack_rows(const window_source& s, const window_origin* origins, index_t height, index_t row_floats,
-                      float* packed) noexcept {
+inline void pack_rows(const window_source& s, const tile_windows& windows, index_t row_floats, float* packed) noexcept {
     const index_t channels = s.x.shape.c;
-    for (index_t r = 0; r < height; ++r) {
+    for (index_t r = 0; r < windows.height; ++r) {
         float* to = packed + r * row_floats;
         for (index_t i = 0; i < s.kernel.kh; ++i)
             for (index_t j = 0; j < s.kernel.kw; ++j, to += channels) {
-                const float* from = s.under(origins[r], i, j);
+                const float* from = s.under(windows.origins[r], i, j);
                 for (index_t c = 0; c < channels; ++c) to[c] = from != nullptr ? from[c] : 0.0F;
             }
     }

@@ -29,10 +29,11 @@ struct stage_layout {
     }
 };
 
-/// Fills rows [first, last) of the copy, counted over all samples. `gate(n)` is g[C] of a sample, or null.
+/// Fills rows [first, last) of the copy, counted over all samples. `gate(n)` is g[C] of a sample, or null; row 0 of `x` is
+/// row `x_first` of the map.
 template <class Gate>
-void stage_rows(const stage_layout& s, const tensor_view<const float>& x, const Gate& gate, float* staged,
-                index_t first, index_t last) noexcept {
+void stage_rows(const stage_layout& s, const tensor_view<const float>& x, index_t x_first, const Gate& gate,
+                float* staged, index_t first, index_t last) noexcept {
     for (index_t row = first; row < last; ++row) {
         float* to = staged + row * s.row_floats();
         const index_t n = row / s.rows(), h = row % s.rows() - s.border.top;
@@ -44,11 +45,11 @@ void stage_rows(const stage_layout& s, const tensor_view<const float>& x, const 
         to += s.border.left * s.pixel_floats;
         const float* g = gate(n);
         if (x.stride.c == 1 && g == nullptr && x.stride.w == s.in.c && s.pixel_floats == s.in.c) {
-            std::copy_n(x.at(n, 0, h, 0), s.in.w * s.in.c, to);
+            std::copy_n(x.at(n, 0, h - x_first, 0), s.in.w * s.in.c, to);
             to += s.in.w * s.in.c;
         } else if (x.stride.c == 1) {
             for (index_t w = 0; w < s.in.w; ++w, to += s.pixel_floats) {
-                const float* from = x.at(n, 0, h, w);
+                const float* from = x.at(n, 0, h - x_first, w);
                 index_t c = 0;
                 for (; c + simd::lanes <= s.in.c; c += simd::lanes)
                     simd::store(to + c, g != nullptr ? simd::load(from + c) * simd::load(g + c) : simd::load(from + c));
@@ -56,7 +57,7 @@ void stage_rows(const stage_layout& s, const tensor_view<const float>& x, const 
             }
         } else {
             for (index_t c = 0; c < s.in.c; ++c) {
-                const float* from = x.at(n, c, h, 0);
+                const float* from = x.at(n, c, h - x_first, 0);
                 const float factor = g != nullptr ? g[c] : 1.0F;
                 for (index_t w = 0; w < s.in.w; ++w) to[w * s.pixel_floats + c] = from[w * x.stride.w] * factor;
             }

@@ -4,6 +4,7 @@
 #include <limits>
 #include <memory>
 #include <memory_resource>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
@@ -16,6 +17,7 @@
 #include <kdna/dna/factors.hpp>
 #include <kdna/dna/router.hpp>
 #include <kdna/dna/source.hpp>
+#include <kdna/nn/bands.hpp>
 #include <kdna/nn/pool.hpp>
 #include <kdna/tensor/tensor.hpp>
 
@@ -42,6 +44,8 @@ struct plan_options {
     index_t transform_budget = std::numeric_limits<index_t>::max();
     /// Whether a run takes the means of the output's channels on its way (`channel_means::output`).
     bool channel_means = false;
+    /// Rows of the output that a run will compute at a time, 0 for all: the work is cut for the threads accordingly.
+    index_t band_rows = 0;
 };
 
 /// Means over H and W, [N][channels], that travel beside the tensors: a router needs those of its input, and the layer before
@@ -150,6 +154,7 @@ public:
         conv::problem q = problem();
         q.transform_budget = options.transform_budget;
         q.channel_means = options.channel_means;
+        q.band_rows = options.band_rows;
         p.owner_ = transformed_;
         p.takes_means_ = options.channel_means;
         p.executor_ = options.executor;
@@ -202,8 +207,12 @@ public:
     /// y = act( BN( conv(x) + bias ) + residual ). Views of the plan's shapes, any strides; x and y must not overlap, y and
     /// residual may be the same view. Allocates nothing. Arguments that do not fit the plan end the program with a message
     /// (KDNA_CHECK=0: are undefined); call `check` first where they are not known to fit.
+    ///
+    /// `rows`: only these rows of y, for a plan that `bands` allows it. x and y then need to hold only the rows in question,
+    /// from rows.x_first and rows.y_first on, and have the shapes of the whole maps nevertheless.
     void run(plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
-             const tensor_view<const float>& residual = {}, const channel_means& means = {}) const noexcept {
+             const tensor_view<const float>& residual = {}, const channel_means& means = {},
+             const conv::row_band& rows = {}) const noexcept {
 #if KDNA_CHECK
         try {
             check(p, x, y, residual, means);
@@ -212,10 +221,22 @@ public:
         }
 #endif
         if constexpr (routed()) route_samples(p, x, means.input);
-        Backend::run(
-            p.decisions_,
-            {source_ref(source_), params_, x, y, residual, factors(p), act_, p.transformed_.get(), means.output},
-            p.workspace_, p.executor_);
+        Backend::run(p.decisions_,
+                     {source_ref(source_), params_, x, y, residual, factors(p), act_, p.transformed_.get(),
+                      means.output, nullptr, nullptr, rows},
+                     p.workspace_, p.executor_);
+    }
+
+    /// Whether runs of this plan may compute a few rows at a time (`rows` of `run`), and which.
+    [[nodiscard]] band_support bands(const plan_type& p) const noexcept {
+        const row_window window{(kernel().kh - 1) * params_.dilation.h + 1, params_.stride.h, params_.pad.top};
+        if (routed() || p.takes_means_ || p.input_shape().n != 1) return {0, window};
+        if constexpr (requires { p.decisions_.tallest; }) {
+            if (p.decisions_.algo == conv::algorithm::winograd) return {0, window};
+            if (p.decisions_.algo == conv::algorithm::depthwise) return {1, window};
+            return {p.decisions_.tallest / std::gcd(p.decisions_.tallest, p.output_shape().w), window};
+        }
+        return {1, window};
     }
 
     /// Plans and runs in one go and returns the output, in NCHW. Throws kdna::error. For tests and for code that runs once.

@@ -36,8 +36,12 @@ public:
         std::string text;
         for (const stage& part : stages_) {
             if (stages_.size() > 1) text += concat("samples ", part.samples, " at a time:\n");
-            for (std::size_t i = part.first; i < part.last; ++i)
+            for (std::size_t i = part.first; i < part.last; ++i) {
+                if (const std::size_t g = group_of_[i]; g != none && groups_[g].first == i)
+                    text += concat("the next ", groups_[g].last - i, " in bands, ", groups_[g].schedule.bytes / 1024,
+                                   " KiB between them:\n");
                 if (std::string line = states_[i]->explain(); !line.empty()) text += line + "\n";
+            }
         }
         return text + concat("activations ", (arena_.bytes() + 1023) / 1024, " KiB at their peak, scratch ",
                              (workspace_.bytes() + 1023) / 1024, " KiB, transformed kernels ",
@@ -69,13 +73,23 @@ private:
         return {gates_[step].data() + n * static_cast<index_t>(last.size()), last.size()};
     }
 
+    /// Steps [first, last) of a stage that pass over their maps together.
+    struct banded_group {
+        std::size_t first, last;
+        band_schedule schedule;
+    };
+    static constexpr std::size_t none = static_cast<std::size_t>(-1);
+
     std::shared_ptr<const char> owner_;  // which network made it
     std::vector<stage> stages_;
+    std::vector<banded_group> groups_;
+    std::vector<std::size_t> group_of_;  // of steps; none: by themselves
     std::vector<std::unique_ptr<operation_state>> states_;
     std::vector<std::string> names_;
     std::vector<buffer<float>> gates_;    // of steps, [N][C] where a stage has fewer samples than the batch
     std::vector<shape4> shapes_;          // of values, for the whole batch: input first, output last
     std::vector<index_t> samples_;        // of values: how many the arena holds, those of a stage or all
+    std::vector<index_t> rows_;           // of values: how many the arena holds, those of a band or all
     std::vector<index_t> offsets_;        // of values in the arena
     std::vector<index_t> means_offsets_;  // of values in means_, -1: nobody wants their channel means
     buffer<std::byte> arena_, workspace_;
@@ -112,23 +126,22 @@ public:
         }
         p.stages_ = stages(p);
         p.means_ = buffer<float>(place_means(p), options.memory);
-        index_t workspace = 0;
         for (const network_plan::stage& part : p.stages_)
             for (std::size_t i = part.first; i < part.last; ++i) {
-                const step& s = steps_[i];
-                shape4 x = p.shapes_[position(s.input)];
-                x.n = part.samples;
-                plan_options inner = options;
-                inner.order = s.input == 0 ? options.order : input_order::nhwc;
-                inner.transform_budget = options.transform_budget - p.transformed_bytes_;
-                inner.channel_means = p.means_offsets_[i + 1] >= 0;
-                p.states_.push_back(s.op->plan(x, inner));
+                p.states_.push_back(plan_step(p, i, part.samples, options, 0));
                 p.transformed_bytes_ += p.states_.back()->transformed_bytes();
-                p.names_.emplace_back(s.op->name());
+                p.names_.emplace_back(steps_[i].op->name());
                 const auto gate_size = static_cast<index_t>(p.states_.back()->gate(0).size());
                 p.gates_.emplace_back(part.samples < in.n ? in.n * gate_size : 0, options.memory);
-                workspace = std::max(workspace, p.states_.back()->workspace_bytes());
             }
+        group_steps(p);
+        // Where there are threads, the work of a band is cut for them, not that of a map.
+        if (options.executor.concurrency() > 1)
+            for (const network_plan::banded_group& g : p.groups_)
+                for (std::size_t i = g.first; i < g.last; ++i)
+                    p.states_[i] = plan_step(p, i, 1, options, g.schedule.most_rows[i - g.first]);
+        index_t workspace = 0;
+        for (const auto& s : p.states_) workspace = std::max(workspace, s->workspace_bytes());
         p.workspace_ = buffer<std::byte>(workspace, options.memory);
         for (auto& s : p.states_) s->use_workspace(p.workspace_.data());
         p.arena_ = buffer<std::byte>(place_values(p), options.memory);
@@ -155,7 +168,15 @@ public:
 #endif
         for (const network_plan::stage& part : p.stages_)
             for (index_t n = 0; n < p.input_shape().n; n += part.samples)
-                for (std::size_t i = part.first; i < part.last; ++i) run_step(p, i, x, y, n, part.samples);
+                for (std::size_t i = part.first; i < part.last;) {
+                    if (const std::size_t g = p.group_of_[i]; g != network_plan::none) {
+                        run_group(p, p.groups_[g], x, y, n);
+                        i = p.groups_[g].last;
+                    } else {
+                        run_step(p, i, x, y, n, part.samples);
+                        ++i;
+                    }
+                }
     }
 
     /// Plans and runs in one go; the output is NCHW. Throws kdna::error. For tests and for code that runs once.
@@ -190,7 +211,7 @@ private:
     /// Samples [n, n + count) of an inner value.
     [[nodiscard]] static tensor_view<float> inner(network_plan& p, index_t id, index_t n, index_t count) noexcept {
         const shape4& s = p.shapes_[position(id)];
-        const strides4 stride{s.h * s.w * s.c, 1, s.w * s.c, s.c};
+        const strides4 stride{p.rows_[position(id)] * s.w * s.c, 1, s.w * s.c, s.c};
         if (p.samples_[position(id)] == count) n = 0;  // the arena holds those of the moment
         return {
             at_offset<float>(p.arena_.data(), p.offsets_[position(id)]) + n * stride.n, {count, s.c, s.h, s.w}, stride};
@@ -206,9 +227,35 @@ private:
         return offset < 0 ? nullptr : p.means_.data() + offset + n * p.shapes_[position(id)].c;
     }
 
+    [[nodiscard]] std::unique_ptr<operation_state> plan_step(const network_plan& p, std::size_t i, index_t samples,
+                                                             const plan_options& options, index_t band_rows) const {
+        const step& s = steps_[i];
+        shape4 x = p.shapes_[position(s.input)];
+        x.n = samples;
+        plan_options inner = options;
+        inner.order = s.input == 0 ? options.order : input_order::nhwc;
+        inner.transform_budget = options.transform_budget - p.transformed_bytes_;
+        inner.channel_means = p.means_offsets_[i + 1] >= 0;
+        inner.band_rows = band_rows;
+        return s.op->plan(x, inner);
+    }
+
+    /// Runs a group's steps on sample n, band by band.
+    void run_group(network_plan& p, const network_plan::banded_group& group, const tensor_view<const float>& x,
+                   const tensor_view<float>& y, index_t n) const noexcept {
+        for (const band_action& a : group.schedule.actions) {
+            const std::size_t i = group.first + a.step;
+            if (a.kept_from > 0 && a.kept > 0) {
+                const tensor_view<float> v = inner(p, static_cast<index_t>(i) + 1, 0, 1);
+                std::copy(v.at(0, 0, a.kept_from, 0), v.at(0, 0, a.kept_from + a.kept, 0), v.data);
+            }
+            run_step(p, i, x, y, n, 1, a.rows);
+        }
+    }
+
     /// Runs one step on samples [n, n + count).
     void run_step(network_plan& p, std::size_t i, const tensor_view<const float>& x, const tensor_view<float>& y,
-                  index_t n, index_t count) const noexcept {
+                  index_t n, index_t count, const conv::row_band& rows = {}) const noexcept {
         const step& s = steps_[i];
         const auto read = [&](index_t id) -> tensor_view<const float> {
             return id == 0 ? samples(x, n, count) : inner(p, id, n, count);
@@ -217,7 +264,8 @@ private:
         s.op->run(*p.states_[i], {.x = read(s.input),
                                   .y = i + 1 == steps_.size() ? samples(y, n, count) : inner(p, id, n, count),
                                   .residual = s.residual < 0 ? tensor_view<const float>{} : read(s.residual),
-                                  .means = {means(p, s.input, n), means(p, id, n)}});
+                                  .means = {means(p, s.input, n), means(p, id, n)},
+                                  .rows = rows});
         if (p.gates_[i].size() > 0)
             for (index_t k = 0; k < count; ++k) {
                 const auto gate = p.states_[i]->gate(k);
@@ -227,6 +275,10 @@ private:
 
     /// Bytes that a stage's step may touch in activations, twice a typical L2.
     static constexpr index_t stage_bytes = index_t{2} << 20;
+    /// A value from this size on, half a typical L2, is worth keeping in bands.
+    static constexpr index_t banded_bytes = 512 * 1024;
+    /// The rows of all values inside a group of banded steps together.
+    static constexpr index_t band_buffer_bytes = 512 * 1024;
 
     /// Cuts the steps into stages: the most samples whose activations fit, never fewer than in the stage before.
     [[nodiscard]] std::vector<network_plan::stage> stages(const network_plan& p) const {
@@ -240,7 +292,9 @@ private:
             const step& s = steps_[i];
             const index_t touched =
                 bytes(s.input) + bytes(static_cast<index_t>(i) + 1) + (s.residual < 0 ? 0 : bytes(s.residual));
-            index_t fitting = std::clamp<index_t>(stage_bytes / touched, 1, batch);
+            // A large value is worth a band, and bands are of one sample.
+            const bool large = std::max(bytes(s.input), bytes(static_cast<index_t>(i) + 1)) >= banded_bytes;
+            index_t fitting = large ? 1 : std::clamp<index_t>(stage_bytes / touched, 1, batch);
             while (batch % fitting != 0) --fitting;
             most[i] = i + 1 < steps_.size() ? std::min(fitting, most[i + 1]) : fitting;
         }
@@ -250,6 +304,47 @@ private:
             out.back().last = i + 1;
         }
         return out;
+    }
+
+    /// Puts neighbouring steps together that can run in bands and have a large value between them that nobody else reads.
+    void group_steps(network_plan& p) const {
+        std::vector<index_t> uses(p.shapes_.size(), 0);
+        for (const step& s : steps_) {
+            ++uses[position(s.input)];
+            if (s.residual >= 0) ++uses[position(s.residual)];
+        }
+        p.group_of_.assign(steps_.size(), network_plan::none);
+        p.rows_.clear();
+        for (const shape4& s : p.shapes_) p.rows_.push_back(s.h);
+        const auto row_bytes = [&](std::size_t id) {
+            return p.shapes_[id].w * p.shapes_[id].c * static_cast<index_t>(sizeof(float));
+        };
+        for (const network_plan::stage& part : p.stages_) {
+            if (part.samples != 1) continue;
+            const auto joins = [&](std::size_t i) {  // step i and the one before it, whose value is i
+                return steps_[i].input == static_cast<index_t>(i) && steps_[i].residual != static_cast<index_t>(i) &&
+                       uses[i] == 1 && row_bytes(i) * p.shapes_[i].h >= banded_bytes &&
+                       steps_[i - 1].op->bands(*p.states_[i - 1]).multiple > 0 &&
+                       steps_[i].op->bands(*p.states_[i]).multiple > 0;
+            };
+            for (std::size_t first = part.first; first < part.last;) {
+                std::size_t last = first + 1;
+                while (last < part.last && joins(last)) ++last;
+                if (last - first > 1) {
+                    std::vector<banded_step> steps;
+                    for (std::size_t i = first; i < last; ++i)
+                        steps.push_back({steps_[i].op->bands(*p.states_[i]), p.shapes_[position(steps_[i].input)].h,
+                                         p.shapes_[i + 1].h, row_bytes(i + 1)});
+                    network_plan::banded_group g{first, last, schedule_bands_within(steps, band_buffer_bytes)};
+                    for (std::size_t i = first; i < last; ++i) {
+                        p.group_of_[i] = p.groups_.size();
+                        if (i + 1 < last) p.rows_[i + 1] = g.schedule.buffer_rows[i - first];
+                    }
+                    p.groups_.push_back(std::move(g));
+                }
+                first = last;
+            }
+        }
     }
 
     /// Gives the channel means of every value that somebody reads and its step can give a place; returns the floats of all.
@@ -289,6 +384,10 @@ private:
         p.samples_.assign(p.shapes_.size(), p.shapes_.front().n);
         for (index_t id = 1; id < count; ++id) {  // the last value is the caller's
             placed v{id - 1, std::max(id - 1, last_use[position(id)]), 0, 0};
+            // A group's steps run in turns: what any of them touches is alive while all do.
+            const auto group = [&](index_t i) { return p.group_of_[position(i)]; };
+            if (group(v.first) != network_plan::none) v.first = static_cast<index_t>(p.groups_[group(v.first)].first);
+            if (group(v.last) != network_plan::none) v.last = static_cast<index_t>(p.groups_[group(v.last)].last) - 1;
             const network_plan::stage made = stage_of(v.first), used = stage_of(v.last);
             if (made.first == used.first) {
                 p.samples_[position(id)] = made.samples;
@@ -298,6 +397,7 @@ private:
             }
             shape4 held = p.shapes_[position(id)];
             held.n = p.samples_[position(id)];
+            held.h = p.rows_[position(id)];
             workspace_layout one;
             static_cast<void>(one.add<float>(element_count(held)));
             v.bytes = one.bytes();

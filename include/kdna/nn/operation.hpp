@@ -35,6 +35,7 @@ struct operation_call {
     tensor_view<float> y;
     tensor_view<const float> residual{};  ///< no data: none
     channel_means means{};                ///< of x and y, as far as the step reads and gives them
+    conv::row_band rows{};                ///< for a step that supports bands: which rows of y
 };
 
 /// One step: an input, an optional residual, an output. Immutable; what changes is in its state.
@@ -51,6 +52,8 @@ public:
     [[nodiscard]] virtual bool reads_channel_means() const noexcept { return false; }
     /// Whether it can take those of its output, when it was planned with plan_options::channel_means.
     [[nodiscard]] virtual bool gives_channel_means() const noexcept { return false; }
+    /// Whether a step planned so can compute its output a few rows at a time.
+    [[nodiscard]] virtual band_support bands(const operation_state&) const noexcept { return {}; }
     virtual void for_each_storage(const storage_visitor&) const {}
 };
 
@@ -66,10 +69,13 @@ public:
         return std::make_unique<state>(layer_.plan_without_workspace(in, options));
     }
     void run(operation_state& s, const operation_call& c) const noexcept override {
-        layer_.run(static_cast<state&>(s).plan, c.x, c.y, c.residual, c.means);
+        layer_.run(static_cast<state&>(s).plan, c.x, c.y, c.residual, c.means, c.rows);
     }
     [[nodiscard]] bool reads_channel_means() const noexcept override { return Layer::reads_channel_means(); }
     [[nodiscard]] bool gives_channel_means() const noexcept override { return true; }
+    [[nodiscard]] band_support bands(const operation_state& s) const noexcept override {
+        return layer_.bands(static_cast<const state&>(s).plan);
+    }
     void for_each_storage(const storage_visitor& f) const override { layer_.for_each_storage(f); }
 
 private:
@@ -123,13 +129,17 @@ public:
     }
     void run(operation_state& s, const operation_call& c) const noexcept override {
         const executor_ref& executor = static_cast<state&>(s).executor;
-        const index_t rows = c.y.shape.n * c.y.shape.h,
+        const index_t height = c.rows.count > 0 ? c.rows.count : c.y.shape.h, rows = c.y.shape.n * height,
                       workers = std::min(std::max<index_t>(executor.concurrency(), 1), rows);
         const auto work = [&](index_t worker) {
             for (index_t row = rows * worker / workers; row < rows * (worker + 1) / workers; ++row)
-                pool_.run_row(c.x, c.y, row / c.y.shape.h, row % c.y.shape.h);
+                pool_.run_row(c.x, c.y, row / height, c.rows.first + row % height, c.rows.x_first, c.rows.y_first);
         };
         executor.parallel_for(workers, work);
+    }
+
+    [[nodiscard]] band_support bands(const operation_state&) const noexcept override {
+        return {1, {pool_.window().h, pool_.stride().h, pool_.pad().top}};
     }
 
 private:

@@ -89,18 +89,23 @@ public:
         for (index_t n = 0; n < y.shape.n; ++n)
             for (index_t h = 0; h < y.shape.h; ++h) run_row(x, y, n, h);
     }
-    /// One output row.
-    void run_row(const tensor_view<const float>& x, const tensor_view<float>& y, index_t n, index_t h) const noexcept {
-        for (index_t w = 0; w < y.shape.w; ++w) pixel(x, y, n, h, w);
+    /// One output row. Row 0 of x and y may be rows x_first and y_first of the maps whose shapes they have.
+    void run_row(const tensor_view<const float>& x, const tensor_view<float>& y, index_t n, index_t h,
+                 index_t x_first = 0, index_t y_first = 0) const noexcept {
+        const index_t top = std::max<index_t>(h * stride_.h - pad_.top, 0),
+                      bottom = std::min(h * stride_.h - pad_.top + window_.h, x.shape.h);
+        for (index_t w = 0; w < y.shape.w; ++w) pixel(x, y, n, top - x_first, bottom - x_first, h - y_first, w);
     }
+    [[nodiscard]] const extent2& window() const noexcept { return window_; }
+    [[nodiscard]] const extent2& stride() const noexcept { return stride_; }
+    [[nodiscard]] const padding& pad() const noexcept { return pad_; }
 
 private:
-    void pixel(const tensor_view<const float>& x, const tensor_view<float>& y, index_t n, index_t h,
-               index_t w) const noexcept {
-        const index_t top = std::max<index_t>(h * stride_.h - pad_.top, 0),
-                      left = std::max<index_t>(w * stride_.w - pad_.left, 0);
-        const index_t bottom = std::min(h * stride_.h - pad_.top + window_.h, x.shape.h);
-        const index_t right = std::min(w * stride_.w - pad_.left + window_.w, x.shape.w);
+    /// Pixel (h, w) of view y from rows [top, bottom) of view x.
+    void pixel(const tensor_view<const float>& x, const tensor_view<float>& y, index_t n, index_t top, index_t bottom,
+               index_t h, index_t w) const noexcept {
+        const index_t left = std::max<index_t>(w * stride_.w - pad_.left, 0),
+                      right = std::min(w * stride_.w - pad_.left + window_.w, x.shape.w);
         index_t c = 0;
         if (x.stride.c == 1 && y.stride.c == 1)
             for (; c + simd::lanes <= y.shape.c; c += simd::lanes) {
