@@ -108,7 +108,8 @@ TEST_CASE("Networks have the bits in bands that their layers have one by one, on
             for (int again = 0; again < 2; ++again) twins.network->run(plan, x.view(), y.view());
             if (!same_bits(values_of(y.view()), expected)) FAIL("other bits");
             // Layer by layer, 48 channels of a quarter of the image are alive at once.
-            CHECK(plan.arena_bytes() < 48 * in.h / 2 * in.w / 2 * 4);
+            if (plan.transformed_bytes() == 0)  // Winograd does not run in bands
+                CHECK(plan.arena_bytes() < 48 * in.h / 2 * in.w / 2 * 4);
         }
     }
 }
