@@ -25,7 +25,6 @@ struct problem {
     bool spatial_factor = false;   ///< s[KH*KW] is applied
     bool routed_kernel = false;    ///< mixture or spatial factor differ from sample to sample
     bool channel_means = false;    ///< the means of the output's channels are wanted
-    index_t band_rows = 0;         ///< rows of the output that a call computes; 0: all
     index_t transform_budget = 0;  ///< bytes that a kernel transformed for Winograd may take; 0 forbids it
 };
 
@@ -62,10 +61,10 @@ struct plan {
     shape4 in{}, out{};
     index_t pixel_block =
         1;  ///< output pixels prepared together; depthwise: output rows; Winograd: tiles of any sample
-    index_t pixel_blocks = 1;  ///< blocks per sample or band; Winograd: in all
+    index_t pixel_blocks = 1;  ///< blocks per sample; Winograd: in all
     index_t panel_chunk = 1;   ///< panels per task
     index_t panel_chunks = 1;  ///< chunks per group
-    index_t tasks = 1;         ///< of a call that computes all rows, or a whole band
+    index_t tasks = 1;         ///< of a call that computes all rows
     index_t threads = 1;
     int winograd_m = 0;  ///< Winograd: extent of an output tile
     index_t tile_rows = 0, tile_columns = 0, tile_count = 0, row_floats = 0;

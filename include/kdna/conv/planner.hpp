@@ -108,7 +108,7 @@ inline void plan_depthwise(plan& p, const problem& q, std::string_view where) {
         checked_mul(checked_mul(p.in.w, p.in.c, where), static_cast<index_t>(sizeof(float)) * q.params.stride.h, where);
     share_out(p,
               {.outer = p.in.n,
-               .rows = q.band_rows > 0 ? std::min(q.band_rows, p.out.h) : p.out.h,
+               .rows = p.out.h,
                .most_rows = std::clamp<index_t>(depthwise_bytes_target / row_bytes, 1, p.out.h)},
               where);
     if (p.order == input_order::any) plan_stage(p, staging::if_strided, p.in.c, 0);
@@ -123,7 +123,6 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     const panel_layout& kernel = *q.kernel;
     const kernel_shape& k = kernel.shape();
     const index_t channels = k.channels_per_group(), taps = k.taps(), pixels = checked_mul(p.out.h, p.out.w, where);
-    const index_t band_pixels = q.band_rows > 0 ? std::min(q.band_rows, p.out.h) * p.out.w : pixels;
     const bool short_runs = channels < shortest_direct_run && taps > 1;
     p.kernel_rows = short_runs && k.groups == 1 && q.params.dilation.w == 1;
     p.algo = short_runs && !p.kernel_rows ? algorithm::im2col : algorithm::direct;
@@ -152,7 +151,7 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     if (p.tallest == max_tile_height) p.remnant = 2 * tile_heights[1] - tile_heights[0];
     share_out(p,
               {.outer = checked_mul(p.in.n, kernel.groups(), where),
-               .rows = std::max<index_t>(band_pixels - p.remnant, 1),
+               .rows = std::max<index_t>(pixels - p.remnant, 1),
                .panels = kernel.panels(),
                .unit = p.tallest,
                .most_rows = std::clamp<index_t>(target / row_bytes, p.tallest, most_block_pixels),

@@ -44,8 +44,6 @@ struct plan_options {
     index_t transform_budget = std::numeric_limits<index_t>::max();
     /// Whether a run takes the means of the output's channels on its way (`channel_means::output`).
     bool channel_means = false;
-    /// Rows of the output that a run will compute at a time, 0 for all: the work is cut for the threads accordingly.
-    index_t band_rows = 0;
 };
 
 /// Means over H and W, [N][channels], that travel beside the tensors: a router needs those of its input, and the layer before
@@ -154,7 +152,6 @@ public:
         conv::problem q = problem();
         q.transform_budget = options.transform_budget;
         q.channel_means = options.channel_means;
-        q.band_rows = options.band_rows;
         p.owner_ = transformed_;
         p.takes_means_ = options.channel_means;
         p.executor_ = options.executor;

@@ -38,8 +38,8 @@ public:
             if (stages_.size() > 1) text += concat("samples ", part.samples, " at a time:\n");
             for (std::size_t i = part.first; i < part.last; ++i) {
                 if (const std::size_t g = group_of_[i]; g != none && groups_[g].first == i)
-                    text += concat("the next ", groups_[g].last - i, " in bands, ", groups_[g].schedule.bytes / 1024,
-                                   " KiB between them:\n");
+                    text += concat("the next ", groups_[g].last - i, " in bands, ",
+                                   groups_[g].parts.front().bytes / 1024, " KiB between them:\n");
                 if (std::string line = states_[i]->explain(); !line.empty()) text += line + "\n";
             }
         }
@@ -73,10 +73,13 @@ private:
         return {gates_[step].data() + n * static_cast<index_t>(last.size()), last.size()};
     }
 
-    /// Steps [first, last) of a stage that pass over their maps together.
+    /// Steps [first, last) of a stage that pass over their maps together; each thread makes a part of the last one's rows.
     struct banded_group {
         std::size_t first, last;
-        band_schedule schedule;
+        std::vector<band_schedule> parts;
+        /// Of every part but the first, which uses the plan's own: the steps' states, and their workspace.
+        std::vector<std::vector<std::unique_ptr<operation_state>>> states{};
+        std::vector<buffer<std::byte>> workspaces{};
     };
     static constexpr std::size_t none = static_cast<std::size_t>(-1);
 
@@ -90,8 +93,10 @@ private:
     std::vector<shape4> shapes_;          // of values, for the whole batch: input first, output last
     std::vector<index_t> samples_;        // of values: how many the arena holds, those of a stage or all
     std::vector<index_t> rows_;           // of values: how many the arena holds, those of a band or all
+    std::vector<index_t> parts_;          // of values: threads that keep rows of their own, 0 for a whole value
     std::vector<index_t> offsets_;        // of values in the arena
     std::vector<index_t> means_offsets_;  // of values in means_, -1: nobody wants their channel means
+    executor_ref executor_{};
     buffer<std::byte> arena_, workspace_;
     buffer<float> means_;
     index_t transformed_bytes_ = 0;
@@ -128,18 +133,15 @@ public:
         p.means_ = buffer<float>(place_means(p), options.memory);
         for (const network_plan::stage& part : p.stages_)
             for (std::size_t i = part.first; i < part.last; ++i) {
-                p.states_.push_back(plan_step(p, i, part.samples, options, 0));
+                p.states_.push_back(plan_step(p, i, part.samples, options));
                 p.transformed_bytes_ += p.states_.back()->transformed_bytes();
                 p.names_.emplace_back(steps_[i].op->name());
                 const auto gate_size = static_cast<index_t>(p.states_.back()->gate(0).size());
                 p.gates_.emplace_back(part.samples < in.n ? in.n * gate_size : 0, options.memory);
             }
+        p.executor_ = options.executor;
         group_steps(p);
-        // Where there are threads, the work of a band is cut for them, not that of a map.
-        if (options.executor.concurrency() > 1)
-            for (const network_plan::banded_group& g : p.groups_)
-                for (std::size_t i = g.first; i < g.last; ++i)
-                    p.states_[i] = plan_step(p, i, 1, options, g.schedule.most_rows[i - g.first]);
+        for (network_plan::banded_group& g : p.groups_) plan_parts(p, g, options);
         index_t workspace = 0;
         for (const auto& s : p.states_) workspace = std::max(workspace, s->workspace_bytes());
         p.workspace_ = buffer<std::byte>(workspace, options.memory);
@@ -208,11 +210,15 @@ private:
     };
 
     [[nodiscard]] static std::size_t position(index_t id) noexcept { return static_cast<std::size_t>(id); }
-    /// Samples [n, n + count) of an inner value.
-    [[nodiscard]] static tensor_view<float> inner(network_plan& p, index_t id, index_t n, index_t count) noexcept {
+    /// Samples [n, n + count) of an inner value; of one inside a group, the rows that thread `part` of it keeps.
+    [[nodiscard]] static tensor_view<float> inner(network_plan& p, index_t id, index_t n, index_t count,
+                                                  index_t part = 0) noexcept {
         const shape4& s = p.shapes_[position(id)];
         const strides4 stride{p.rows_[position(id)] * s.w * s.c, 1, s.w * s.c, s.c};
-        if (p.samples_[position(id)] == count) n = 0;  // the arena holds those of the moment
+        if (p.parts_[position(id)] > 0)
+            n = part;
+        else if (p.samples_[position(id)] == count)
+            n = 0;  // the arena holds those of the moment
         return {
             at_offset<float>(p.arena_.data(), p.offsets_[position(id)]) + n * stride.n, {count, s.c, s.h, s.w}, stride};
     }
@@ -228,7 +234,7 @@ private:
     }
 
     [[nodiscard]] std::unique_ptr<operation_state> plan_step(const network_plan& p, std::size_t i, index_t samples,
-                                                             const plan_options& options, index_t band_rows) const {
+                                                             const plan_options& options) const {
         const step& s = steps_[i];
         shape4 x = p.shapes_[position(s.input)];
         x.n = samples;
@@ -236,41 +242,66 @@ private:
         inner.order = s.input == 0 ? options.order : input_order::nhwc;
         inner.transform_budget = options.transform_budget - p.transformed_bytes_;
         inner.channel_means = p.means_offsets_[i + 1] >= 0;
-        inner.band_rows = band_rows;
         return s.op->plan(x, inner);
     }
 
-    /// Runs a group's steps on sample n, band by band.
+    /// Plans a group's steps for one thread each, and their work on the other threads.
+    void plan_parts(network_plan& p, network_plan::banded_group& g, const plan_options& options) const {
+        if (g.parts.size() == 1 && options.executor.concurrency() == 1) return;
+        plan_options alone = options;
+        alone.executor = {};
+        for (std::size_t i = g.first; i < g.last; ++i) p.states_[i] = plan_step(p, i, 1, alone);
+        for (std::size_t t = 1; t < g.parts.size(); ++t) {
+            index_t workspace = 0;
+            auto& states = g.states.emplace_back();
+            for (std::size_t i = g.first; i < g.last; ++i) {
+                states.push_back(plan_step(p, i, 1, alone));
+                workspace = std::max(workspace, states.back()->workspace_bytes());
+            }
+            g.workspaces.emplace_back(workspace, options.memory);
+            for (auto& s : states) s->use_workspace(g.workspaces.back().data());
+        }
+    }
+
+    /// Runs a group's steps on sample n, every thread its part, band by band.
     void run_group(network_plan& p, const network_plan::banded_group& group, const tensor_view<const float>& x,
                    const tensor_view<float>& y, index_t n) const noexcept {
-        for (const band_action& a : group.schedule.actions) {
-            const std::size_t i = group.first + a.step;
-            if (a.kept_from > 0 && a.kept > 0) {
-                const tensor_view<float> v = inner(p, static_cast<index_t>(i) + 1, 0, 1);
-                std::copy(v.at(0, 0, a.kept_from, 0), v.at(0, 0, a.kept_from + a.kept, 0), v.data);
+        p.executor_.parallel_for(static_cast<index_t>(group.parts.size()), [&](index_t part) {
+            const auto t = position(part);
+            for (const band_action& a : group.parts[t].actions) {
+                const std::size_t i = group.first + a.step;
+                if (a.kept_from > 0 && a.kept > 0) {
+                    const tensor_view<float> v = inner(p, static_cast<index_t>(i) + 1, 0, 1, part);
+                    std::copy(v.at(0, 0, a.kept_from, 0), v.at(0, 0, a.kept_from + a.kept, 0), v.data);
+                }
+                run_step(p, t == 0 ? *p.states_[i] : *group.states[t - 1][a.step], i, x, y, n, 1, a.rows, part);
             }
-            run_step(p, i, x, y, n, 1, a.rows);
-        }
+        });
     }
 
     /// Runs one step on samples [n, n + count).
     void run_step(network_plan& p, std::size_t i, const tensor_view<const float>& x, const tensor_view<float>& y,
-                  index_t n, index_t count, const conv::row_band& rows = {}) const noexcept {
-        const step& s = steps_[i];
-        const auto read = [&](index_t id) -> tensor_view<const float> {
-            return id == 0 ? samples(x, n, count) : inner(p, id, n, count);
-        };
-        const auto id = static_cast<index_t>(i) + 1;
-        s.op->run(*p.states_[i], {.x = read(s.input),
-                                  .y = i + 1 == steps_.size() ? samples(y, n, count) : inner(p, id, n, count),
-                                  .residual = s.residual < 0 ? tensor_view<const float>{} : read(s.residual),
-                                  .means = {means(p, s.input, n), means(p, id, n)},
-                                  .rows = rows});
+                  index_t n, index_t count) const noexcept {
+        run_step(p, *p.states_[i], i, x, y, n, count, {}, 0);
         if (p.gates_[i].size() > 0)
             for (index_t k = 0; k < count; ++k) {
                 const auto gate = p.states_[i]->gate(k);
                 std::copy(gate.begin(), gate.end(), p.gates_[i].data() + (n + k) * static_cast<index_t>(gate.size()));
             }
+    }
+    void run_step(network_plan& p, operation_state& state, std::size_t i, const tensor_view<const float>& x,
+                  const tensor_view<float>& y, index_t n, index_t count, const conv::row_band& rows,
+                  index_t part) const noexcept {
+        const step& s = steps_[i];
+        const auto read = [&](index_t id) -> tensor_view<const float> {
+            return id == 0 ? samples(x, n, count) : inner(p, id, n, count, part);
+        };
+        const auto id = static_cast<index_t>(i) + 1;
+        s.op->run(state, {.x = read(s.input),
+                          .y = i + 1 == steps_.size() ? samples(y, n, count) : inner(p, id, n, count, part),
+                          .residual = s.residual < 0 ? tensor_view<const float>{} : read(s.residual),
+                          .means = {means(p, s.input, n), means(p, id, n)},
+                          .rows = rows});
     }
 
     /// Bytes that a stage's step may touch in activations, twice a typical L2.
@@ -314,6 +345,7 @@ private:
             if (s.residual >= 0) ++uses[position(s.residual)];
         }
         p.group_of_.assign(steps_.size(), network_plan::none);
+        p.parts_.assign(p.shapes_.size(), 0);
         p.rows_.clear();
         for (const shape4& s : p.shapes_) p.rows_.push_back(s.h);
         const auto row_bytes = [&](std::size_t id) {
@@ -335,10 +367,15 @@ private:
                     for (std::size_t i = first; i < last; ++i)
                         steps.push_back({steps_[i].op->bands(*p.states_[i]), p.shapes_[position(steps_[i].input)].h,
                                          p.shapes_[i + 1].h, row_bytes(i + 1)});
-                    network_plan::banded_group g{first, last, schedule_bands_within(steps, band_buffer_bytes)};
+                    network_plan::banded_group g{first, last,
+                                                 schedule_parts(steps, p.executor_.concurrency(), band_buffer_bytes)};
                     for (std::size_t i = first; i < last; ++i) {
                         p.group_of_[i] = p.groups_.size();
-                        if (i + 1 < last) p.rows_[i + 1] = g.schedule.buffer_rows[i - first];
+                        if (i + 1 == last) continue;
+                        p.parts_[i + 1] = static_cast<index_t>(g.parts.size());
+                        p.rows_[i + 1] = 0;
+                        for (const band_schedule& part : g.parts)
+                            p.rows_[i + 1] = std::max(p.rows_[i + 1], part.buffer_rows[i - first]);
                     }
                     p.groups_.push_back(std::move(g));
                 }
@@ -398,6 +435,7 @@ private:
             shape4 held = p.shapes_[position(id)];
             held.n = p.samples_[position(id)];
             held.h = p.rows_[position(id)];
+            if (p.parts_[position(id)] > 0) held.n = p.parts_[position(id)];
             workspace_layout one;
             static_cast<void>(one.add<float>(element_count(held)));
             v.bytes = one.bytes();
