@@ -29,6 +29,28 @@ struct stage_layout {
     }
 };
 
+/// One row of an input whose channels do not lie side by side: `from` at its first pixel. Image channels, three as a rule,
+/// are taken together, which writes every line once.
+inline void interleave(const stage_layout& s, const float* from, const strides4& stride, const float* gate,
+                       float* to) noexcept {
+    index_t c = 0;
+    for (; c + 3 <= s.in.c; c += 3) {
+        const float *r = from + c * stride.c, *g = r + stride.c, *b = g + stride.c;
+        const float red = gate != nullptr ? gate[c] : 1.0F, green = gate != nullptr ? gate[c + 1] : 1.0F,
+                    blue = gate != nullptr ? gate[c + 2] : 1.0F;
+        float* pixel = to + c;
+        for (index_t w = 0; w < s.in.w; ++w, pixel += s.pixel_floats) {
+            pixel[0] = r[w * stride.w] * red;
+            pixel[1] = g[w * stride.w] * green;
+            pixel[2] = b[w * stride.w] * blue;
+        }
+    }
+    for (; c < s.in.c; ++c) {
+        const float factor = gate != nullptr ? gate[c] : 1.0F;
+        for (index_t w = 0; w < s.in.w; ++w) to[w * s.pixel_floats + c] = from[c * stride.c + w * stride.w] * factor;
+    }
+}
+
 /// Fills rows [first, last) of the copy, counted over all samples. `gate(n)` is g[C] of a sample, or null; row 0 of `x` is
 /// row `x_first` of the map.
 template <class Gate>
@@ -56,11 +78,7 @@ void stage_rows(const stage_layout& s, const tensor_view<const float>& x, index_
                 for (; c < s.in.c; ++c) to[c] = g != nullptr ? from[c] * g[c] : from[c];
             }
         } else {
-            for (index_t c = 0; c < s.in.c; ++c) {
-                const float* from = x.at(n, c, h - x_first, 0);
-                const float factor = g != nullptr ? g[c] : 1.0F;
-                for (index_t w = 0; w < s.in.w; ++w) to[w * s.pixel_floats + c] = from[w * x.stride.w] * factor;
-            }
+            interleave(s, x.at(n, 0, h - x_first, 0), x.stride, g, to);
             to += s.in.w * s.pixel_floats;
         }
         std::fill_n(to, s.border.right * s.pixel_floats, 0.0F);

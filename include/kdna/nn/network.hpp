@@ -374,8 +374,8 @@ private:
                         if (i + 1 == last) continue;
                         p.parts_[i + 1] = static_cast<index_t>(g.parts.size());
                         p.rows_[i + 1] = 0;
-                        for (const band_schedule& part : g.parts)
-                            p.rows_[i + 1] = std::max(p.rows_[i + 1], part.buffer_rows[i - first]);
+                        for (const band_schedule& b : g.parts)
+                            p.rows_[i + 1] = std::max(p.rows_[i + 1], b.buffer_rows[i - first]);
                     }
                     p.groups_.push_back(std::move(g));
                 }
