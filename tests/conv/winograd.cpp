@@ -65,16 +65,16 @@ double error_of(int m, const winograd_case& w, std::uint64_t stream, layout orde
 
 /// The bound grows with the square root of the channels, as rounding errors do, and with the transforms' own factor.
 double bound(int m, index_t channels) {
-    return (m == 2 ? 8.0 : 24.0) * std::sqrt(static_cast<double>(channels)) * 6e-8;
+    return (m == 2 ? 8.0 : m == 4 ? 24.0 : 120.0) * std::sqrt(static_cast<double>(channels)) * 6e-8;
 }
 
 }  // namespace
 
 TEST_CASE("Winograd agrees with double accumulation for every remainder of tiles") {
     std::uint64_t stream = 0;
-    for (const int m : {2, 4})
-        for (index_t h = 1; h <= 9; ++h)
-            for (const index_t w : {1, 2, 4, 5, 7, 14})
+    for (const int m : {2, 4, 6})
+        for (index_t h = 1; h <= 13; ++h)
+            for (const index_t w : {1, 2, 4, 5, 7, 14, 20})
                 for (const layout order : {layout::nhwc, layout::nchw}) {
                     const winograd_case c{
                         1, lanes + 3, lanes + 1, h, w, 1, stream % 2 == 0, stream % 3 == 0, stream % 5 != 0};
@@ -85,7 +85,7 @@ TEST_CASE("Winograd agrees with double accumulation for every remainder of tiles
 
 TEST_CASE("Winograd agrees for every padding, several samples, panels and blocks") {
     std::uint64_t stream = 1000;
-    for (const int m : {2, 4}) {
+    for (const int m : {2, 4, 6}) {
         for (const padding& pad : {padding(0), padding(2), padding(0, 1, 2, 3), padding(3, 0, 1, 0)})
             CHECK(error_of(m, {2, lanes, 2 * lanes, 8, 7, pad}, stream++) <= bound(m, lanes));
         for (const index_t o : {index_t{1}, lanes - 1, lanes, 2 * lanes, 2 * lanes + 1, 5 * lanes})
@@ -112,10 +112,16 @@ TEST_CASE("A plan spends no more on transformed kernels than it may") {
     CHECK(shared_plan.transformed_bytes() == 0);
     CHECK(storage() == shared);
 
-    const auto first = layer.plan({1, 64, 28, 28}), second = layer.plan({1, 64, 56, 56});
+    const auto first = layer.plan({1, 64, 14, 14}), second = layer.plan({1, 64, 16, 16});
     CHECK(first.explain().find("winograd F(4x4)") != std::string::npos);
     CHECK(first.transformed_bytes() == 36 * 64 * 64 * 4);
     CHECK(storage() == shared + first.transformed_bytes());  // one copy for both plans
+    const auto sixes = layer.plan({1, 64, 72, 72});  // 6 divides it, 144 tiles: F(6x6) needs 21 % fewer products
+    CHECK(sixes.explain().find("winograd F(6x6)") != std::string::npos);
+    CHECK(sixes.transformed_bytes() == 64 * 64 * 64 * 4);
+    CHECK(storage() == shared + first.transformed_bytes() + sixes.transformed_bytes());
+    const auto four = layer.plan({1, 64, 72, 72}, {.transform_budget = 36 * 64 * 64 * 4});
+    CHECK(four.explain().find("winograd F(4x4)") != std::string::npos);
     const auto smaller = layer.plan({1, 64, 28, 28}, {.transform_budget = 20 * 64 * 64 * 4});
     CHECK(smaller.explain().find("F(4x4)") == std::string::npos);
 }

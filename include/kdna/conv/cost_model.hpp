@@ -11,9 +11,17 @@ namespace kdna::inline KDNA_ABI::conv {
 /// and the bytes per cycle are estimates from the 3x3 layers of bench/layers.cpp on one machine (Zen 4). For one sample, whatever the batch: a batch gives the bits that its samples give one by one.
 struct cost_model {
     static constexpr double gemm_efficiency = 0.92;
-    static constexpr double input_transform[2] = {120, 400};   ///< F(2x2), F(4x4), per tile and vector of channels
-    static constexpr double output_transform[2] = {100, 400};  ///< per tile and vector of filters
-    static constexpr double l3_bytes = 24.0 * 1024 * 1024;     ///< a transformed kernel up to this size comes from L3
+    /// F(2x2), F(4x4), F(6x6): input, per tile and vector of channels; output, per tile and vector of filters. The larger
+    /// two do not fit 16 registers.
+    static constexpr bool roomy = simd::registers >= 32;
+    static constexpr double input_transform[] = {120, roomy ? 260 : 330, roomy ? 570 : 750};
+    static constexpr double output_transform[] = {100, roomy ? 260 : 330, roomy ? 570 : 750};
+    /// F(6x6) has to be expected to take less than this share of the time of the others: its transformed kernel is the
+    /// largest and its errors are. Nor is it for fewer tiles (12x12, 128 channels, 4 tiles: 5 % slower than F(4x4)).
+    static constexpr double share_of_6 = 0.97;
+    static constexpr index_t fewest_tiles_of_6 = 8;
+    /// A transformed kernel up to these sizes comes from L2 or L3.
+    static constexpr double l2_bytes = 512.0 * 1024, l3_bytes = 24.0 * 1024 * 1024;
     static constexpr double l3_bytes_per_cycle = 20.0, memory_bytes_per_cycle = 5.0;
 
     [[nodiscard]] static double direct(const plan& p, const kernel_shape& k) noexcept {
@@ -24,18 +32,24 @@ struct cost_model {
     }
     [[nodiscard]] static double winograd(const plan& p, const kernel_shape& k, int m,
                                          index_t transformed_bytes) noexcept {
-        const int which = m == 2 ? 0 : 1;
+        const std::size_t which = winograd_index(m);
         const index_t tiles = ceil_div(p.out.h, m) * ceil_div(p.out.w, m), vectors = ceil_div(k.o, simd::lanes);
         const auto bytes = static_cast<double>(transformed_bytes);
-        const double products = static_cast<double>((m + 2) * (m + 2) * tiles * vectors * k.i) / gemm_efficiency;
+        // Tiles of one row take as long as those of two: they wait for their adds.
+        index_t rows = 0;
+        for (index_t left = tiles; left > 0; left -= tile_height_for(left))
+            rows += std::max<index_t>(tile_height_for(left), 2);
+        const double products = static_cast<double>((m + 2) * (m + 2) * rows * vectors * k.i) / gemm_efficiency;
         const double transforms = static_cast<double>(tiles * ceil_div(k.i, simd::lanes)) * input_transform[which] +
                                   static_cast<double>(tiles * vectors) * output_transform[which];
-        const double weights = bytes / (bytes <= l3_bytes ? l3_bytes_per_cycle : memory_bytes_per_cycle);
-        return std::max(products, weights) + transforms;
+        // A kernel from memory bounds the products; one that comes from L3 while they run only holds them up.
+        const double memory = bytes <= l3_bytes ? 0.0 : bytes / memory_bytes_per_cycle,
+                     l3 = bytes <= l2_bytes ? 0.0 : bytes / l3_bytes_per_cycle;
+        return std::max(products, memory) + l3 + transforms;
     }
 };
 
-/// 4 or 2 if Winograd's F(4x4) or F(2x2) is allowed, affordable and expected to be fastest, else 0.
+/// The m of Winograd's F(m x m) that is allowed, affordable and expected to be fastest, else 0.
 [[nodiscard]] inline int choose_winograd(const problem& q, const plan& p) {
     const kernel_shape& k = q.kernel->shape();
     if (!winograd_fits(k) || q.routed_kernel || q.params.stride != extent2(1) || q.params.dilation != extent2(1))
@@ -43,10 +57,12 @@ struct cost_model {
     if (std::min(k.i, k.o) < simd::lanes) return 0;
     int best = 0;
     double least = cost_model::direct(p, k);
-    for (const int m : {2, 4}) {
+    for (const int m : winograd_variants) {
+        if (m == 6 && ceil_div(p.out.h, 6) * ceil_div(p.out.w, 6) < cost_model::fewest_tiles_of_6) continue;
         const index_t bytes = winograd_kernel::bytes_for(*q.kernel, m);
         if (bytes > q.transform_budget) continue;
-        if (const double cost = cost_model::winograd(p, k, m, bytes); cost < least) {
+        const double cost = cost_model::winograd(p, k, m, bytes);
+        if (cost < least * (m == 6 ? cost_model::share_of_6 : 1.0)) {
             least = cost;
             best = m;
         }

@@ -81,6 +81,70 @@ struct winograd<4> {
     }
 };
 
+/// Interpolation at 0, +-1/2, +-1, +-2, infinity. Its largest error is six times that of F(4x4) (docs/numerics.md). A search
+/// over all +-a, +-b, +-c found nothing better than noise: the points that space the errors best, 0.55, 1, 1.8, have
+/// coefficients that float rounds, and these have none.
+template <>
+struct winograd<6> {
+    static constexpr int outputs = 6, inputs = 8;
+    static constexpr std::array<std::array<double, 3>, 8> g{{{-1, 0, 0},
+                                                             {16 / 22.5, 8 / 22.5, 4 / 22.5},
+                                                             {16 / 22.5, -8 / 22.5, 4 / 22.5},
+                                                             {-1 / 4.5, -1 / 4.5, -1 / 4.5},
+                                                             {-1 / 4.5, 1 / 4.5, -1 / 4.5},
+                                                             {1 / 90.0, 2 / 90.0, 4 / 90.0},
+                                                             {1 / 90.0, -2 / 90.0, 4 / 90.0},
+                                                             {0, 0, 1}}};
+
+    static KDNA_INLINE void input(const simd::vec* d, int stride, simd::vec* v, int v_stride) noexcept {
+        using simd::multiply_add;
+        const simd::vec d1 = d[1 * stride], d2 = d[2 * stride], d3 = d[3 * stride], d4 = d[4 * stride],
+                        d5 = d[5 * stride], d6 = d[6 * stride];
+        // The polynomial of the point a is x (x + a) (x^2 - b^2) (x^2 - c^2): an even part and a times an odd part.
+        const simd::vec all(5.25F), sum_a(-5.0F), product_a(4.0F), sum_b(-4.25F), sum_c(-1.25F), product_c(0.25F);
+        const simd::vec even_a = multiply_add(product_a, d2, multiply_add(sum_a, d4, d6)),
+                        odd_a = multiply_add(product_a, d1, multiply_add(sum_a, d3, d5));
+        const simd::vec even_b = multiply_add(sum_b, d4, d2 + d6), odd_b = multiply_add(sum_b, d3, d1 + d5);
+        const simd::vec even_c = multiply_add(product_c, d2, multiply_add(sum_c, d4, d6)),
+                        odd_c = multiply_add(product_c, d1, multiply_add(sum_c, d3, d5));
+        v[0 * v_stride] = multiply_add(all, d2 - d4, d6 - d[0 * stride]);
+        v[1 * v_stride] = multiply_add(simd::vec(0.5F), odd_a, even_a);
+        v[2 * v_stride] = multiply_add(simd::vec(-0.5F), odd_a, even_a);
+        v[3 * v_stride] = even_b + odd_b;
+        v[4 * v_stride] = even_b - odd_b;
+        v[5 * v_stride] = multiply_add(simd::vec(2.0F), odd_c, even_c);
+        v[6 * v_stride] = multiply_add(simd::vec(-2.0F), odd_c, even_c);
+        v[7 * v_stride] = multiply_add(all, d3 - d5, d[7 * stride] - d1);
+    }
+    static KDNA_INLINE void output(const simd::vec* m, int stride, simd::vec* y, int y_stride) noexcept {
+        using simd::multiply_add;
+        const simd::vec sa = m[1 * stride] + m[2 * stride], da = m[1 * stride] - m[2 * stride];
+        const simd::vec sb = m[3 * stride] + m[4 * stride], db = m[3 * stride] - m[4 * stride];
+        const simd::vec sc = m[5 * stride] + m[6 * stride], dc = m[5 * stride] - m[6 * stride];
+        const auto sum = [](float low, const simd::vec& a, const simd::vec& b, float high, const simd::vec& c) {
+            return multiply_add(simd::vec(low), a, multiply_add(simd::vec(high), c, b));
+        };
+        y[0 * y_stride] = (m[0 * stride] + sa) + (sb + sc);
+        y[1 * y_stride] = sum(0.5F, da, db, 2.0F, dc);
+        y[2 * y_stride] = sum(0.25F, sa, sb, 4.0F, sc);
+        y[3 * y_stride] = sum(0.125F, da, db, 8.0F, dc);
+        y[4 * y_stride] = sum(0.0625F, sa, sb, 16.0F, sc);
+        y[5 * y_stride] = sum(0.03125F, da, db + m[7 * stride], 32.0F, dc);
+    }
+};
+
+/// The variants, in the order of all tables of them, and the place of F(m x m) among them.
+inline constexpr std::array<int, 3> winograd_variants{2, 4, 6};
+[[nodiscard]] constexpr std::size_t winograd_index(int m) noexcept { return static_cast<std::size_t>(m / 2 - 1); }
+
+/// f.operator()<m>() for an m known at run time.
+template <class F>
+void with_winograd(int m, const F& f) {
+    if (m == 2) return f.template operator()<2>();
+    if (m == 4) return f.template operator()<4>();
+    f.template operator()<6>();
+}
+
 /// Whether a kernel can be run by Winograd at all: 3x3, one group.
 [[nodiscard]] inline bool winograd_fits(const kernel_shape& k) noexcept {
     return k.kh == 3 && k.kw == 3 && k.groups == 1;
@@ -90,7 +154,7 @@ struct winograd<4> {
 /// products of one panel stream it front to back.
 class winograd_kernel {
 public:
-    /// `m`: 2 or 4. `spatial` [9] is multiplied into the taps first, or null. For static sources only.
+    /// `m`: 2, 4 or 6. `spatial` [9] is multiplied into the taps first, or null. For static sources only.
     winograd_kernel(const source_ref& source, const float* spatial, int m) : m_(m), layout_(source.layout()) {
         const int inputs = m + 2;
         positions_ = static_cast<index_t>(inputs) * inputs;
@@ -102,10 +166,7 @@ public:
                 double w[9];
                 for (index_t t = 0; t < 9; ++t)
                     w[t] = source.weight(o, c, t, nullptr) * (spatial != nullptr ? spatial[t] : 1.0F);
-                if (m == 2)
-                    transform<2>(w, o, c);
-                else
-                    transform<4>(w, o, c);
+                with_winograd(m, [&]<int M>() { transform<M>(w, o, c); });
             }
     }
 
@@ -153,7 +214,7 @@ class winograd_cache {
 public:
     [[nodiscard]] std::shared_ptr<const winograd_kernel> get(const source_ref& source, const float* spatial, int m) {
         const std::lock_guard lock(mutex_);
-        auto& slot = kernels_[m == 2 ? 0 : 1];
+        auto& slot = kernels_[winograd_index(m)];
         if (slot == nullptr) slot = std::make_shared<const winograd_kernel>(source, spatial, m);
         return slot;
     }
@@ -166,7 +227,7 @@ public:
 
 private:
     std::mutex mutex_;
-    std::array<std::shared_ptr<const winograd_kernel>, 2> kernels_;
+    std::array<std::shared_ptr<const winograd_kernel>, winograd_variants.size()> kernels_;
 };
 
 }  // namespace kdna::inline KDNA_ABI::conv

@@ -17,42 +17,60 @@ struct winograd_tile {
 }
 
 /// B^T (g . x) B of one tile, all channels: v[position * position_stride + channel].
+///
+/// Column by column into a tile in L1, then row by row out of it: 36 or 64 vectors do not fit the registers in any case.
+/// The loops over columns and rows stay loops: unrolled they ran slower (F(4x4), 64 channels, 56x56: 892 us for the layer
+/// against 767) and compile for longer. Each column asks for the same one of the next tile to the right, which maps beyond
+/// L2 wait for (with the output's lines, below: 64 channels, 224x224, 18 %); at the end of a row that is of no use, and does
+/// no harm.
 template <int M>
 void winograd_input(const call& c, const winograd_tile& tile, index_t position_stride, float* v) noexcept {
     constexpr int n = winograd<M>::inputs;
     const tensor_view<const float>& x = c.x;
     const index_t top = tile.h - c.params.pad.top, left = tile.w - c.params.pad.left;
-    const bool inside = top >= 0 && left >= 0 && top + n <= x.shape.h && left + n <= x.shape.w;
+    const bool rows_inside = top >= 0 && top + n <= x.shape.h;
     const float* gate = c.factors.channel.of(tile.n);
-    const float* origin = inside ? x.at(tile.n, 0, top, left) : nullptr;
+    const float* sample = x.at(tile.n, 0, 0, 0);
     for (index_t ch = 0; ch < x.shape.c; ch += simd::lanes) {
         const index_t count = std::min(x.shape.c - ch, simd::lanes);
-        simd::vec d[n * n], t[n * n];
-        if (inside && count == simd::lanes) {
-            KDNA_UNROLL
-            for (int i = 0; i < n; ++i) {
-                KDNA_UNROLL
-                for (int j = 0; j < n; ++j) d[i * n + j] = simd::load(origin + i * x.stride.h + j * x.stride.w + ch);
+        const simd::vec g = gate != nullptr ? simd::load_strided(gate + ch, 1, count) : simd::zero();
+        simd::vec t[n * n];
+        for (int j = 0; j < n; ++j) {
+            simd::vec d[n];
+            if (left + j < 0 || left + j >= x.shape.w) {
+                for (int i = 0; i < n; ++i) t[i * n + j] = simd::zero();
+                continue;
             }
-        } else {
-            for (int i = 0; i < n; ++i)
-                for (int j = 0; j < n; ++j) {
-                    const bool in = top + i >= 0 && top + i < x.shape.h && left + j >= 0 && left + j < x.shape.w;
-                    d[i * n + j] =
-                        in ? simd::load_strided(x.at(tile.n, ch, top + i, left + j), 1, count) : simd::zero();
+            const float* column = sample + (left + j) * x.stride.w + ch;
+            if (rows_inside && count == simd::lanes) {
+                KDNA_UNROLL
+                for (int i = 0; i < n; ++i) d[i] = simd::load(column + (top + i) * x.stride.h);
+                if (ch % simd::line_floats == 0) {
+                    KDNA_UNROLL
+                    for (int i = 0; i < n; ++i) simd::prefetch_line(column + M * x.stride.w + (top + i) * x.stride.h);
                 }
+            } else {
+                simd::vec some[n];  // of its own, so that d stays in registers
+                for (int i = 0; i < n; ++i)
+                    some[i] = top + i >= 0 && top + i < x.shape.h
+                                  ? simd::load_strided(column + (top + i) * x.stride.h, 1, count)
+                                  : simd::zero();
+                KDNA_UNROLL
+                for (int i = 0; i < n; ++i) d[i] = some[i];
+            }
+            if (gate != nullptr) {
+                KDNA_UNROLL
+                for (int i = 0; i < n; ++i) d[i] = d[i] * g;
+            }
+            winograd<M>::input(d, 1, t + j, n);
         }
-        if (gate != nullptr) {
-            const simd::vec g = simd::load_strided(gate + ch, 1, count);
+        float* to = v + ch;
+        for (int i = 0; i < n; ++i, to += n * position_stride) {
+            simd::vec row[n];
+            winograd<M>::input(t + i * n, 1, row, 1);
             KDNA_UNROLL
-            for (int i = 0; i < n * n; ++i) d[i] = d[i] * g;
+            for (int j = 0; j < n; ++j) simd::store(to + j * position_stride, row[j]);
         }
-        KDNA_UNROLL
-        for (int j = 0; j < n; ++j) winograd<M>::input(d + j, n, t + j, n);
-        KDNA_UNROLL
-        for (int i = 0; i < n; ++i) winograd<M>::input(t + i * n, 1, d + i * n, 1);
-        KDNA_UNROLL
-        for (int i = 0; i < n * n; ++i) simd::store(v + i * position_stride + ch, d[i]);
     }
 }
 
@@ -61,21 +79,47 @@ template <int M>
 void winograd_output(const plan& p, const call& c, const winograd_tile& tile, index_t filter, index_t count,
                      const float* m, index_t position_stride) noexcept {
     constexpr int n = winograd<M>::inputs;
-    simd::vec d[n * n], t[M * n], y[M * M];
-    KDNA_UNROLL
-    for (int i = 0; i < n * n; ++i) d[i] = simd::load(m + i * position_stride);
-    KDNA_UNROLL
-    for (int j = 0; j < n; ++j) winograd<M>::output(d + j, n, t + j, n);
-    KDNA_UNROLL
-    for (int i = 0; i < M; ++i) winograd<M>::output(t + i * n, 1, y + i * M, 1);
+    float* y = c.y.at(tile.n, filter, tile.h, tile.w);
+    simd::vec t[M * n];
+    for (int j = 0; j < n; ++j) {
+        simd::vec d[n];
+        KDNA_UNROLL
+        for (int i = 0; i < n; ++i) d[i] = simd::load(m + (i * n + j) * position_stride);
+        if (j < M && filter % simd::line_floats == 0) {
+            const float* next = y + M * c.y.stride.w + j * c.y.stride.h;
+            KDNA_UNROLL
+            for (int i = 0; i < M; ++i) simd::prefetch_to_write(next + i * c.y.stride.w);
+        }
+        winograd<M>::output(d, 1, t + j, n);
+    }
     const finisher finish(c.factors.scale.of(tile.n) + filter, c.factors.shift.of(tile.n) + filter, range_of(c.act));
+    const index_t rows = std::min<index_t>(p.out.h - tile.h, M), columns = std::min<index_t>(p.out.w - tile.w, M);
+    const bool has_residual = c.residual.data != nullptr;
+    const bool whole =
+        columns == M && count == simd::lanes && c.y.stride.c == 1 && (!has_residual || c.residual.stride.c == 1);
+    const float* residual = has_residual ? c.residual.at(tile.n, filter, tile.h, tile.w) : nullptr;
     simd::vec sum = simd::zero();
-    for (int i = 0; i < M && tile.h + i < p.out.h; ++i)
-        for (int j = 0; j < M && tile.w + j < p.out.w; ++j)
-            sum = sum +
-                  finish(y[i * M + j],
-                         c.residual.data != nullptr ? c.residual.at(tile.n, filter, tile.h + i, tile.w + j) : nullptr,
-                         c.residual.stride.c, c.y.at(tile.n, filter, tile.h + i, tile.w + j), c.y.stride.c, count);
+    for (index_t i = 0; i < rows; ++i) {
+        simd::vec row[M];
+        winograd<M>::output(t + i * n, 1, row, 1);
+        if (whole && has_residual) {
+            KDNA_UNROLL
+            for (int j = 0; j < M; ++j)
+                sum = sum + finish(row[j], simd::load(residual + j * c.residual.stride.w), y + j * c.y.stride.w);
+        } else if (whole) {
+            KDNA_UNROLL
+            for (int j = 0; j < M; ++j) sum = sum + finish(row[j], y + j * c.y.stride.w);
+        } else {
+            simd::vec some[M];  // of its own, so that row stays in registers
+            KDNA_UNROLL
+            for (int j = 0; j < M; ++j) some[j] = row[j];
+            for (index_t j = 0; j < columns; ++j)
+                sum = sum + finish(some[j], has_residual ? residual + j * c.residual.stride.w : nullptr,
+                                   c.residual.stride.c, y + j * c.y.stride.w, c.y.stride.c, count);
+        }
+        y += c.y.stride.h;
+        if (has_residual) residual += c.residual.stride.h;
+    }
     if (float* sums = part_sums(p, c, tile.n, tile.part); sums != nullptr) add_to(sums + filter, sum, count);
 }
 
@@ -144,10 +188,9 @@ inline void winograd_transform(const plan& p, const call& c, index_t first, inde
                       block = std::min(p.pixel_block, p.tile_count - block_first),
                       count = std::min(last, block_first + block) - first;
         float* to = c.transformed_input + block_first * positions * p.row_floats;
-        if (p.winograd_m == 2)
-            detail::transform_tiles<2>(p, c, block_first, first - block_first, count, block, to);
-        else
-            detail::transform_tiles<4>(p, c, block_first, first - block_first, count, block, to);
+        with_winograd(p.winograd_m, [&]<int M>() {
+            detail::transform_tiles<M>(p, c, block_first, first - block_first, count, block, to);
+        });
         first += count;
     }
 }
@@ -155,13 +198,10 @@ inline void winograd_transform(const plan& p, const call& c, index_t first, inde
 /// Runs tasks [first, last) with one thread's workspace; results do not depend on the number of threads. A thread's tasks
 /// are those of few panels and many blocks.
 inline void winograd_nest(const plan& p, const call& c, std::byte* thread_space, index_t first, index_t last) noexcept {
-    for (index_t task = first; task < last; ++task) {
-        const index_t block = task % p.pixel_blocks, chunk = task / p.pixel_blocks;
-        if (p.winograd_m == 2)
-            detail::winograd_task<2>(p, c, {thread_space}, block, chunk);
-        else
-            detail::winograd_task<4>(p, c, {thread_space}, block, chunk);
-    }
+    with_winograd(p.winograd_m, [&]<int M>() {
+        for (index_t task = first; task < last; ++task)
+            detail::winograd_task<M>(p, c, {thread_space}, task % p.pixel_blocks, task / p.pixel_blocks);
+    });
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv

@@ -50,6 +50,22 @@ KDNA_INLINE void prefetch(const float* from) noexcept {
     static_cast<void>(from);
 #endif
 }
+/// Floats of a cache line, and requests for the one at an address, which may be any: into L2 to be read, or to be written.
+inline constexpr index_t line_floats = 16;
+KDNA_INLINE void prefetch_line(const float* from) noexcept {
+#if defined(__GNUC__)
+    __builtin_prefetch(from, 0, 2);
+#else
+    static_cast<void>(from);
+#endif
+}
+KDNA_INLINE void prefetch_to_write(const float* to) noexcept {
+#if defined(__GNUC__)
+    __builtin_prefetch(to, 1, 2);
+#else
+    static_cast<void>(to);
+#endif
+}
 KDNA_INLINE void store(float* to, const vec& v) noexcept { v.store_unaligned(to); }
 /// a * b + c, fused where the machine can.
 [[nodiscard]] KDNA_INLINE vec multiply_add(const vec& a, const vec& b, const vec& c) noexcept {
