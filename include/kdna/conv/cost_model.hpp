@@ -2,66 +2,149 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 
 #include <kdna/conv/plan.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {
 
-/// Cycles of a vector multiply-add a cycle that an algorithm is expected to take. The transforms' cost per tile and vector
-/// and the bytes per cycle are estimates from the 3x3 layers of bench/layers.cpp on one machine (Zen 4). For one sample, whatever the batch: a batch gives the bits that its samples give one by one.
+/// Cycles that one thread is expected to take, where a cycle is what one vector multiply-add takes when nothing else is in
+/// its way. The constants were fitted to warm runs of the 88 convolutions of the published networks on one machine (Zen 4,
+/// AVX-512: 16 floats a vector, one multiply-add a clock), but for copy_cycles and pack_cycles, which are estimates: those
+/// layers copy too little. docs/cost-model.md has the formula in words, predictions and measurements.
+///
+/// Costs are of one sample, and what decides between algorithms depends on nothing but the shapes of the layer and its map: a
+/// batch gives the bits that its samples give one by one, on any number of threads.
 struct cost_model {
-    static constexpr double gemm_efficiency = 0.92;
-    /// F(2x2), F(4x4), F(6x6): input, per tile and vector of channels; output, per tile and vector of filters. The larger
-    /// two do not fit 16 registers.
+    /// Share of the peak of long products from L1 and L2: mostly 0.92 to 0.99 from a depth of 192 on.
+    static constexpr double gemm_efficiency = 0.95;
+    /// A call of a micro-kernel: prologue, and epilogue of 14 x 32 outputs. Beyond its products a call took 203 cycles at a
+    /// depth of 16 and 176 at 32 (16-96 at 56x56, 32-192 at 28x28); 169 by least squares over all layers.
+    static constexpr double tile_cycles = 170;
+    static constexpr double row_cycles = 4;      ///< to point a tile's row at one run of the input
+    static constexpr double strided_cycles = 8;  ///< more for a vector that is not stored whole (24 filters of 32)
+    static constexpr double copy_cycles = 3;     ///< to load a vector, multiply a factor in, and store it
+    static constexpr double pack_cycles = 1;     ///< to copy a float of a window (im2col)
+    /// 3x3 depthwise, per tap and vector of outputs. Sliding rows do little but multiply; elsewhere each tap loads its input.
+    static constexpr double sliding_tap = 1.06, jumping_tap = 1.8;
+    /// To begin a row of a vector of channels: weights into registers, first and last column.
+    static constexpr double sliding_row = 35, jumping_row = 65;
+    /// F(2x2), F(4x4), F(6x6), per tile and vector of channels, or of filters; with the calls of the products, which store
+    /// sums and finish nothing. The larger two do not fit 16 registers.
     static constexpr bool roomy = simd::registers >= 32;
-    static constexpr double input_transform[] = {120, roomy ? 260 : 330, roomy ? 570 : 750};
-    static constexpr double output_transform[] = {100, roomy ? 260 : 330, roomy ? 570 : 750};
+    static constexpr double input_transform[] = {125, roomy ? 330.0 : 400.0, roomy ? 640.0 : 820.0};
+    static constexpr double output_transform[] = {125, roomy ? 330.0 : 400.0, roomy ? 640.0 : 820.0};
     /// F(6x6) has to be expected to take less than this share of the time of the others: its transformed kernel is the
     /// largest and its errors are. Nor is it for fewer tiles (12x12, 128 channels, 4 tiles: 5 % slower than F(4x4)).
     static constexpr double share_of_6 = 0.97;
     static constexpr index_t fewest_tiles_of_6 = 8;
-    /// A transformed kernel up to these sizes comes from L2 or L3.
-    static constexpr double l2_bytes = 512.0 * 1024, l3_bytes = 24.0 * 1024 * 1024;
+    static constexpr double l2_bytes = 1024.0 * 1024;       ///< activations up to this size cost nothing
+    static constexpr double l3_bytes = 24.0 * 1024 * 1024;  ///< weights up to this size come from L3
     static constexpr double l3_bytes_per_cycle = 20.0, memory_bytes_per_cycle = 5.0;
 
-    [[nodiscard]] static double direct(const plan& p, const kernel_shape& k) noexcept {
-        // The taps of a 3x3 with one row and column of padding that lie on the map.
-        const auto on_map = [](index_t extent) { return 1.0 - 2.0 / (3.0 * static_cast<double>(extent)); };
-        const double taps = 9.0 * on_map(p.out.h) * on_map(p.out.w);
-        return static_cast<double>(p.out.h * p.out.w * ceil_div(k.o, simd::lanes) * k.i) * taps / gemm_efficiency;
+    /// Input and output, as far as they do not stay in L2 from one layer to the next.
+    [[nodiscard]] static double activations(const plan& p) noexcept {
+        const double floats = real(p.in.c) * real(p.in.h) * real(p.in.w) + real(p.out.c) * pixels(p);
+        return std::max(floats * sizeof(float) - l2_bytes, 0.0) / l3_bytes_per_cycle;
     }
-    [[nodiscard]] static double winograd(const plan& p, const kernel_shape& k, int m,
-                                         index_t transformed_bytes) noexcept {
+    /// Products whose weights are read once meanwhile: they are fetched ahead, so the longer of both counts, and more where
+    /// they are about as long (256 filters, F(4x4) on 7x7: products alone 620,000 cycles, weights 470,000, both 890,000).
+    [[nodiscard]] static double with_weights(double products, double bytes) noexcept {
+        return std::hypot(products, bytes / (bytes <= l3_bytes ? l3_bytes_per_cycle : memory_bytes_per_cycle));
+    }
+    /// Rows of taps that lie on the map, over all rows of outputs.
+    [[nodiscard]] KDNA_COLD static double tap_rows_on_map(const problem& q, const plan& p) noexcept {
+        const index_t stride = q.params.stride.h, taps = q.kernel->shape().kh;
+        index_t on_map = taps * p.out.h;
+        for (index_t i = 0; i < taps; ++i) {
+            const index_t before = q.params.pad.top - i * q.params.dilation.h;  // padding above this tap's first row
+            on_map -= std::clamp<index_t>(ceil_div(before, stride), 0, p.out.h) +
+                      std::clamp<index_t>(p.out.h - ceil_div(p.in.h + before, stride), 0, p.out.h);
+        }
+        return real(on_map);
+    }
+
+    /// A matrix product. What is copied is known once the plan is made; before, in the choice, copies do not count.
+    [[nodiscard]] KDNA_COLD static double direct(const problem& q, const plan& p) noexcept {
+        const kernel_shape& k = q.kernel->shape();
+        const bool packs = p.algo == algorithm::im2col,
+                   between = q.spatial_factor && !packs && !p.kernel_rows && !p.gate_in_panel;
+        const index_t vectors = ceil_div(k.filters_per_group(), simd::lanes),
+                      strided = k.filters_per_group() % simd::lanes == 0 ? 0 : (vectors - 1) % 2 + 1;
+        const double groups = real(k.groups), outputs = groups * pixels(p) * real(vectors),
+                     runs = packs ? 1.0 : real(p.kernel_rows ? k.kh : k.taps()), kernel = real(q.kernel->floats()),
+                     tiles = std::ceil(pixels(p) / real(p.tallest));
+        // A tile within one row of the map leaves out the rows of taps that lie in the padding.
+        const bool leaves_out = !packs && !p.kernel_rows && p.out.w >= p.tallest;
+        const double tap_rows = leaves_out ? tap_rows_on_map(q, p) / real(p.out.h) : real(k.kh);
+        const double products = outputs * real(k.channels_per_group() * k.kw) * tap_rows / gemm_efficiency;
+        const double calls = tile_cycles * groups * tiles * real(q.kernel->panels());
+        const double rows = groups * pixels(p) * (row_cycles * runs + strided_cycles * real(strided));
+        const double packing = packs ? pack_cycles * groups * pixels(p) * real(q.kernel->depth()) : 0.0;
+        const int panel_copies = (q.source_scratch > 0 ? 1 : 0) + (p.gate_in_panel || (q.spatial_factor && !between));
+        double copied = kernel * real(p.pixel_blocks) * panel_copies;
+        if (p.stage == staging::always) copied += real(p.staged.rows()) * real(p.staged.row_floats());
+        return with_weights(products, kernel * sizeof(float)) + calls + rows + packing +
+               (between ? outputs * runs : 0.0) + copy_cycles * copied / simd::lanes + activations(p);
+    }
+    [[nodiscard]] KDNA_COLD static double depthwise(const problem& q, const plan& p) noexcept {
+        const kernel_shape& k = q.kernel->shape();
+        const bool slides = k.kw == 3 && k.kh <= 3 && q.params.stride.w == 1 && q.params.dilation.w == 1;
+        const double rows = real(p.out.h) * real(ceil_div(k.o, simd::lanes)), taps = real(p.out.w) * real(k.taps());
+        return rows * (taps * (slides ? sliding_tap : jumping_tap) + (slides ? sliding_row : jumping_row)) +
+               activations(p);
+    }
+    [[nodiscard]] KDNA_COLD static double winograd(const problem& q, const plan& p, int m) noexcept {
+        const kernel_shape& k = q.kernel->shape();
         const std::size_t which = winograd_index(m);
-        const index_t tiles = ceil_div(p.out.h, m) * ceil_div(p.out.w, m), vectors = ceil_div(k.o, simd::lanes);
-        const auto bytes = static_cast<double>(transformed_bytes);
-        // Tiles of one row take as long as those of two: they wait for their adds.
+        const double tiles = real(ceil_div(p.out.h, m)) * real(ceil_div(p.out.w, m)), positions = (m + 2) * (m + 2),
+                     inputs = tiles * real(ceil_div(k.i, simd::lanes)),
+                     outputs = tiles * real(ceil_div(k.o, simd::lanes)),
+                     bytes = real(winograd_kernel::bytes_for(*q.kernel, m));
+        // Tiles of few rows take as long as those of five: they wait for their adds.
         index_t rows = 0;
-        for (index_t left = tiles; left > 0; left -= tile_height_for(left))
-            rows += std::max<index_t>(tile_height_for(left), 2);
-        const double products = static_cast<double>((m + 2) * (m + 2) * rows * vectors * k.i) / gemm_efficiency;
-        const double transforms = static_cast<double>(tiles * ceil_div(k.i, simd::lanes)) * input_transform[which] +
-                                  static_cast<double>(tiles * vectors) * output_transform[which];
-        // A kernel from memory bounds the products; one that comes from L3 while they run only holds them up.
-        const double memory = bytes <= l3_bytes ? 0.0 : bytes / memory_bytes_per_cycle,
-                     l3 = bytes <= l2_bytes ? 0.0 : bytes / l3_bytes_per_cycle;
-        return std::max(products, memory) + l3 + transforms;
+        for (auto left = static_cast<index_t>(tiles); left > 0; left -= tile_height_for(left))
+            rows += std::max<index_t>(tile_height_for(left), 5);
+        const double products = positions * outputs * real(k.i) * real(rows) / tiles / gemm_efficiency;
+        return with_weights(products, bytes) + inputs * input_transform[which] + outputs * output_transform[which] +
+               activations(p);
     }
+    /// All samples of a plan that is made.
+    [[nodiscard]] KDNA_COLD static double predict(const problem& q, const plan& p) noexcept {
+        const double sample = p.algo == algorithm::winograd    ? winograd(q, p, p.winograd_m)
+                              : p.algo == algorithm::depthwise ? depthwise(q, p)
+                                                               : direct(q, p);
+        return real(p.in.n) * sample;
+    }
+
+private:
+    [[nodiscard]] static double real(index_t i) noexcept { return static_cast<double>(i); }
+    [[nodiscard]] static double pixels(const plan& p) noexcept { return real(p.out.h) * real(p.out.w); }
 };
 
-/// The m of Winograd's F(m x m) that is allowed, affordable and expected to be fastest, else 0.
-[[nodiscard]] inline int choose_winograd(const problem& q, const plan& p) {
+/// Whether F(m x m) is possible, and its transformed kernel affordable.
+[[nodiscard]] KDNA_COLD bool may_use_winograd(const problem& q, int m) {
     const kernel_shape& k = q.kernel->shape();
-    if (!winograd_fits(k) || q.routed_kernel || q.params.stride != extent2(1) || q.params.dilation != extent2(1))
-        return 0;
-    if (std::min(k.i, k.o) < simd::lanes) return 0;
+    return winograd_fits(k) && !q.routed_kernel && q.params.stride == extent2(1) && q.params.dilation == extent2(1) &&
+           std::min(k.i, k.o) >= simd::lanes && winograd_kernel::bytes_for(*q.kernel, m) <= q.transform_budget;
+}
+
+/// The choices there are: 0 stands for a convolution without Winograd, m for F(m x m).
+inline constexpr std::array<int, 4> variants{0, 2, 4, 6};
+
+/// The m of Winograd's F(m x m) that is allowed, affordable and expected to be fastest, or asked for, else 0.
+[[nodiscard]] KDNA_COLD int choose_winograd(const problem& q, const plan& p) {
+    if (q.winograd) return may_use_winograd(q, *q.winograd) ? *q.winograd : 0;
+    if (!may_use_winograd(q, 2)) return 0;  // the smallest kernel
+    plan direct = p;
+    direct.algo = algorithm::direct;
     int best = 0;
-    double least = cost_model::direct(p, k);
-    for (const int m : winograd_variants) {
+    double least = cost_model::direct(q, direct);
+    for (const int m : variants) {
+        if (m == 0 || !may_use_winograd(q, m)) continue;
         if (m == 6 && ceil_div(p.out.h, 6) * ceil_div(p.out.w, 6) < cost_model::fewest_tiles_of_6) continue;
-        const index_t bytes = winograd_kernel::bytes_for(*q.kernel, m);
-        if (bytes > q.transform_budget) continue;
-        const double cost = cost_model::winograd(p, k, m, bytes);
+        const double cost = cost_model::winograd(q, p, m);
         if (cost < least * (m == 6 ? cost_model::share_of_6 : 1.0)) {
             least = cost;
             best = m;

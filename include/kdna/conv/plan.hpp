@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include <kdna/conv/epilogue.hpp>
@@ -26,6 +27,8 @@ struct problem {
     bool routed_kernel = false;    ///< mixture or spatial factor differ from sample to sample
     bool channel_means = false;    ///< the means of the output's channels are wanted
     index_t transform_budget = 0;  ///< bytes that a kernel transformed for Winograd may take; 0 forbids it
+    /// Not empty: this instead of the cost model's choice, where it is possible. 0: direct; m: F(m x m).
+    std::optional<int> winograd{};
 };
 
 /// Some rows of the output map, and where the views of a call begin: a view may hold only the rows that are needed just now,
@@ -87,6 +90,7 @@ struct plan {
     // part_sums[n][part][part_floats], so that the threads' work does not decide in which order a mean is added up.
     index_t part_sums_at = 0, parts = 0, part_floats = 0;
     index_t workspace_bytes = 0;
+    double predicted_cycles = 0.0;  ///< of a run on one thread, see cost_model.hpp
 };
 
 /// Blocks of a matrix product have at most so many pixels and tiles.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <string_view>
 
@@ -182,8 +183,8 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
 }
 
 /// Plans a convolution of `in`; throws kdna::error where the shapes do not fit.
-[[nodiscard]] inline plan make_plan(const problem& q, const shape4& in, input_order order, index_t threads,
-                                    std::string_view where) {
+[[nodiscard]] KDNA_COLD plan make_plan(const problem& q, const shape4& in, input_order order, index_t threads,
+                                       std::string_view where) {
     const panel_layout& kernel = *q.kernel;
     const kernel_shape& k = kernel.shape();
     plan p;
@@ -191,19 +192,18 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     p.order = order;
     p.out = output_shape(in, k, q.params, where);
     p.threads = std::max<index_t>(threads, 1);
-    if (const int m = choose_winograd(q, p); m != 0) {
+    if (const int m = choose_winograd(q, p); m != 0)
         plan_winograd(p, q, m, where);
-        return p;
-    }
-    if (k.depthwise())
+    else if (k.depthwise())
         plan_depthwise(p, q, where);
     else
         plan_gemm(p, q, where);
+    p.predicted_cycles = cost_model::predict(q, p);
     return p;
 }
 
 /// Where each factor is applied and what was chosen, in one line.
-[[nodiscard]] inline std::string explain(const problem& q, const plan& p) {
+[[nodiscard]] KDNA_COLD std::string explain(const problem& q, const plan& p) {
     const kernel_shape& k = q.kernel->shape();
     std::string text =
         concat(to_string(p.algo),
@@ -217,6 +217,7 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     else
         text += concat("tile ", tile_height_for(p.out.h * p.out.w, p.tallest), "x", q.kernel->width_of(0),
                        ", blocks of ", std::min(p.pixel_block, p.out.h * p.out.w), " pixels");
+    text += concat(", about ", static_cast<index_t>(std::ceil(p.predicted_cycles / 1000.0)), " kcycles");
     if (p.stage != staging::never)
         text += concat(p.stage == staging::always ? ", input copied" : ", input copied if strided",
                        p.kernel_rows ? " with its padding" : "");

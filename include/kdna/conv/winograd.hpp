@@ -224,6 +224,12 @@ public:
         for (const auto& k : kernels_)
             if (k != nullptr) f(static_cast<const void*>(k.get()), k->bytes());
     }
+    /// Forgets kernels that no plan holds. New holders come by `get` only, which waits for this.
+    void drop_unused() noexcept {
+        const std::lock_guard lock(mutex_);
+        for (auto& k : kernels_)
+            if (k.use_count() == 1) k.reset();
+    }
 
 private:
     std::mutex mutex_;

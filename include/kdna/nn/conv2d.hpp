@@ -17,6 +17,7 @@
 #include <kdna/dna/factors.hpp>
 #include <kdna/dna/router.hpp>
 #include <kdna/dna/source.hpp>
+#include <kdna/nn/autotune.hpp>
 #include <kdna/nn/bands.hpp>
 #include <kdna/nn/pool.hpp>
 #include <kdna/tensor/tensor.hpp>
@@ -44,6 +45,10 @@ struct plan_options {
     index_t transform_budget = std::numeric_limits<index_t>::max();
     /// Whether a run takes the means of the output's channels on its way (`channel_means::output`).
     bool channel_means = false;
+    /// Whether a layer that could run by more than one algorithm tries them on made-up inputs and takes the fastest, instead of
+    /// relying on the cost model: some runs more for each plan, on the plan's own executor. Which one wins may depend on the
+    /// moment, and with it the last bits of results. For the CPU backend; others have nothing to choose.
+    bool autotune = false;
 };
 
 /// Means over H and W, [N][channels], that travel beside the tensors: a router needs those of its input, and the layer before
@@ -61,6 +66,14 @@ public:
     [[nodiscard]] const shape4& output_shape() const noexcept { return decisions_.out; }
     /// Bytes of scratch, shared or owned; the routes come on top.
     [[nodiscard]] index_t workspace_bytes() const noexcept { return decisions_.workspace_bytes; }
+    /// What the cost model expects of a run on one thread: cycles of a vector multiply-add a cycle, routing not included. 0
+    /// for backends without a cost model.
+    [[nodiscard]] double predicted_cycles() const noexcept {
+        if constexpr (requires { decisions_.predicted_cycles; })
+            return decisions_.predicted_cycles;
+        else
+            return 0.0;
+    }
     /// A few words about the algorithm, the tile, where each factor is applied, and the workspace.
     [[nodiscard]] const std::string& explain() const noexcept { return text_; }
     /// Bytes of the transformed kernel this plan uses, 0 for none; it belongs to the layer.
@@ -148,30 +161,9 @@ public:
     /// As plan(), but the scratch (`workspace_bytes()`, 64-byte aligned) is the caller's, given to `use_workspace`; layers
     /// that run one after another can share it.
     [[nodiscard]] plan_type plan_without_workspace(const shape4& in, const plan_options& options = {}) const {
-        plan_type p;
-        conv::problem q = problem();
-        q.transform_budget = options.transform_budget;
-        q.channel_means = options.channel_means;
-        p.owner_ = transformed_;
-        p.takes_means_ = options.channel_means;
-        p.executor_ = options.executor;
-        p.decisions_ = Backend::make_plan(q, in, options.order, p.executor_.concurrency(), name_);
-        p.widths_ = router_.widths();
-        index_t floats = p.widths_.total();
-        const auto reserve = [&](index_t count) { return std::exchange(floats, checked_add(floats, count, name_)); };
-        if (varies_scale()) p.scale_at_ = reserve(static_cast<index_t>(scale_.size()));
-        if (mixes_bias()) p.shift_at_ = reserve(static_cast<index_t>(shift_.size()));
-        p.pooled_at_ = reserve(router_.input_channels());
-        p.scratch_at_ = reserve(router_.scratch_floats());
-        p.route_floats_ = floats;
-        p.routes_ = buffer<float>(checked_mul(in.n, floats, name_), options.memory);
-        if constexpr (requires { p.decisions_.winograd_m; })
-            if (p.decisions_.winograd_m != 0)
-                p.transformed_ = transformed_->get(source_ref(source_), spatial_.empty() ? nullptr : spatial_.data(),
-                                                   p.decisions_.winograd_m);
-        p.text_ =
-            concat(name_, ": ", to_string(kernel()), " on ", to_string(in), ": ", Backend::explain(q, p.decisions_));
-        return p;
+        if constexpr (tunable())
+            if (options.autotune) return tuned_plan(in, options);
+        return plan_variant(in, options, std::nullopt);
     }
     static void use_workspace(plan_type& p, std::byte* workspace) noexcept { p.workspace_ = workspace; }
 
@@ -260,6 +252,79 @@ public:
 
 private:
     [[nodiscard]] static constexpr bool routed() noexcept { return !std::is_same_v<Router, no_router>; }
+    /// Whether there is something to choose: a backend of somebody's own may use the CPU's plans, and be tuned like it.
+    [[nodiscard]] static constexpr bool tunable() noexcept {
+        return std::is_same_v<typename Backend::plan, conv::plan>;
+    }
+    [[nodiscard]] conv::problem problem(const plan_options& options, std::optional<int> variant) const noexcept {
+        conv::problem q = problem();
+        q.transform_budget = options.transform_budget;
+        q.channel_means = options.channel_means;
+        q.winograd = variant;
+        return q;
+    }
+    [[nodiscard]] plan_type plan_variant(const shape4& in, const plan_options& options,
+                                         std::optional<int> variant) const {
+        plan_type p;
+        const conv::problem q = problem(options, variant);
+        p.owner_ = transformed_;
+        p.takes_means_ = options.channel_means;
+        p.executor_ = options.executor;
+        p.decisions_ = Backend::make_plan(q, in, options.order, p.executor_.concurrency(), name_);
+        p.widths_ = router_.widths();
+        index_t floats = p.widths_.total();
+        const auto reserve = [&](index_t count) { return std::exchange(floats, checked_add(floats, count, name_)); };
+        if (varies_scale()) p.scale_at_ = reserve(static_cast<index_t>(scale_.size()));
+        if (mixes_bias()) p.shift_at_ = reserve(static_cast<index_t>(shift_.size()));
+        p.pooled_at_ = reserve(router_.input_channels());
+        p.scratch_at_ = reserve(router_.scratch_floats());
+        p.route_floats_ = floats;
+        p.routes_ = buffer<float>(checked_mul(in.n, floats, name_), options.memory);
+        if constexpr (requires { p.decisions_.winograd_m; })
+            if (p.decisions_.winograd_m != 0) p.transformed_ = transformed_kernel(p.decisions_.winograd_m);
+        p.text_ =
+            concat(name_, ": ", to_string(kernel()), " on ", to_string(in), ": ", Backend::explain(q, p.decisions_));
+        return p;
+    }
+
+    /// The fastest of the possible variants, timed one against the other.
+    [[nodiscard]] KDNA_COLD plan_type tuned_plan(const shape4& in, const plan_options& options) const {
+        detail::tuning t;
+        for (std::size_t i = 0; i < t.count; ++i)
+            t.plans[i] = Backend::make_plan(problem(options, conv::variants[i]), in, options.order,
+                                            options.executor.concurrency(), name_);
+        std::size_t tried = 0, best = 0;
+        for (std::size_t i = 0; i < t.count; ++i)
+            if (t.worth_trying(i)) {
+                ++tried;
+                best = i;
+            }
+        if (tried == 1) return plan_variant(in, options, conv::variants[best]);
+        best = time_variants(t, in, options);
+        plan_type p = plan_variant(in, options, conv::variants[best]);
+        t.kernels = {};
+        transformed_->drop_unused();
+        p.text_ += t.text();
+        return p;
+    }
+    [[nodiscard]] KDNA_COLD std::size_t time_variants(detail::tuning& t, const shape4& in,
+                                                      const plan_options& options) const {
+        plan_type p = plan_variant(in, options, 0);
+        for (std::size_t i = 0; i < t.count; ++i)
+            if (t.worth_trying(i) && conv::variants[i] != 0) t.kernels[i] = transformed_kernel(conv::variants[i]);
+        t.prepare(residual_, options.channel_means);
+        use_workspace(p, t.workspace.data());
+        return t.fastest([&](index_t i) {
+            p.decisions_ = t.plans[static_cast<std::size_t>(i)];
+            p.transformed_ = t.kernels[static_cast<std::size_t>(i)];
+            run(p, t.x.view(), t.y.view(), residual_ ? t.residual.view() : tensor_view<float>{},
+                {.output = options.channel_means ? t.means.data() : nullptr});
+        });
+    }
+    [[nodiscard]] std::shared_ptr<const conv::winograd_kernel> transformed_kernel(int m) const {
+        return transformed_->get(source_ref(source_), spatial_.empty() ? nullptr : spatial_.data(), m);
+    }
+
     [[nodiscard]] bool varies_scale() const noexcept { return router_.widths().filter > 0; }
     [[nodiscard]] bool mixes_bias() const noexcept {
         if constexpr (requires { source_.has_bias(); })
