@@ -103,7 +103,7 @@ TEST_CASE("The 3x3 layers of the published networks are run by the variant that 
                           .plan({1, channels, extent, extent})
                           .explain());
     };
-    CHECK(choice(64, 56) == "winograd F(4x4)");
+    CHECK(choice(64, 56) == "winograd F(6x6)");
     CHECK(choice(128, 28) == "winograd F(4x4)");
     CHECK(choice(256, 14) == "winograd F(4x4)");
     CHECK(choice(512, 7) == "winograd F(2x2)");
