@@ -61,7 +61,8 @@ TEST_CASE("Predictions grow with the map, the filters, and with samples in propo
             return layer.plan({n, s.kernel.i, h, w}).predicted_cycles();
         };
         INFO(to_string(s.kernel));
-        CHECK(cycles(1, 28, 29) >= cycles(1, 28, 28));
+        // F(6x6) is chosen only where it saves 3 %: a map it fits better may be predicted faster by that much.
+        CHECK(cycles(1, 28, 29) >= 0.97 * cycles(1, 28, 28));
         CHECK(cycles(1, 32, 28) > cycles(1, 28, 28));
         CHECK(cycles(1, 56, 56) > 3.0 * cycles(1, 28, 28));
         CHECK(cycles(3, 28, 28) == Approx(3.0 * cycles(1, 28, 28)));

@@ -98,7 +98,9 @@ TEST_CASE("A mixture of one kernel is that kernel, bit by bit") {
             const conv2d alone(dense_kernel::pack(k, std::span(all).subspan(one * size, size)), {.pad = 1});
             const conv2d mixed(mixture, {.pad = 1}, {}, fixed_mixture{weights, k.i});
             KDNA_TEST_CASE_INFO(i, to_string(k));
-            if (!same_bits(values_of(alone(x.view()).view()), values_of(mixed(x.view()).view())))
+            // A mixture is never transformed for Winograd.
+            if (!same_bits(values_of(alone(x.view(), {}, {.transform_budget = 0}).view()),
+                           values_of(mixed(x.view()).view())))
                 FAIL("kernel " << one);
         }
     }
