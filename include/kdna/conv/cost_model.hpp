@@ -140,7 +140,10 @@ inline constexpr std::array<int, 4> variants{0, 2, 4, 6};
     plan direct = p;
     direct.algo = algorithm::direct;
     int best = 0;
-    double least = cost_model::direct(q, direct);
+    // Without the factors: a child with all of them at one is its parent, to the last bit.
+    problem plain = q;
+    plain.spatial_factor = plain.channel_factor = false;
+    double least = cost_model::direct(plain, direct);
     for (const int m : variants) {
         if (m == 0 || !may_use_winograd(q, m)) continue;
         if (m == 6 && ceil_div(p.out.h, 6) * ceil_div(p.out.w, 6) < cost_model::fewest_tiles_of_6) continue;
