@@ -240,7 +240,7 @@ private:
         x.n = samples;
         plan_options inner = options;
         inner.order = s.input == 0 ? options.order : input_order::nhwc;
-        inner.transform_budget = options.transform_budget - p.transformed_bytes_;
+        inner.transform_budget = std::max<index_t>(options.transform_budget - p.transformed_bytes_, 0);
         inner.channel_means = p.means_offsets_[i + 1] >= 0;
         return s.op->plan(x, inner);
     }
@@ -250,6 +250,9 @@ private:
         if (g.parts.size() == 1 && options.executor.concurrency() == 1) return;
         plan_options alone = options;
         alone.executor = {};
+        // What was chosen stays: bands are for steps without Winograd, and another timing might choose it.
+        alone.transform_budget = 0;
+        alone.autotune = false;
         for (std::size_t i = g.first; i < g.last; ++i) p.states_[i] = plan_step(p, i, 1, alone);
         for (std::size_t t = 1; t < g.parts.size(); ++t) {
             index_t workspace = 0;

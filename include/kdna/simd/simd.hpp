@@ -41,15 +41,6 @@ inline constexpr index_t registers = 16;
 #endif
     return v;
 }
-/// Asks for the two lines at `from` to be brought into L2; any address will do.
-KDNA_INLINE void prefetch(const float* from) noexcept {
-#if defined(__GNUC__)
-    __builtin_prefetch(from, 0, 2);
-    __builtin_prefetch(from + 16, 0, 2);
-#else
-    static_cast<void>(from);
-#endif
-}
 /// Floats of a cache line, and requests for the one at an address, which may be any: into L2 to be read, or to be written.
 inline constexpr index_t line_floats = 16;
 KDNA_INLINE void prefetch_line(const float* from) noexcept {
@@ -58,6 +49,11 @@ KDNA_INLINE void prefetch_line(const float* from) noexcept {
 #else
     static_cast<void>(from);
 #endif
+}
+/// The two lines at an address.
+KDNA_INLINE void prefetch(const float* from) noexcept {
+    prefetch_line(from);
+    prefetch_line(from + line_floats);
 }
 KDNA_INLINE void prefetch_to_write(const float* to) noexcept {
 #if defined(__GNUC__)
