@@ -4,7 +4,7 @@
 #include <span>
 #include <string_view>
 
-#include <kdna/dna/fully_connected.hpp>
+#include <kdna/dna/attention.hpp>
 #include <kdna/dna/mixture.hpp>
 #include <kdna/dna/router.hpp>
 
@@ -26,7 +26,7 @@ public:
 
     void operator()(const float* pooled, const route& out, float*) const noexcept {
         routing_(pooled, out.mixture);
-        for (index_t i = 0; i < routing_.outputs(); ++i) out.mixture[i] = sigmoid(out.mixture[i]);
+        sigmoid(out.mixture, routing_.outputs());
     }
 
 private:

@@ -14,8 +14,6 @@
 
 namespace kdna::inline KDNA_ABI {
 
-[[nodiscard]] inline float sigmoid(float v) noexcept { return 1.0F / (1.0F + std::exp(-v)); }
-
 /// y = W x + b for one vector, W [outputs, inputs] as PyTorch stores it. Kept transposed, in rows of whole vectors: outputs
 /// lie in the vectors, and a sum is added up in the order of its inputs.
 class fully_connected {

@@ -1,18 +1,18 @@
 // A kernel that is a per-sample weighted sum of n stored ones.
 #pragma once
 
-#include <algorithm>
 #include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include <kdna/dna/source.hpp>
+#include <kdna/tensor/combine.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
 /// W = sum over i < n of a[i] * W_i, with a [n] routed per sample. The sum is made one panel at a time, in scratch. All n
-/// kernels are packed once and shared by every copy of this handle.
+/// kernels are packed once, panel by panel side by side, and shared by every copy of this handle.
 class mixture_kernel {
 public:
     /// `weights` [n, O, I/groups, KH, KW]; `biases` [n, O], mixed with the same coefficients, or empty. Throws kdna::error
@@ -27,53 +27,74 @@ public:
                         concat(weights.size()));
         if (!biases.empty() && static_cast<index_t>(biases.size()) != checked_mul(n, k.o, where))
             throw error(concat(where, " bias"), concat(n, " x ", k.o, " values"), concat(biases.size()));
-        auto parts = std::make_shared<storage>();
-        for (index_t i = 0; i < n; ++i)
-            parts->kernels.emplace_back(
-                k, weights.subspan(static_cast<std::size_t>(i * size), static_cast<std::size_t>(size)), where);
-        parts->biases.assign(biases.begin(), biases.end());
-        return mixture_kernel(std::move(parts));
+        return mixture_kernel(std::make_shared<const storage>(n, k, weights, biases, where));
     }
 
     [[nodiscard]] const kernel_shape& shape() const noexcept { return layout().shape(); }
-    [[nodiscard]] const panel_layout& layout() const noexcept { return parts_->kernels.front().layout(); }
-    [[nodiscard]] index_t mixture_size() const noexcept { return static_cast<index_t>(parts_->kernels.size()); }
+    [[nodiscard]] const panel_layout& layout() const noexcept { return storage_->layout; }
+    [[nodiscard]] index_t mixture_size() const noexcept { return storage_->n; }
     [[nodiscard]] index_t scratch_floats() const noexcept { return layout().panel_floats(); }
+    [[nodiscard]] index_t assembly_terms() const noexcept { return storage_->n; }
 
     [[nodiscard]] const float* panel(index_t group, index_t p, const float* mixture, float* scratch) const noexcept {
         const index_t count = layout().depth() * layout().width_of(p);
-        std::fill_n(scratch, count, 0.0F);
-        for (std::size_t i = 0; i < parts_->kernels.size(); ++i)
-            simd::axpy(mixture[i], parts_->kernels[i].panel(group, p), scratch, count);
+        combine_long(mixture, part(group, p, 0), count, storage_->n, count, scratch);
         return scratch;
     }
+    /// Panel p of kernel i by itself.
+    [[nodiscard]] const float* part(index_t group, index_t p, index_t i) const noexcept {
+        return storage_->data.data() + storage_->offset(group, p, i);
+    }
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float* mixture) const noexcept {
+        const panel_layout::position at = layout().position_of(o, c, t);
         double sum = 0.0;
-        for (std::size_t i = 0; i < parts_->kernels.size(); ++i)
-            sum += static_cast<double>(mixture[i]) * static_cast<double>(parts_->kernels[i].weight(o, c, t));
+        for (index_t i = 0; i < storage_->n; ++i)
+            sum += static_cast<double>(mixture[i]) * static_cast<double>(part(at.group, at.panel, i)[at.offset]);
         return sum;
     }
 
-    [[nodiscard]] bool has_bias() const noexcept { return !parts_->biases.empty(); }
+    [[nodiscard]] bool has_bias() const noexcept { return !storage_->biases.empty(); }
     [[nodiscard]] float bias(index_t o, const float* mixture) const noexcept {
         float sum = 0.0F;
-        for (std::size_t i = 0; i < parts_->kernels.size(); ++i)
-            sum += mixture[i] * parts_->biases[i * static_cast<std::size_t>(shape().o) + static_cast<std::size_t>(o)];
+        for (index_t i = 0; i < storage_->n; ++i)
+            sum += mixture[i] * storage_->biases[static_cast<std::size_t>(i * shape().o + o)];
         return sum;
     }
 
     template <class F>
     void for_each_storage(F&& f) const {
-        for (const packed_kernel& k : parts_->kernels) f(static_cast<const void*>(&k), k.bytes());
+        f(static_cast<const void*>(storage_.get()),
+          storage_->data.bytes() + static_cast<index_t>(storage_->biases.size() * sizeof(float)));
     }
 
 private:
+    /// data[group][panel][kernel][depth][filter].
     struct storage {
-        std::vector<packed_kernel> kernels;
+        storage(index_t kernels, const kernel_shape& k, std::span<const float> weights, std::span<const float> bias,
+                std::string_view where)
+            : n(kernels),
+              layout(k),
+              data(checked_mul(kernels, layout.floats(), where)),
+              biases(bias.begin(), bias.end()) {
+            std::size_t next = 0;
+            for (index_t i = 0; i < n; ++i)
+                for (index_t o = 0; o < k.o; ++o)
+                    for (index_t c = 0; c < k.channels_per_group(); ++c)
+                        for (index_t t = 0; t < k.taps(); ++t) {
+                            const panel_layout::position at = layout.position_of(o, c, t);
+                            data[offset(at.group, at.panel, i) + at.offset] = weights[next++];
+                        }
+        }
+        [[nodiscard]] index_t offset(index_t group, index_t p, index_t i) const noexcept {
+            return n * layout.offset(group, p) + i * layout.depth() * layout.width_of(p);
+        }
+        index_t n;
+        panel_layout layout;
+        buffer<float> data;
         std::vector<float> biases;
     };
-    explicit mixture_kernel(std::shared_ptr<const storage> parts) : parts_(std::move(parts)) {}
-    std::shared_ptr<const storage> parts_;
+    explicit mixture_kernel(std::shared_ptr<const storage> s) : storage_(std::move(s)) {}
+    std::shared_ptr<const storage> storage_;
 };
 static_assert(kernel_source<mixture_kernel>);
 

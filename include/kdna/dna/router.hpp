@@ -26,12 +26,14 @@ struct route {
     float* spatial = nullptr;
 };
 
-/// A router is a small network on the globally averaged input of one sample.
+/// A router is a small network on the averaged input of one sample.
 ///
 ///     input_channels()       C of the pooled input it reads
 ///     widths()               what it routes
 ///     scratch_floats()       floats it needs while it runs
 ///     r(pooled, out, scratch) computes one sample's factors from pooled [C]
+///
+/// Optional: pool_grid(), g: then `pooled` is [C][g][g], means of g x g windows (nn/pool.hpp, adaptive_average).
 ///
 /// It is called once per sample and per run, from any thread, so it must be const and allocate nothing.
 // clang-format off

@@ -4,8 +4,7 @@
 #include <span>
 #include <string_view>
 
-#include <kdna/dna/algebra.hpp>
-#include <kdna/dna/fully_connected.hpp>
+#include <kdna/dna/attention.hpp>
 #include <kdna/dna/router.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -24,23 +23,19 @@ class squeeze_excite {
 public:
     /// r and C follow from the lengths. Throws kdna::error naming the tensor that does not fit.
     explicit squeeze_excite(const squeeze_excite_weights& w, std::string_view where = "squeeze_excite")
-        : squeeze_(w.fc1, {}, channels_of(w, where), concat(where, ".fc1")),
-          excite_(w.fc2, w.fc2_bias, squeeze_.outputs(), concat(where, ".fc2")) {
-        const scale_shift bn = fold(w.bn, squeeze_.outputs(), concat(where, ".bn"));
-        squeeze_.then_affine(bn.scale, bn.shift);
-    }
+        : squeeze_(w.fc1, w.bn, channels_of(w, where), concat(where, ".fc1"), concat(where, ".bn")),
+          excite_(w.fc2, w.fc2_bias, squeeze_.hidden(), concat(where, ".fc2")) {}
 
-    [[nodiscard]] index_t input_channels() const noexcept { return squeeze_.inputs(); }
-    [[nodiscard]] index_t hidden() const noexcept { return squeeze_.outputs(); }
+    [[nodiscard]] index_t input_channels() const noexcept { return squeeze_.channels(); }
+    [[nodiscard]] index_t hidden() const noexcept { return squeeze_.hidden(); }
     [[nodiscard]] index_t floats() const noexcept { return squeeze_.floats() + excite_.floats(); }
     [[nodiscard]] route_widths widths() const noexcept { return {.channel = excite_.outputs()}; }
     [[nodiscard]] index_t scratch_floats() const noexcept { return hidden(); }
 
     void operator()(const float* pooled, const route& out, float* scratch) const noexcept {
         squeeze_(pooled, scratch);
-        for (index_t i = 0; i < hidden(); ++i) scratch[i] = scratch[i] < 0.0F ? 0.0F : scratch[i];
         excite_(scratch, out.channel);
-        for (index_t c = 0; c < excite_.outputs(); ++c) out.channel[c] = sigmoid(out.channel[c]);
+        sigmoid(out.channel, excite_.outputs());
     }
 
 private:
@@ -48,7 +43,8 @@ private:
         if (w.fc2_bias.empty()) throw error(concat(where, ".fc2.bias"), "one value per channel", "0");
         return static_cast<index_t>(w.fc2_bias.size());
     }
-    fully_connected squeeze_, excite_;
+    squeeze squeeze_;
+    fully_connected excite_;
 };
 static_assert(router<squeeze_excite>);
 

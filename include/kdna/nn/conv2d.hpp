@@ -144,7 +144,7 @@ public:
     [[nodiscard]] const conv_params& params() const noexcept { return params_; }
     [[nodiscard]] bool takes_residual() const noexcept { return residual_; }
     /// Whether a router reads the means of the input's channels.
-    [[nodiscard]] static constexpr bool reads_channel_means() noexcept { return routed(); }
+    [[nodiscard]] bool reads_channel_means() const noexcept { return routed() && pool_grid() == 1; }
     /// Throws kdna::error if the layer cannot run on an input of this shape.
     [[nodiscard]] shape4 output_shape(const shape4& in) const {
         return KDNA_ABI::output_shape(in, kernel(), params_, name_);
@@ -276,8 +276,9 @@ private:
         const auto reserve = [&](index_t count) { return std::exchange(floats, checked_add(floats, count, name_)); };
         if (varies_scale()) p.scale_at_ = reserve(static_cast<index_t>(scale_.size()));
         if (mixes_bias()) p.shift_at_ = reserve(static_cast<index_t>(shift_.size()));
-        p.pooled_at_ = reserve(router_.input_channels());
-        p.scratch_at_ = reserve(router_.scratch_floats());
+        p.pooled_at_ = reserve(checked_mul(router_.input_channels(), pool_grid() * pool_grid(), name_));
+        // Pooling in a grid works in the scratch before the router does.
+        p.scratch_at_ = reserve(std::max(router_.scratch_floats(), pool_grid() > 1 ? router_.input_channels() : 0));
         p.route_floats_ = floats;
         p.routes_ = buffer<float>(checked_mul(in.n, floats, name_), options.memory);
         if constexpr (requires { p.decisions_.winograd_m; })
@@ -365,12 +366,23 @@ private:
         if (w.total() != 0) require("input channels", router_.input_channels(), k.i);
     }
 
+    /// Windows along an axis that the router wants means of.
+    [[nodiscard]] index_t pool_grid() const noexcept {
+        if constexpr (requires { router_.pool_grid(); })
+            return router_.pool_grid();
+        else
+            return 1;
+    }
+
     /// Pools each sample unless its means are known, routes it, and resolves the factors that are part static, part routed.
     void route_samples(plan_type& p, const tensor_view<const float>& x, const float* means) const noexcept {
         const route_widths w = p.widths_;
-        if (means == nullptr) pool_samples(p, x);
+        const index_t grid = pool_grid();
+        if (grid > 1) means = nullptr;
+        if (means == nullptr && grid == 1) pool_samples(p, x);
         const auto one = [&](index_t n) {
             float* base = p.routes_.data() + n * p.route_floats_;
+            if (grid > 1) adaptive_average(x, n, grid, base + p.pooled_at_, base + p.scratch_at_);
             const float* pooled = means != nullptr ? means + n * x.shape.c : base + p.pooled_at_;
             const auto at = [&](index_t width, index_t offset) { return width > 0 ? base + offset : nullptr; };
             const route out{.mixture = at(w.mixture, 0),

@@ -71,7 +71,7 @@ public:
     void run(operation_state& s, const operation_call& c) const noexcept override {
         layer_.run(static_cast<state&>(s).plan, c.x, c.y, c.residual, c.means, c.rows);
     }
-    [[nodiscard]] bool reads_channel_means() const noexcept override { return Layer::reads_channel_means(); }
+    [[nodiscard]] bool reads_channel_means() const noexcept override { return layer_.reads_channel_means(); }
     [[nodiscard]] bool gives_channel_means() const noexcept override { return true; }
     [[nodiscard]] band_support bands(const operation_state& s) const noexcept override {
         return layer_.bands(static_cast<const state&>(s).plan);

@@ -64,6 +64,23 @@ inline void global_average(const tensor_view<const float>& x, index_t n, float* 
     global_average(x, n, mean, 0, x.shape.c);
 }
 
+/// Means over `grid` x `grid` windows of the map, mean[C][grid][grid], as PyTorch's adaptive average pooling makes them: window
+/// i of an axis reaches from floor(i * extent / grid) to ceil((i + 1) * extent / grid), so they may overlap, and repeat where
+/// the map is smaller than the grid. `scratch` [C].
+inline void adaptive_average(const tensor_view<const float>& x, index_t n, index_t grid, float* mean,
+                             float* scratch) noexcept {
+    const auto begin = [grid](index_t i, index_t extent) { return i * extent / grid; };
+    const auto end = [grid](index_t i, index_t extent) { return ((i + 1) * extent + grid - 1) / grid; };
+    for (index_t i = 0; i < grid; ++i)
+        for (index_t j = 0; j < grid; ++j) {
+            const index_t top = begin(i, x.shape.h), left = begin(j, x.shape.w);
+            const tensor_view<const float> window{
+                x.at(n, 0, top, left), {1, x.shape.c, end(i, x.shape.h) - top, end(j, x.shape.w) - left}, x.stride};
+            global_average(window, 0, scratch);
+            for (index_t c = 0; c < x.shape.c; ++c) mean[(c * grid + i) * grid + j] = scratch[c];
+        }
+}
+
 /// Largest value under a window; padding never wins, NaN always does (as in PyTorch).
 class max_pool2d {
 public:

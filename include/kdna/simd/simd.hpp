@@ -131,6 +131,18 @@ inline void store_strided(float* to, const vec& v, index_t stride, index_t count
     for (index_t i = 0; i < count; ++i) to[i * stride] = lane[i];
 }
 
+/// 1 / (1 + exp(-v)); 0 and 1 beyond what exp can say, NaN for NaN.
+[[nodiscard]] KDNA_INLINE vec sigmoid(const vec& v) noexcept { return vec(1.0F) / (vec(1.0F) + xsimd::exp(-v)); }
+
+/// In place, v[i] = f(v[i]) for `count` neighbouring floats, a vector at a time.
+template <class F>
+void for_each_vector(float* v, index_t count, const F& f) noexcept {
+    for (index_t i = 0; i < count; i += lanes) {
+        const index_t some = count - i < lanes ? count - i : lanes;
+        store_strided(v + i, f(load_strided(v + i, 1, some)), 1, some);
+    }
+}
+
 /// y += a * x over `count` floats, neighbours in memory. (g++ 12 vectorises such a loop by itself only from -O3 on.
 /// Inlined where it knows the array to be short it takes the loop for an overrun and warns.)
 KDNA_NOINLINE void axpy(float a, const float* x, float* y, index_t count) noexcept {

@@ -62,11 +62,19 @@ public:
     [[nodiscard]] index_t offset(index_t group, index_t panel) const noexcept {
         return group * group_floats_ + panel * width * depth_;
     }
-    /// Offset of weight (filter o, channel c within its group, tap t).
-    [[nodiscard]] index_t offset_of(index_t o, index_t c, index_t t) const noexcept {
+    /// Which panel holds a weight, and where in it.
+    struct position {
+        index_t group, panel, offset;
+    };
+    /// Of weight (filter o, channel c within its group, tap t).
+    [[nodiscard]] position position_of(index_t o, index_t c, index_t t) const noexcept {
         const index_t group = shape_.depthwise() ? 0 : o / filters_, f = shape_.depthwise() ? o : o % filters_;
         const index_t panel = f / width, depth = shape_.depthwise() ? t : t * shape_.channels_per_group() + c;
-        return offset(group, panel) + depth * width_of(panel) + f % width;
+        return {group, panel, depth * width_of(panel) + f % width};
+    }
+    [[nodiscard]] index_t offset_of(index_t o, index_t c, index_t t) const noexcept {
+        const position at = position_of(o, c, t);
+        return offset(at.group, at.panel) + at.offset;
     }
 
 private:

@@ -1,0 +1,166 @@
+// Kernels that are put together from cells which several layers share.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include <kdna/core/memory.hpp>
+#include <kdna/tensor/combine.hpp>
+#include <kdna/tensor/packed_kernel.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+/// n cells of o filters, c channels and kh x kw taps each.
+struct cell_shape {
+    index_t n = 1, o = 1, c = 1, kh = 1, kw = 1;
+    [[nodiscard]] constexpr index_t taps() const noexcept { return kh * kw; }
+    friend constexpr bool operator==(const cell_shape&, const cell_shape&) = default;
+};
+
+[[nodiscard]] inline std::string to_string(const cell_shape& s) {
+    return concat("(", s.n, " cells of O ", s.o, ", I ", s.c, ", ", s.kh, "x", s.kw, ")");
+}
+
+/// The cells, packed once and shared by everyone who copies this handle. They lie as bank[block][tap][channel][cell][filter],
+/// in blocks of as many filters as a panel has, so that a combination of all cells streams them front to back.
+class cell_bank {
+public:
+    /// `weights` [n, o, c, kh, kw]. Throws kdna::error if an extent is not positive or the count is not the shape's.
+    [[nodiscard]] static cell_bank pack(const cell_shape& s, std::span<const float> weights,
+                                        std::string_view where = "cell_bank") {
+        if (s.n < 1 || s.o < 1 || s.c < 1 || s.kh < 1 || s.kw < 1)
+            throw error(std::string(where), "extents >= 1", to_string(s));
+        const index_t cell = checked_mul(checked_mul(s.o, s.c, where), checked_mul(s.kh, s.kw, where), where);
+        if (static_cast<index_t>(weights.size()) != checked_mul(s.n, cell, where))
+            throw error(std::string(where), concat(s.n, " x ", cell, " weights for ", to_string(s)),
+                        concat(weights.size()));
+        return cell_bank(std::make_shared<const storage>(s, weights, where));
+    }
+
+    [[nodiscard]] const cell_shape& shape() const noexcept { return storage_->shape; }
+    /// Filters of block b, with the zeros that fill its last vector: the distance between cells in floats.
+    [[nodiscard]] index_t width_of(index_t block) const noexcept { return storage_->width_of(block); }
+    /// Filter 0 of a block in cell 0; those of cell i follow i * width_of(block) later.
+    [[nodiscard]] const float* rows(index_t block, index_t tap, index_t channel) const noexcept {
+        return storage_->data.data() + storage_->offset(block, tap, channel);
+    }
+    [[nodiscard]] float weight(index_t cell, index_t o, index_t c, index_t t) const noexcept {
+        const index_t block = o / panel_layout::width;
+        return rows(block, t, c)[cell * width_of(block) + o % panel_layout::width];
+    }
+    template <class F>
+    void for_each_storage(F&& f) const {
+        f(static_cast<const void*>(storage_.get()), storage_->data.bytes());
+    }
+
+private:
+    struct storage {
+        storage(const cell_shape& s, std::span<const float> weights, std::string_view where) : shape(s) {
+            const index_t padded = checked_add(s.o, simd::lanes - 1, where) / simd::lanes * simd::lanes;
+            const index_t floats = checked_mul(checked_mul(padded, s.c * s.taps(), where), s.n, where);
+            data = buffer<float>(checked_add(floats, simd::lanes, where));  // whole vectors are read from any filter on
+            std::size_t next = 0;
+            for (index_t i = 0; i < s.n; ++i)
+                for (index_t o = 0; o < s.o; ++o)
+                    for (index_t c = 0; c < s.c; ++c)
+                        for (index_t t = 0; t < s.taps(); ++t) {
+                            const index_t block = o / panel_layout::width;
+                            data[offset(block, t, c) + i * width_of(block) + o % panel_layout::width] = weights[next++];
+                        }
+        }
+        [[nodiscard]] index_t width_of(index_t block) const noexcept {
+            return shape.o - block * panel_layout::width <= simd::lanes ? simd::lanes : panel_layout::width;
+        }
+        [[nodiscard]] index_t offset(index_t block, index_t tap, index_t channel) const noexcept {
+            return shape.n *
+                   (block * panel_layout::width * shape.taps() * shape.c + (tap * shape.c + channel) * width_of(block));
+        }
+        cell_shape shape;
+        buffer<float> data;
+    };
+    explicit cell_bank(std::shared_ptr<const storage> s) : storage_(std::move(s)) {}
+    std::shared_ptr<const storage> storage_;
+};
+
+/// A kernel cut into cells, each a combination of those in a bank:
+///
+///     W[o, c, t] = sum over i < n of a[j][i] * cell_i[o % o_e, c % c_e, t % t_e],   j = (s * go + o / o_e) * gi + c / c_e
+///
+/// with s = t / t_e. Taps are counted row by row, so cells of several taps that are not whole kernels are pieces of that
+/// sequence. c is a channel within its group, o counts over all groups.
+class celled_layout {
+public:
+    celled_layout() = default;
+    /// Throws kdna::error if the cells do not tile the kernel.
+    celled_layout(const kernel_shape& k, const cell_shape& cell, std::string_view where) : panels_(k), cell_(cell) {
+        const index_t channels = k.channels_per_group();
+        if (k.o % cell.o != 0 || channels % cell.c != 0 || k.kh % cell.kh != 0 || k.kw % cell.kw != 0)
+            throw error(std::string(where), concat("cells that tile the kernel ", to_string(k)), to_string(cell));
+        pieces_ = k.taps() / cell.taps();
+        filters_ = k.o / cell.o;
+        channels_ = channels / cell.c;
+    }
+
+    [[nodiscard]] const panel_layout& panels() const noexcept { return panels_; }
+    /// Combinations the kernel is made of, m = gs * go * gi.
+    [[nodiscard]] index_t combinations() const noexcept { return pieces_ * filters_ * channels_; }
+
+    /// Puts panel p of a group together. `factors(j)` are the n factors of combination j.
+    template <class Factors>
+    void assemble(const cell_bank& bank, index_t group, index_t p, const Factors& factors,
+                  float* panel) const noexcept {
+        const index_t width = panels_.width_of(p), filters = panels_.filters_of(p), first = first_filter(group, p),
+                      channels = panels_.depth() / panels_.shape().taps();
+        if (filters < width) std::fill_n(panel, panels_.depth() * width, 0.0F);
+        // Neighbouring filters of the panel that are neighbours in one block of one cell.
+        for (index_t f = 0; f < filters;) {
+            const index_t in_cell = (first + f) % cell_.o, block = in_cell / panel_layout::width,
+                          in_block = in_cell % panel_layout::width,
+                          count = std::min({filters - f, cell_.o - in_cell, panel_layout::width - in_block});
+            const index_t o = (first + f) / cell_.o;
+            for (index_t tap = 0; tap < cell_.taps(); ++tap)
+                for (index_t channel = 0; channel < cell_.c; ++channel) {
+                    constexpr index_t most = detail::most_combined;
+                    const float* a[most];
+                    float* to[most];
+                    index_t rows = 0;
+                    const float* from = bank.rows(block, tap, channel) + in_block;
+                    const auto flush = [&] {
+                        combine(a, rows, from, bank.width_of(block), cell_.n, count, to);
+                        rows = 0;
+                    };
+                    for (index_t s = 0; s < pieces_; ++s)
+                        for (index_t c = 0; c < channels_; ++c) {
+                            a[rows] = factors((s * filters_ + o) * channels_ + c);
+                            to[rows] =
+                                panel + ((s * cell_.taps() + tap) * channels + c * cell_.c + channel) * width + f;
+                            if (++rows == most) flush();
+                        }
+                    if (rows > 0) flush();
+                }
+            f += count;
+        }
+    }
+    template <class Factors>
+    [[nodiscard]] double weight(const cell_bank& bank, index_t o, index_t c, index_t t,
+                                const Factors& factors) const noexcept {
+        const float* a = factors((t / cell_.taps() * filters_ + o / cell_.o) * channels_ + c / cell_.c);
+        double sum = 0.0;
+        for (index_t i = 0; i < cell_.n; ++i)
+            sum += static_cast<double>(a[i]) *
+                   static_cast<double>(bank.weight(i, o % cell_.o, c % cell_.c, t % cell_.taps()));
+        return sum;
+    }
+
+private:
+    [[nodiscard]] index_t first_filter(index_t group, index_t p) const noexcept {
+        return group * panels_.filters() + p * panel_layout::width;
+    }
+    panel_layout panels_;
+    cell_shape cell_{};
+    index_t pieces_ = 1, filters_ = 1, channels_ = 1;  // gs, go, gi
+};
+
+}  // namespace kdna::inline KDNA_ABI

@@ -1,0 +1,100 @@
+// Linear combinations of rows of floats: how kernels are put together.
+#pragma once
+
+#include <array>
+#include <utility>
+
+#include <kdna/simd/simd.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+namespace detail {
+
+/// `Vectors` vectors of each of `Rows` combinations, kept in registers while the terms pass by. Only `count` floats of each
+/// are stored, unless that is more than there are.
+template <int Rows, int Vectors>
+void combine_tile(const float* const* factors, const float* from, index_t from_stride, index_t terms, float* const* to,
+                  index_t offset, index_t count) noexcept {
+    simd::vec acc[Rows][Vectors];
+    const float* a[Rows];
+    KDNA_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+        a[r] = factors[r];
+        KDNA_UNROLL
+        for (int j = 0; j < Vectors; ++j) acc[r][j] = simd::zero();
+    }
+    from += offset;
+    for (index_t k = 0; k < terms; ++k, from += from_stride) {
+        simd::vec v[Vectors];
+        KDNA_UNROLL
+        for (int j = 0; j < Vectors; ++j) v[j] = simd::load(from + j * simd::lanes);
+        KDNA_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            const simd::vec factor = simd::broadcast(a[r][k]);
+            KDNA_UNROLL
+            for (int j = 0; j < Vectors; ++j) acc[r][j] = simd::multiply_add(factor, v[j], acc[r][j]);
+        }
+    }
+    KDNA_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+        KDNA_UNROLL
+        for (int j = 0; j < Vectors; ++j) {
+            const index_t left = count - j * simd::lanes;
+            if (left >= simd::lanes)
+                simd::store(to[r] + offset + j * simd::lanes, acc[r][j]);
+            else if (left > 0)
+                simd::store_strided(to[r] + offset + j * simd::lanes, acc[r][j], 1, left);
+        }
+    }
+}
+
+/// Rows that are combined side by side: nine are the taps of a 3x3 kernel.
+inline constexpr index_t most_combined = simd::registers >= 32 ? 9 : 5;
+
+}  // namespace detail
+
+/// to[r][0 ... count) = sum over k < terms of factors[r][k] * from[k * from_stride + (0 ... count)], for r < rows.
+///
+/// Whole vectors of `from` are read, so up to lanes - 1 floats past `count` have to be readable; nothing is written there.
+inline void combine(const float* const* factors, index_t rows, const float* from, index_t from_stride, index_t terms,
+                    index_t count, float* const* to) noexcept {
+    using tile_fn = void (*)(const float* const*, const float*, index_t, index_t, float* const*, index_t, index_t);
+    static constexpr auto table = []<std::size_t... R>(std::index_sequence<R...>) {
+        return std::array<tile_fn, sizeof...(R)>{&detail::combine_tile<static_cast<int>(R) + 1, 2>...};
+    }
+    (std::make_index_sequence<static_cast<std::size_t>(detail::most_combined)>());
+    for (index_t r = 0; r < rows;) {
+        const index_t height = rows - r < detail::most_combined ? rows - r : detail::most_combined;
+        for (index_t i = 0; i < count; i += 2 * simd::lanes)
+            table[static_cast<std::size_t>(height - 1)](factors + r, from, from_stride, terms, to + r, i, count - i);
+        r += height;
+    }
+}
+
+/// The same for rows that lie at equal distances: to[r * to_stride + ...] from factors[r * factor_stride + k].
+inline void combine(const float* factors, index_t factor_stride, index_t rows, const float* from, index_t from_stride,
+                    index_t terms, index_t count, float* to, index_t to_stride) noexcept {
+    for (index_t r = 0; r < rows;) {
+        const float* a[detail::most_combined];
+        float* out[detail::most_combined];
+        index_t height = 0;
+        for (; height < detail::most_combined && r < rows; ++height, ++r) {
+            a[height] = factors + r * factor_stride;
+            out[height] = to + r * to_stride;
+        }
+        combine(a, height, from, from_stride, terms, count, out);
+    }
+}
+
+/// to[0 ... count) = sum over k < terms of factors[k] * from[k * from_stride + (0 ... count)], for long rows: a multiple of
+/// the vector's floats.
+inline void combine_long(const float* factors, const float* from, index_t from_stride, index_t terms, index_t count,
+                         float* to) noexcept {
+    index_t i = 0;
+    for (; i + 4 * simd::lanes <= count; i += 4 * simd::lanes)
+        detail::combine_tile<1, 4>(&factors, from, from_stride, terms, &to, i, count - i);
+    for (; i < count; i += simd::lanes)
+        detail::combine_tile<1, 1>(&factors, from, from_stride, terms, &to, i, count - i);
+}
+
+}  // namespace kdna::inline KDNA_ABI
