@@ -29,7 +29,7 @@ struct cpu {
         }
         if (p.transform_first) {
             c.transformed_input = at_offset<float>(workspace, p.transformed_at);
-            in_chunks(p.tile_count, p.threads, executor,
+            in_chunks(conv::all_tiles(p), p.threads, executor,
                       [&](index_t, index_t first, index_t last) { conv::winograd_transform(p, c, first, last); });
         }
         std::byte* spaces = workspace + (p.workspace_bytes - p.threads * p.thread_bytes);

@@ -9,6 +9,11 @@
 
 namespace kdna::inline KDNA_ABI::conv {
 
+/// Whether F(m x m) would transform panels as they are used: the kernel differs from sample to sample, or is not to be kept.
+[[nodiscard]] inline bool transforms_panels(const problem& q, int m) noexcept {
+    return q.routed_kernel || winograd_kernel::bytes_for(*q.kernel, m) > q.transform_budget;
+}
+
 /// Cycles that one thread is expected to take, where a cycle is what one vector multiply-add takes when nothing else is in
 /// its way. The constants were fitted to warm runs of the 88 convolutions of the published networks on one machine (Zen 4,
 /// AVX-512: 16 floats a vector, one multiply-add a clock), but for copy_cycles and pack_cycles, which are estimates: those
@@ -39,6 +44,9 @@ struct cost_model {
     /// largest and its errors are. Nor is it for fewer tiles (12x12, 128 channels, 4 tiles: 5 % slower than F(4x4)).
     static constexpr double share_of_6 = 0.97;
     static constexpr index_t fewest_tiles_of_6 = 8;
+    /// To transform a vector of weights (nine taps) from a panel, and to put one together, per multiply-add.
+    static constexpr double kernel_transform[] = {45, roomy ? 95.0 : 120.0, roomy ? 190.0 : 260.0};
+    static constexpr double assembly_cycles = 1.2;
     static constexpr double l2_bytes = 1024.0 * 1024;       ///< activations up to this size cost nothing
     static constexpr double l3_bytes = 24.0 * 1024 * 1024;  ///< weights up to this size come from L3
     static constexpr double l3_bytes_per_cycle = 20.0, memory_bytes_per_cycle = 5.0;
@@ -52,6 +60,11 @@ struct cost_model {
     /// they are about as long (256 filters, F(4x4) on 7x7: products alone 620,000 cycles, weights 470,000, both 890,000).
     [[nodiscard]] static double with_weights(double products, double bytes) noexcept {
         return std::hypot(products, bytes / (bytes <= l3_bytes ? l3_bytes_per_cycle : memory_bytes_per_cycle));
+    }
+    /// To put all panels together once.
+    [[nodiscard]] static double assembly(const problem& q) noexcept {
+        if (q.source_scratch == 0) return 0.0;
+        return real(q.kernel->floats()) / simd::lanes * (copy_cycles + assembly_cycles * real(q.assembly_terms));
     }
     /// Rows of taps that lie on the map, over all rows of outputs.
     [[nodiscard]] KDNA_COLD static double tap_rows_on_map(const problem& q, const plan& p) noexcept {
@@ -82,11 +95,11 @@ struct cost_model {
         const double calls = tile_cycles * groups * tiles * real(q.kernel->panels());
         const double rows = groups * pixels(p) * (row_cycles * runs + strided_cycles * real(strided));
         const double packing = packs ? pack_cycles * groups * pixels(p) * real(q.kernel->depth()) : 0.0;
-        const int panel_copies = (q.source_scratch > 0 ? 1 : 0) + (p.gate_in_panel || (q.spatial_factor && !between));
-        double copied = kernel * real(p.pixel_blocks) * panel_copies;
+        double copied = p.gate_in_panel || (q.spatial_factor && !between) ? kernel * real(p.pixel_blocks) : 0.0;
         if (p.stage == staging::always) copied += real(p.staged.rows()) * real(p.staged.row_floats());
         return with_weights(products, kernel * sizeof(float)) + calls + rows + packing +
-               (between ? outputs * runs : 0.0) + copy_cycles * copied / simd::lanes + activations(p);
+               (between ? outputs * runs : 0.0) + copy_cycles * copied / simd::lanes +
+               assembly(q) * real(p.pixel_blocks) + activations(p);
     }
     [[nodiscard]] KDNA_COLD static double depthwise(const problem& q, const plan& p) noexcept {
         const kernel_shape& k = q.kernel->shape();
@@ -106,9 +119,11 @@ struct cost_model {
         index_t rows = 0;
         for (auto left = static_cast<index_t>(tiles); left > 0; left -= tile_height_for(left))
             rows += std::max<index_t>(tile_height_for(left), 5);
-        const double products = positions * outputs * real(k.i) * real(rows) / tiles / gemm_efficiency;
-        return with_weights(products, bytes) + inputs * input_transform[which] + outputs * output_transform[which] +
-               activations(p);
+        const double products = positions * outputs * real(k.i) * real(rows) / tiles / gemm_efficiency,
+                     transforms = inputs * input_transform[which] + outputs * output_transform[which] + activations(p);
+        if (!transforms_panels(q, m)) return with_weights(products, bytes) + transforms;
+        const double vectors = real(q.kernel->floats()) / 9.0 / simd::lanes;
+        return products + transforms + vectors * kernel_transform[which] + assembly(q);
     }
     /// All samples of a plan that is made.
     [[nodiscard]] KDNA_COLD static double predict(const problem& q, const plan& p) noexcept {
@@ -126,8 +141,8 @@ private:
 /// Whether F(m x m) is possible, and its transformed kernel affordable.
 [[nodiscard]] KDNA_COLD bool may_use_winograd(const problem& q, int m) {
     const kernel_shape& k = q.kernel->shape();
-    return winograd_fits(k) && !q.routed_kernel && q.params.stride == extent2(1) && q.params.dilation == extent2(1) &&
-           std::min(k.i, k.o) >= simd::lanes && winograd_kernel::bytes_for(*q.kernel, m) <= q.transform_budget;
+    return q.transform_budget > 0 && winograd_fits(k) && q.params.stride == extent2(1) &&
+           q.params.dilation == extent2(1) && std::min(k.i, k.o) >= simd::lanes;
 }
 
 /// The choices there are: 0 stands for a convolution without Winograd, m for F(m x m).

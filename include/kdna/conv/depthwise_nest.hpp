@@ -217,7 +217,7 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
         auto* scratch = space.at<float>(p.assembled_at);
         const float* weights = c.source.panel(0, panel, c.factors.mixture.of(n), scratch);
         if (const float* spatial = c.factors.spatial.of(n); spatial != nullptr)
-            weights = modulate_panel(weights, spatial, nullptr, k.taps(), 1, width, scratch + kernel.panel_floats());
+            weights = modulate_panel(weights, spatial, nullptr, k.taps(), 1, width, space.at<float>(p.modulated_at));
         // A gate on a depthwise layer's input is one on its output, before the shift.
         alignas(alignment) float scale[panel_layout::width] = {};
         const float* gate = c.factors.channel.of(n);

@@ -29,7 +29,8 @@ struct tile_output {
     activation act = activation::none;
     /// Not null: each filter's sum over the tile's pixels, finished, goes to column_sums[filter].
     float* column_sums = nullptr;
-    float* sums = nullptr;  ///< not null: the tile goes here as it is, [row][vector], and the rest is not looked at
+    float* sums = nullptr;     ///< not null: the tile goes here as it is, [row][vector], and the rest is not looked at
+    bool add_to_sums = false;  ///< and is added to what is there
 };
 
 /// An activation as the interval it clamps to: no branch per vector.

@@ -200,7 +200,7 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
         const float* weights = c.source.panel(g, panel, c.factors.mixture.of(n), assembled);
         if (gate != nullptr || (spatial != nullptr && !between))
             weights = modulate_panel(weights, spatial, gate, k.taps(), channels, kernel.width_of(panel),
-                                     assembled + (c.source.scratch_floats() > 0 ? kernel.panel_floats() : 0));
+                                     space.at<float>(p.modulated_at));
         for (index_t i = 0; i < count; ++i) multiply(tiles[i], panel, weights, i, count);
     }
 }

@@ -104,7 +104,10 @@ KDNA_INLINE void tile_rows(const tile_input& in, index_t height, index_t first, 
         KDNA_UNROLL
         for (int r = 0; r < Rows; ++r) {
             KDNA_UNROLL
-            for (int j = 0; j < Vectors; ++j) simd::store(to + (r * Vectors + j) * simd::lanes, acc[r][j]);
+            for (int j = 0; j < Vectors; ++j) {
+                float* const at = to + (r * Vectors + j) * simd::lanes;
+                simd::store(at, out.add_to_sums ? acc[r][j] + simd::load(at) : acc[r][j]);
+            }
         }
         if (out.sums == nullptr) finish_strided(tile, Rows, Vectors, first, out);
         return;

@@ -20,7 +20,8 @@ namespace kdna::inline KDNA_ABI::conv {
 /// What a plan needs to know of a layer.
 struct problem {
     const panel_layout* kernel = nullptr;
-    index_t source_scratch = 0;  ///< floats of one assembled panel, 0 for a stored kernel
+    index_t source_scratch = 0;  ///< floats it takes to assemble one panel, 0 for a stored kernel
+    index_t assembly_terms = 0;  ///< multiply-adds of each weight of an assembled panel
     conv_params params{};
     bool channel_factor = false;   ///< a gate g[C] is applied
     bool spatial_factor = false;   ///< s[KH*KW] is applied
@@ -71,6 +72,10 @@ struct plan {
     index_t threads = 1;
     int winograd_m = 0;  ///< Winograd: extent of an output tile
     index_t tile_rows = 0, tile_columns = 0, tile_count = 0, row_floats = 0;
+    /// Winograd: the kernel is not kept transformed. Each task transforms the panels it multiplies by, some channels of a
+    /// panel at a time (`transform_depth`), and its tiles are of one sample (`tile_count` is of one, too).
+    bool transforms_panels = false;
+    index_t transform_depth = 0;
     /// Winograd: all input tiles are transformed first, for all threads, so that each needs to read only some panels.
     bool transform_first = false;
     staging stage = staging::never;
@@ -82,7 +87,7 @@ struct plan {
     bool tiles_outside = false;  ///< matrix products: each tile meets all panels before the next tile, not the reverse
     // Workspace of one thread, offsets in bytes; see the nests.
     index_t rows_at = 0, outputs_at = 0, residuals_at = 0, depth_at = 0, factors_at = 0, packed_at = 0,
-            assembled_at = 0;
+            assembled_at = 0, modulated_at = 0;
     index_t thread_bytes = 0;
     // Shared by the threads: one run of zeros, for rows that lie in the padding, the staged and the transformed input.
     index_t zeros_at = 0, zeros_floats = 0, staged_at = 0, transformed_at = 0;
@@ -92,6 +97,11 @@ struct plan {
     index_t workspace_bytes = 0;
     double predicted_cycles = 0.0;  ///< of a run on one thread, see cost_model.hpp
 };
+
+/// Winograd tiles of all samples.
+[[nodiscard]] inline index_t all_tiles(const plan& p) noexcept {
+    return p.transforms_panels ? p.in.n * p.tile_count : p.tile_count;
+}
 
 /// Blocks of a matrix product have at most so many pixels and tiles.
 inline constexpr index_t most_block_pixels = 64 * max_tile_height;

@@ -44,7 +44,7 @@ inline void finish_workspace(plan& p, const workspace_layout& thread, std::strin
     if (p.stage != staging::never) p.staged_at = shared.add<float>(p.staged.floats());
     if (p.transform_first)
         p.transformed_at =
-            shared.add<float>(checked_mul(p.tile_count * (p.winograd_m + 2) * (p.winograd_m + 2), p.row_floats, where));
+            shared.add<float>(checked_mul(all_tiles(p) * (p.winograd_m + 2) * (p.winograd_m + 2), p.row_floats, where));
     if (p.parts > 0)
         p.part_sums_at = shared.add<float>(checked_mul(checked_mul(p.out.n, p.parts, where), p.part_floats, where));
     p.thread_bytes = thread.bytes();
@@ -68,6 +68,17 @@ inline void share_out(plan& p, const nest_work& w, std::string_view where) {
     p.tasks = checked_mul(checked_mul(w.outer, parts.blocks, where), parts.chunks, where);
 }
 
+/// Transformed input of one block where panels are transformed as they are needed: each block does that again.
+inline constexpr index_t panel_transform_bytes_target = 2 * 1024 * 1024;
+/// Part of a panel that is transformed at a time, so that it stays in L2 beside the panel and the products.
+inline constexpr index_t transformed_part_bytes = 320 * 1024;
+
+/// Floats between two positions of a part of a transformed panel; a line more than it needs, since positions 4 or 8 KiB apart
+/// would share a few sets of L1.
+[[nodiscard]] inline index_t transformed_stride(const plan& p) noexcept {
+    return p.transform_depth * panel_layout::width + simd::line_floats;
+}
+
 /// Plans F(m x m, 3x3).
 inline void plan_winograd(plan& p, const problem& q, int m, std::string_view where) {
     const panel_layout& kernel = *q.kernel;
@@ -76,25 +87,41 @@ inline void plan_winograd(plan& p, const problem& q, int m, std::string_view whe
     p.winograd_m = m;
     p.tile_rows = ceil_div(p.out.h, m);
     p.tile_columns = ceil_div(p.out.w, m);
-    p.tile_count = checked_mul(p.in.n, checked_mul(p.tile_rows, p.tile_columns, where), where);
+    p.tile_count = checked_mul(p.tile_rows, p.tile_columns, where);
+    p.transforms_panels = transforms_panels(q, m);
+    const index_t pieces = p.transforms_panels ? p.in.n : 1;
+    if (pieces == 1) p.tile_count = checked_mul(p.in.n, p.tile_count, where);
     // Rows are whole vectors and one more, so that rows of 2 KiB and 4 KiB do not fight for the same cache sets.
     p.row_floats = (ceil_div(p.in.c, simd::lanes) + 1) * simd::lanes;
     const index_t row_bytes = positions * p.row_floats * static_cast<index_t>(sizeof(float));
-    const index_t all_bytes = checked_mul(p.tile_count, row_bytes, where);
+    const index_t all_bytes = checked_mul(checked_mul(pieces, p.tile_count, where), row_bytes, where);
+    const index_t target = p.transforms_panels ? panel_transform_bytes_target : winograd_bytes_target;
     p.transform_first = p.threads > 1 && all_bytes <= transform_first_bytes;
     // A few tiles are one block (16 are 8 + 8); more are blocks of whole tall tiles.
     const bool few = p.tile_count <= 2 * tile_heights[1];
-    share_out(p,
-              {.rows = p.tile_count,
-               .panels = kernel.panels(),
-               .unit = few ? (p.transform_first ? p.tile_count : ceil_div(p.tile_count, p.threads)) : max_tile_height,
-               .most_rows = few ? p.tile_count : std::max(winograd_bytes_target / row_bytes, max_tile_height),
-               .panel_rows = 0.5,
-               .block_panels = p.transform_first ? 0.02 : 0.15},
-              where);
-    const index_t block = p.pixel_block;
+    share_out(
+        p,
+        {.outer = pieces,
+         .rows = p.tile_count,
+         .panels = kernel.panels(),
+         .unit = few ? (p.transform_first || p.transforms_panels ? p.tile_count : ceil_div(p.tile_count, p.threads))
+                     : max_tile_height,
+         .most_rows = few ? p.tile_count : std::max(target / row_bytes, max_tile_height),
+         .panel_rows = p.transforms_panels ? 3.0 + 0.3 * static_cast<double>(q.assembly_terms) : 0.5,
+         .block_panels = p.transform_first ? 0.02 : 0.15},
+        where);
+    const index_t block = std::min(p.pixel_block, p.tile_count);
     workspace_layout thread;
-    p.rows_at = thread.add<const float*>(checked_mul(positions, block, where));
+    index_t parts = 1;
+    if (p.transforms_panels) {
+        const index_t channel_bytes = positions * panel_layout::width * static_cast<index_t>(sizeof(float));
+        parts = ceil_div(p.in.c * channel_bytes, transformed_part_bytes);
+        p.transform_depth = ceil_div(p.in.c, parts);
+        parts = ceil_div(p.in.c, p.transform_depth);
+        p.modulated_at = thread.add<float>(q.source_scratch);
+        p.factors_at = thread.add<float>(positions * transformed_stride(p));
+    }
+    p.rows_at = thread.add<const float*>(checked_mul(parts * positions, block, where));
     if (!p.transform_first)
         p.packed_at = thread.add<float>(checked_mul(checked_mul(positions, block, where), p.row_floats, where));
     p.assembled_at = thread.add<float>(checked_mul(checked_mul(positions, block, where), panel_layout::width, where));
@@ -115,7 +142,8 @@ inline void plan_depthwise(plan& p, const problem& q, std::string_view where) {
               where);
     if (p.order == input_order::any) plan_stage(p, staging::if_strided, p.in.c, 0);
     workspace_layout thread;
-    p.assembled_at = thread.add<float>((q.spatial_factor ? 2 : 1) * q.kernel->panel_floats());
+    p.assembled_at = thread.add<float>(q.source_scratch);
+    if (q.spatial_factor) p.modulated_at = thread.add<float>(q.kernel->panel_floats());
     plan_means(p, q, p.out.h);
     finish_workspace(p, thread, where);
 }
@@ -175,8 +203,8 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     p.depth_at = thread.add<index_t>(checked_mul(tiles, run_count, where));
     if (q.spatial_factor) p.factors_at = thread.add<float>(checked_mul(tiles, run_count, where));
     if (packs) p.packed_at = thread.add<float>(checked_mul(block_pixels, p.row_floats, where));
-    const index_t panels = (q.source_scratch > 0 ? 1 : 0) + (q.spatial_factor || p.gate_in_panel ? 1 : 0);
-    if (panels > 0) p.assembled_at = thread.add<float>(checked_mul(panels, kernel.panel_floats(), where));
+    p.assembled_at = thread.add<float>(q.source_scratch);
+    if (q.spatial_factor || p.gate_in_panel) p.modulated_at = thread.add<float>(kernel.panel_floats());
     p.zeros_floats = channels;
     plan_means(p, q, pixels / p.tallest + static_cast<index_t>(tile_heights.size()));
     finish_workspace(p, thread, where);
@@ -209,8 +237,11 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
         concat(to_string(p.algo),
                p.algo == algorithm::winograd ? concat(" F(", p.winograd_m, "x", p.winograd_m, ")") : "", ", ");
     if (p.algo == algorithm::winograd)
-        text += concat("blocks of ", p.pixel_block, " of ", p.tile_count, " tiles, transformed kernel ",
-                       winograd_kernel::bytes_for(*q.kernel, p.winograd_m) / 1024, " KiB");
+        text += concat(
+            "blocks of ", std::min(p.pixel_block, p.tile_count), " of ", p.tile_count, " tiles, ",
+            p.transforms_panels
+                ? concat("panels transformed as they are used, ", p.transform_depth, " channels at a time")
+                : concat("transformed kernel ", winograd_kernel::bytes_for(*q.kernel, p.winograd_m) / 1024, " KiB"));
     else if (p.algo == algorithm::depthwise)
         text +=
             concat("channels in panels of ", std::min(panel_layout::width, ceil_div(k.o, simd::lanes) * simd::lanes));
@@ -228,10 +259,11 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
         text += concat(", gate in ",
                        place("the scale", "the input transform", p.gate_in_panel ? "a panel copy" : "the copy"));
     if (q.spatial_factor)
-        text += concat(", spatial ",
-                       place("in a panel copy", "in the transformed kernel",
-                             p.algo == algorithm::direct && !p.kernel_rows && !p.gate_in_panel ? "between taps"
-                                                                                               : "in a panel copy"));
+        text +=
+            concat(", spatial ",
+                   place("in a panel copy", p.transforms_panels ? "in their transform" : "in the transformed kernel",
+                         p.algo == algorithm::direct && !p.kernel_rows && !p.gate_in_panel ? "between taps"
+                                                                                           : "in a panel copy"));
     if (q.source_scratch > 0)
         text += concat(", panels assembled in ", q.source_scratch * static_cast<index_t>(sizeof(float)) / 1024, " KiB");
     return text + concat(", ", p.tasks, p.tasks == 1 ? " task on " : " tasks on ", p.threads,

@@ -133,6 +133,24 @@ struct winograd<6> {
     }
 };
 
+/// G along one axis of a kernel: `d` three weights, `v` M + 2 values, each a fixed distance apart. Rows of G are 0 and infinity
+/// at the ends, and between them pairs of +a and -a, which share their even part.
+template <int M>
+KDNA_INLINE void winograd_weights(const simd::vec* d, int stride, simd::vec* v, int v_stride) noexcept {
+    constexpr auto& g = winograd<M>::g;
+    constexpr auto at = [](std::size_t i, std::size_t j) { return static_cast<float>(g[i][j]); };
+    const simd::vec d0 = d[0], d1 = d[stride], d2 = d[2 * stride];
+    v[0] = at(0, 0) == 1.0F ? d0 : simd::vec(at(0, 0)) * d0;
+    KDNA_UNROLL
+    for (int i = 1; i < M + 1; i += 2) {
+        const auto row = static_cast<std::size_t>(i);
+        const simd::vec even = simd::multiply_add(simd::vec(at(row, 2)), d2, simd::vec(at(row, 0)) * d0);
+        v[i * v_stride] = simd::multiply_add(simd::vec(at(row, 1)), d1, even);
+        v[(i + 1) * v_stride] = simd::multiply_add(simd::vec(-at(row, 1)), d1, even);
+    }
+    v[(M + 1) * v_stride] = d2;
+}
+
 /// The variants, in the order of all tables of them, and the place of F(m x m) among them.
 inline constexpr std::array<int, 3> winograd_variants{2, 4, 6};
 [[nodiscard]] constexpr std::size_t winograd_index(int m) noexcept { return static_cast<std::size_t>(m / 2 - 1); }

@@ -131,12 +131,66 @@ void transform_tiles(const plan& p, const call& c, index_t block_first, index_t 
         winograd_input<M>(c, winograd_tile_at(p, block_first + i), block * p.row_floats, to + i * p.row_floats);
 }
 
-/// One task: one block of tiles (of any samples), one chunk of panels.
+/// G (s . w) G^T of `count` channels of an assembled panel w[tap][channel][filter], from channel `first` on:
+/// to[position][channel][filter], positions `stride` floats apart. `spatial` may be null.
 template <int M>
-void winograd_task(const plan& p, const call& c, const thread_space& space, index_t block, index_t chunk) noexcept {
+void transform_panel(const float* w, const float* spatial, index_t channels, index_t width, index_t first,
+                     index_t count, index_t stride, float* to) noexcept {
+    constexpr int n = winograd<M>::inputs;
+    for (index_t at = first * width; at < (first + count) * width; at += simd::lanes, to += simd::lanes) {
+        simd::vec d[9], half[n * 3];
+        KDNA_UNROLL
+        for (int t = 0; t < 9; ++t) d[t] = simd::load(w + t * channels * width + at);
+        if (spatial != nullptr) {
+            KDNA_UNROLL
+            for (int t = 0; t < 9; ++t) d[t] = d[t] * simd::broadcast(spatial[t]);
+        }
+        KDNA_UNROLL
+        for (int j = 0; j < 3; ++j) winograd_weights<M>(d + j, 3, half + j, 3);
+        KDNA_UNROLL
+        for (int i = 0; i < n; ++i) {
+            simd::vec row[n];
+            winograd_weights<M>(half + i * 3, 1, row, 1);
+            KDNA_UNROLL
+            for (int j = 0; j < n; ++j) simd::store(to + (i * n + j) * stride, row[j]);
+        }
+    }
+}
+
+/// The products of one panel at all positions, for channels [from, from + depth): products[position][tile][filter].
+/// `weights(position)` are [depth][filter]; tiles' rows begin at those channels.
+template <class Weights>
+void multiply_positions(index_t positions, index_t count, index_t width, const float* const* rows, index_t depth,
+                        bool add, const Weights& weights, float* products) noexcept {
+    const index_t vectors = width / simd::lanes, start = 0;
+    for (index_t q = 0; q < positions; ++q) {
+        const float* panel = weights(q);
+        for (index_t i = 0; i < count;) {
+            const index_t height = tile_height_for(count - i);
+            // The next position's weights follow these; each tile fetches its share of them.
+            micro_kernel_for(height, vectors)({.rows = rows + q * count + i,
+                                               .depth = &start,
+                                               .runs = 1,
+                                               .run = depth,
+                                               .panel = panel,
+                                               .factors = nullptr,
+                                               .ahead = panel + depth * (width + width * i / count),
+                                               .ahead_step = width * height / count},
+                                              {.sums = products + (q * count + i) * width, .add_to_sums = add});
+            i += height;
+        }
+    }
+}
+
+/// One task: one block of tiles, one chunk of panels. Piece `piece` is a sample where panels are transformed here; otherwise
+/// there is one piece, and a block may hold tiles of several samples.
+template <int M>
+void winograd_task(const plan& p, const call& c, const thread_space& space, index_t piece, index_t block,
+                   index_t chunk) noexcept {
     constexpr index_t positions = winograd<M>::inputs * winograd<M>::inputs;
     const panel_layout& kernel = c.source.layout();
-    const index_t first = block * p.pixel_block, count = std::min(p.pixel_block, p.tile_count - first);
+    const index_t in_piece = block * p.pixel_block, count = std::min(p.pixel_block, p.tile_count - in_piece),
+                  first = piece * p.tile_count + in_piece, channels = p.in.c;
     float* transformed = nullptr;
     if (p.transform_first) {
         transformed = c.transformed_input + first * positions * p.row_floats;
@@ -146,27 +200,30 @@ void winograd_task(const plan& p, const call& c, const thread_space& space, inde
     }
     auto* products = space.at<float>(p.assembled_at);
     const auto** rows = space.at<const float*>(p.rows_at);
-    for (index_t i = 0; i < count * positions; ++i) rows[i] = transformed + i * p.row_floats;
-    const index_t depth = 0;
+    const index_t depth = p.transforms_panels ? p.transform_depth : channels, parts = ceil_div(channels, depth);
+    for (index_t part = 0; part < parts; ++part)
+        for (index_t i = 0; i < count * positions; ++i)
+            rows[part * count * positions + i] = transformed + i * p.row_floats + part * depth;
     const index_t panel_end = std::min((chunk + 1) * p.panel_chunk, kernel.panels());
     for (index_t panel = chunk * p.panel_chunk; panel < panel_end; ++panel) {
         const index_t width = kernel.width_of(panel), vectors = width / simd::lanes;
-        for (index_t q = 0; q < positions; ++q) {
-            const float* weights = c.transformed->panel(panel, q);
-            for (index_t i = 0; i < count;) {
-                const index_t height = tile_height_for(count - i);
-                // The next position's weights follow these; each tile fetches its share of them.
-                micro_kernel_for(height, vectors)({.rows = rows + q * count + i,
-                                                   .depth = &depth,
-                                                   .runs = 1,
-                                                   .run = p.in.c,
-                                                   .panel = weights,
-                                                   .factors = nullptr,
-                                                   .ahead = weights + p.in.c * (width + width * i / count),
-                                                   .ahead_step = width * height / count},
-                                                  {.sums = products + (q * count + i) * width});
-                i += height;
+        if (p.transforms_panels) {
+            const float* weights =
+                c.source.panel(0, panel, c.factors.mixture.of(piece), space.at<float>(p.modulated_at));
+            auto* part_weights = space.at<float>(p.factors_at);
+            const index_t stride = transformed_stride(p);
+            for (index_t part = 0; part < parts; ++part) {
+                const index_t from = part * depth, some = std::min(depth, channels - from);
+                transform_panel<M>(weights, c.factors.spatial.of(piece), channels, width, from, some, stride,
+                                   part_weights);
+                multiply_positions(
+                    positions, count, width, rows + part * count * positions, some, part > 0,
+                    [&](index_t q) { return part_weights + q * stride; }, products);
             }
+        } else {
+            multiply_positions(
+                positions, count, width, rows, channels, false,
+                [&](index_t q) { return c.transformed->panel(panel, q); }, products);
         }
         for (index_t i = 0; i < count; ++i)
             for (index_t j = 0; j < vectors; ++j) {
@@ -184,8 +241,9 @@ void winograd_task(const plan& p, const call& c, const thread_space& space, inde
 inline void winograd_transform(const plan& p, const call& c, index_t first, index_t last) noexcept {
     const index_t positions = static_cast<index_t>(p.winograd_m + 2) * (p.winograd_m + 2);
     while (first < last) {
-        const index_t block_first = first / p.pixel_block * p.pixel_block,
-                      block = std::min(p.pixel_block, p.tile_count - block_first),
+        const index_t piece_first = first / p.tile_count * p.tile_count, in_piece = first - piece_first,
+                      block_first = piece_first + in_piece / p.pixel_block * p.pixel_block,
+                      block = std::min(p.pixel_block, piece_first + p.tile_count - block_first),
                       count = std::min(last, block_first + block) - first;
         float* to = c.transformed_input + block_first * positions * p.row_floats;
         with_winograd(p.winograd_m, [&]<int M>() {
@@ -198,9 +256,13 @@ inline void winograd_transform(const plan& p, const call& c, index_t first, inde
 /// Runs tasks [first, last) with one thread's workspace; results do not depend on the number of threads. A thread's tasks
 /// are those of few panels and many blocks.
 inline void winograd_nest(const plan& p, const call& c, std::byte* thread_space, index_t first, index_t last) noexcept {
+    const index_t per_piece = p.pixel_blocks * p.panel_chunks;
     with_winograd(p.winograd_m, [&]<int M>() {
-        for (index_t task = first; task < last; ++task)
-            detail::winograd_task<M>(p, c, {thread_space}, task % p.pixel_blocks, task / p.pixel_blocks);
+        for (index_t task = first; task < last; ++task) {
+            const index_t rest = task % per_piece;
+            detail::winograd_task<M>(p, c, {thread_space}, task / per_piece, rest % p.pixel_blocks,
+                                     rest / p.pixel_blocks);
+        }
     });
 }
 

@@ -282,7 +282,8 @@ private:
         p.route_floats_ = floats;
         p.routes_ = buffer<float>(checked_mul(in.n, floats, name_), options.memory);
         if constexpr (requires { p.decisions_.winograd_m; })
-            if (p.decisions_.winograd_m != 0) p.transformed_ = transformed_kernel(p.decisions_.winograd_m);
+            if (p.decisions_.winograd_m != 0 && !p.decisions_.transforms_panels)
+                p.transformed_ = transformed_kernel(p.decisions_.winograd_m);
         p.text_ =
             concat(name_, ": ", to_string(kernel()), " on ", to_string(in), ": ", Backend::explain(q, p.decisions_));
         return p;
@@ -312,7 +313,8 @@ private:
                                                       const plan_options& options) const {
         plan_type p = plan_variant(in, options, 0);
         for (std::size_t i = 0; i < t.count; ++i)
-            if (t.worth_trying(i) && conv::variants[i] != 0) t.kernels[i] = transformed_kernel(conv::variants[i]);
+            if (t.worth_trying(i) && conv::variants[i] != 0 && !t.plans[i].transforms_panels)
+                t.kernels[i] = transformed_kernel(conv::variants[i]);
         t.prepare(residual_, options.channel_means);
         use_workspace(p, t.workspace.data());
         return t.fastest([&](index_t i) {
@@ -335,9 +337,16 @@ private:
     }
     [[nodiscard]] bool has_spatial() const noexcept { return !spatial_.empty() || router_.widths().spatial > 0; }
     [[nodiscard]] conv::problem problem() const noexcept {
-        return {&source_.layout(), source_.scratch_floats(),
-                params_,           router_.widths().channel > 0,
-                has_spatial(),     source_.mixture_size() > 0 || router_.widths().spatial > 0};
+        conv::problem q;
+        q.kernel = &source_.layout();
+        q.source_scratch = source_.scratch_floats();
+        q.assembly_terms = q.source_scratch > 0 ? 1 : 0;
+        if constexpr (requires { source_.assembly_terms(); }) q.assembly_terms = source_.assembly_terms();
+        q.params = params_;
+        q.channel_factor = router_.widths().channel > 0;
+        q.spatial_factor = has_spatial();
+        q.routed_kernel = source_.mixture_size() > 0 || router_.widths().spatial > 0;
+        return q;
     }
 
     [[nodiscard]] static std::vector<float> padded(const std::vector<double>& values) {
