@@ -138,8 +138,8 @@ private:
     [[nodiscard]] static double pixels(const plan& p) noexcept { return real(p.out.h) * real(p.out.w); }
 };
 
-/// Whether F(m x m) is possible, and its transformed kernel affordable.
-[[nodiscard]] KDNA_COLD bool may_use_winograd(const problem& q, int m) {
+/// Whether Winograd is possible and allowed; kernels whose transform is not affordable are transformed as they are used.
+[[nodiscard]] KDNA_COLD bool may_use_winograd(const problem& q) {
     const kernel_shape& k = q.kernel->shape();
     return q.transform_budget > 0 && winograd_fits(k) && q.params.stride == extent2(1) &&
            q.params.dilation == extent2(1) && std::min(k.i, k.o) >= simd::lanes;
@@ -150,8 +150,8 @@ inline constexpr std::array<int, 4> variants{0, 2, 4, 6};
 
 /// The m of Winograd's F(m x m) that is allowed, affordable and expected to be fastest, or asked for, else 0.
 [[nodiscard]] KDNA_COLD int choose_winograd(const problem& q, const plan& p) {
-    if (q.winograd) return may_use_winograd(q, *q.winograd) ? *q.winograd : 0;
-    if (!may_use_winograd(q, 2)) return 0;  // the smallest kernel
+    if (q.winograd) return may_use_winograd(q) ? *q.winograd : 0;
+    if (!may_use_winograd(q)) return 0;
     plan direct = p;
     direct.algo = algorithm::direct;
     int best = 0;
@@ -160,7 +160,7 @@ inline constexpr std::array<int, 4> variants{0, 2, 4, 6};
     plain.spatial_factor = plain.channel_factor = false;
     double least = cost_model::direct(plain, direct);
     for (const int m : variants) {
-        if (m == 0 || !may_use_winograd(q, m)) continue;
+        if (m == 0) continue;
         if (m == 6 && ceil_div(p.out.h, 6) * ceil_div(p.out.w, 6) < cost_model::fewest_tiles_of_6) continue;
         const double cost = cost_model::winograd(q, p, m);
         if (cost < least * (m == 6 ? cost_model::share_of_6 : 1.0)) {

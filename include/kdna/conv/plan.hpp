@@ -22,6 +22,7 @@ struct problem {
     const panel_layout* kernel = nullptr;
     index_t source_scratch = 0;  ///< floats it takes to assemble one panel, 0 for a stored kernel
     index_t assembly_terms = 0;  ///< multiply-adds of each weight of an assembled panel
+    bool assembles_parts = true;  ///< some channels of a panel can be had by themselves
     conv_params params{};
     bool channel_factor = false;   ///< a gate g[C] is applied
     bool spatial_factor = false;   ///< s[KH*KW] is applied
@@ -73,9 +74,11 @@ struct plan {
     int winograd_m = 0;  ///< Winograd: extent of an output tile
     index_t tile_rows = 0, tile_columns = 0, tile_count = 0, row_floats = 0;
     /// Winograd: the kernel is not kept transformed. Each task transforms the panels it multiplies by, some channels of a
-    /// panel at a time (`transform_depth`), and its tiles are of one sample (`tile_count` is of one, too).
+    /// panel at a time (`transform_depth`), for `task_blocks` blocks of tiles of each of `task_samples` samples. A block is of
+    /// one sample then, and `tile_count` the tiles of one.
     bool transforms_panels = false;
-    index_t transform_depth = 0;
+    index_t transform_depth = 0, task_blocks = 1, task_samples = 1;
+    index_t input_parts = 1;  ///< of the transformed input, each of transform_depth channels
     /// Winograd: all input tiles are transformed first, for all threads, so that each needs to read only some panels.
     bool transform_first = false;
     staging stage = staging::never;

@@ -43,8 +43,8 @@ inline void finish_workspace(plan& p, const workspace_layout& thread, std::strin
     p.zeros_at = shared.add<float>(p.zeros_floats);
     if (p.stage != staging::never) p.staged_at = shared.add<float>(p.staged.floats());
     if (p.transform_first)
-        p.transformed_at =
-            shared.add<float>(checked_mul(all_tiles(p) * (p.winograd_m + 2) * (p.winograd_m + 2), p.row_floats, where));
+        p.transformed_at = shared.add<float>(
+            checked_mul(all_tiles(p) * (p.winograd_m + 2) * (p.winograd_m + 2), p.row_floats * p.input_parts, where));
     if (p.parts > 0)
         p.part_sums_at = shared.add<float>(checked_mul(checked_mul(p.out.n, p.parts, where), p.part_floats, where));
     p.thread_bytes = thread.bytes();
@@ -68,15 +68,50 @@ inline void share_out(plan& p, const nest_work& w, std::string_view where) {
     p.tasks = checked_mul(checked_mul(w.outer, parts.blocks, where), parts.chunks, where);
 }
 
-/// Transformed input of one block where panels are transformed as they are needed: each block does that again.
-inline constexpr index_t panel_transform_bytes_target = 2 * 1024 * 1024;
-/// Part of a panel that is transformed at a time, so that it stays in L2 beside the panel and the products.
-inline constexpr index_t transformed_part_bytes = 320 * 1024;
+/// A transformed panel up to this size stays in L2, beside a block's tiles and products, while all blocks pass over it. Larger
+/// ones are transformed some channels at a time, and all tiles of the task gather their products meanwhile.
+inline constexpr index_t transformed_panel_bytes = 640 * 1024, transformed_part_bytes = 320 * 1024;
+/// Transformed input and products of a task that transforms panels.
+inline constexpr index_t task_input_bytes = 4 * 1024 * 1024, task_products_bytes = 384 * 1024;
 
 /// Floats between two positions of a part of a transformed panel; a line more than it needs, since positions 4 or 8 KiB apart
 /// would share a few sets of L1.
 [[nodiscard]] inline index_t transformed_stride(const plan& p) noexcept {
     return p.transform_depth * panel_layout::width + simd::line_floats;
+}
+
+/// Cuts a Winograd convolution whose panels are transformed as they are used.
+inline void share_out_transforms(plan& p, const problem& q, index_t positions, std::string_view where) {
+    const index_t channel_bytes = positions * panel_layout::width * static_cast<index_t>(sizeof(float)),
+                  tile_input = checked_mul(positions * p.in.c, static_cast<index_t>(sizeof(float)), where),
+                  tile_products = channel_bytes, panels = q.kernel->panels();
+    const bool whole = checked_mul(p.in.c, channel_bytes, where) <= transformed_panel_bytes;
+    const index_t parts = whole ? 1 : ceil_div(p.in.c * channel_bytes, transformed_part_bytes),
+                  vectors = ceil_div(p.in.c, simd::lanes);
+    p.transform_depth = whole ? p.in.c : ceil_div(vectors, parts) * simd::lanes;
+    p.input_parts = ceil_div(p.in.c, p.transform_depth);
+    p.row_floats = (ceil_div(p.transform_depth, simd::lanes) + 1) * simd::lanes;
+    const index_t most_tiles =
+        std::max(whole ? task_input_bytes / tile_input
+                       : std::min(task_input_bytes / tile_input, task_products_bytes / tile_products),
+                 max_tile_height);
+    // Blocks of tall tiles while a panel lies ready; otherwise all of a task's tiles at once.
+    if (p.tile_count <= most_tiles) {
+        p.pixel_block = whole ? std::min<index_t>(p.tile_count, max_tile_height) : p.tile_count;
+        if (p.tile_count <= 2 * tile_heights[1]) p.pixel_block = p.tile_count;
+        p.pixel_blocks = p.task_blocks = ceil_div(p.tile_count, p.pixel_block);
+        // A panel that is made as a whole is made once for all its parts, so it is that of one sample.
+        if (whole || q.assembles_parts)
+            p.task_samples = std::clamp<index_t>(most_tiles / p.tile_count, 1, ceil_div(p.in.n, p.threads));
+    } else {
+        p.pixel_block = whole ? max_tile_height : most_tiles / max_tile_height * max_tile_height;
+        p.pixel_blocks = ceil_div(p.tile_count, p.pixel_block);
+        p.task_blocks = whole ? most_tiles / max_tile_height : 1;
+    }
+    const index_t tasks = checked_mul(ceil_div(p.in.n, p.task_samples), ceil_div(p.pixel_blocks, p.task_blocks), where);
+    p.panel_chunk = ceil_div(panels, std::clamp<index_t>(ceil_div(p.threads, tasks), 1, panels));
+    p.panel_chunks = ceil_div(panels, p.panel_chunk);
+    p.tasks = checked_mul(tasks, p.panel_chunks, where);
 }
 
 /// Plans F(m x m, 3x3).
@@ -87,44 +122,41 @@ inline void plan_winograd(plan& p, const problem& q, int m, std::string_view whe
     p.winograd_m = m;
     p.tile_rows = ceil_div(p.out.h, m);
     p.tile_columns = ceil_div(p.out.w, m);
-    p.tile_count = checked_mul(p.tile_rows, p.tile_columns, where);
     p.transforms_panels = transforms_panels(q, m);
-    const index_t pieces = p.transforms_panels ? p.in.n : 1;
-    if (pieces == 1) p.tile_count = checked_mul(p.in.n, p.tile_count, where);
+    p.tile_count =
+        checked_mul(checked_mul(p.tile_rows, p.tile_columns, where), p.transforms_panels ? 1 : p.in.n, where);
     // Rows are whole vectors and one more, so that rows of 2 KiB and 4 KiB do not fight for the same cache sets.
     p.row_floats = (ceil_div(p.in.c, simd::lanes) + 1) * simd::lanes;
-    const index_t row_bytes = positions * p.row_floats * static_cast<index_t>(sizeof(float));
-    const index_t all_bytes = checked_mul(checked_mul(pieces, p.tile_count, where), row_bytes, where);
-    const index_t target = p.transforms_panels ? panel_transform_bytes_target : winograd_bytes_target;
-    p.transform_first = p.threads > 1 && all_bytes <= transform_first_bytes;
+    if (p.transforms_panels) share_out_transforms(p, q, positions, where);
+    const index_t row_bytes =
+        checked_mul(positions * p.row_floats, p.input_parts * static_cast<index_t>(sizeof(float)), where);
+    p.transform_first = p.threads > 1 && checked_mul(all_tiles(p), row_bytes, where) <= transform_first_bytes;
     // A few tiles are one block (16 are 8 + 8); more are blocks of whole tall tiles.
     const bool few = p.tile_count <= 2 * tile_heights[1];
-    share_out(
-        p,
-        {.outer = pieces,
-         .rows = p.tile_count,
-         .panels = kernel.panels(),
-         .unit = few ? (p.transform_first || p.transforms_panels ? p.tile_count : ceil_div(p.tile_count, p.threads))
-                     : max_tile_height,
-         .most_rows = few ? p.tile_count : std::max(target / row_bytes, max_tile_height),
-         .panel_rows = p.transforms_panels ? 3.0 + 0.3 * static_cast<double>(q.assembly_terms) : 0.5,
-         .block_panels = p.transform_first ? 0.02 : 0.15},
-        where);
-    const index_t block = std::min(p.pixel_block, p.tile_count);
+    if (!p.transforms_panels)
+        share_out(
+            p,
+            {.rows = p.tile_count,
+             .panels = kernel.panels(),
+             .unit = few ? (p.transform_first ? p.tile_count : ceil_div(p.tile_count, p.threads)) : max_tile_height,
+             .most_rows = few ? p.tile_count : std::max(winograd_bytes_target / row_bytes, max_tile_height),
+             .panel_rows = 0.5,
+             .block_panels = p.transform_first ? 0.02 : 0.15},
+            where);
     workspace_layout thread;
-    index_t parts = 1;
+    // Tiles of a task, and those whose products are kept at a time.
+    index_t tiles = p.pixel_block, products = p.pixel_block;
     if (p.transforms_panels) {
-        const index_t channel_bytes = positions * panel_layout::width * static_cast<index_t>(sizeof(float));
-        parts = ceil_div(p.in.c * channel_bytes, transformed_part_bytes);
-        p.transform_depth = ceil_div(p.in.c, parts);
-        parts = ceil_div(p.in.c, p.transform_depth);
+        tiles = checked_mul(p.task_samples, std::min(p.task_blocks * p.pixel_block, p.tile_count), where);
+        products = p.transform_depth < p.in.c ? tiles : p.pixel_block;
         p.modulated_at = thread.add<float>(q.source_scratch);
         p.factors_at = thread.add<float>(positions * transformed_stride(p));
     }
-    p.rows_at = thread.add<const float*>(checked_mul(parts * positions, block, where));
+    p.rows_at = thread.add<const float*>(checked_mul(positions, tiles, where));
     if (!p.transform_first)
-        p.packed_at = thread.add<float>(checked_mul(checked_mul(positions, block, where), p.row_floats, where));
-    p.assembled_at = thread.add<float>(checked_mul(checked_mul(positions, block, where), panel_layout::width, where));
+        p.packed_at = thread.add<float>(checked_mul(tiles, row_bytes / static_cast<index_t>(sizeof(float)), where));
+    p.assembled_at =
+        thread.add<float>(checked_mul(checked_mul(positions, products, where), panel_layout::width, where));
     if (p.order == input_order::any) plan_stage(p, staging::if_strided, p.in.c, 0);
     plan_means(p, q, p.tile_rows * p.tile_columns);
     finish_workspace(p, thread, where);

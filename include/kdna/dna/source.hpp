@@ -22,7 +22,17 @@ namespace kdna::inline KDNA_ABI {
 ///     weight(o, c, t, mixture)          one weight in double precision: what the reference backend computes with
 ///     for_each_storage(f)               f(address, bytes) for every block of weights it keeps alive, shared ones included
 ///
-/// Optional: has_bias(), and bias(o, mixture), a routed bias added after the filter modulation.
+/// Optional:
+///
+///     has_bias(), bias(o, mixture)      a routed bias, added after the filter modulation
+///     assembly_terms()                  multiply-adds it takes to make one weight of a panel (for the cost model), else 1
+///     assemble(group, p, mixture, channels, panel)  makes only the rows of some channels, of every tap, in their places in
+///                                       `panel` [taps][channels of a group][filter]; scratch_floats() is then one panel
+///     prefetch(group, p, channels, i, n)  asks for share i of n of the stored floats that those rows are made of
+struct channel_range {
+    index_t first, count;
+};
+
 // clang-format off
 template <class S>
 concept kernel_source = std::copy_constructible<S> && requires(const S& s, index_t i, const float* mixture, float* scratch,
@@ -61,6 +71,13 @@ public:
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float*) const noexcept {
         return packed_->weight(o, c, t);
     }
+    void prefetch(index_t group, index_t p, const channel_range& channels, index_t i, index_t n) const noexcept {
+        const panel_layout& l = layout();
+        const index_t width = l.width_of(p), depth = l.depth() / l.shape().taps();
+        for (index_t t = 0; t < l.shape().taps(); ++t)
+            simd::prefetch_share(packed_->panel(group, p) + (t * depth + channels.first) * width,
+                                 channels.count * width, i, n);
+    }
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(packed_.get()), packed_->bytes());
@@ -92,7 +109,16 @@ public:
           }),
           weight_([](const void* p, index_t o, index_t c, index_t t, const float* mixture) {
               return static_cast<double>(static_cast<const S*>(p)->weight(o, c, t, mixture));
-          }) {}
+          }) {
+        if constexpr (requires(const channel_range& r, float* panel) { s.assemble(0, 0, nullptr, r, panel); })
+            assemble_ = [](const void* p, index_t group, index_t panel, const float* mixture,
+                           const channel_range& channels, float* to) noexcept {
+                static_cast<const S*>(p)->assemble(group, panel, mixture, channels, to);
+            };
+        if constexpr (requires(const channel_range& r) { s.prefetch(0, 0, r, 0, 1); })
+            prefetch_ = [](const void* p, index_t group, index_t panel, const channel_range& channels, index_t i,
+                           index_t n) noexcept { static_cast<const S*>(p)->prefetch(group, panel, channels, i, n); };
+    }
 
     [[nodiscard]] const panel_layout& layout() const noexcept { return *layout_; }
     [[nodiscard]] index_t scratch_floats() const noexcept { return scratch_floats_; }
@@ -102,6 +128,15 @@ public:
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float* mixture) const {
         return weight_(source_, o, c, t, mixture);
     }
+    /// Whether some channels of a panel can be made by themselves.
+    [[nodiscard]] bool assembles_parts() const noexcept { return assemble_ != nullptr; }
+    void assemble(index_t group, index_t panel, const float* mixture, const channel_range& channels,
+                  float* to) const noexcept {
+        assemble_(source_, group, panel, mixture, channels, to);
+    }
+    void prefetch(index_t group, index_t panel, const channel_range& channels, index_t i, index_t n) const noexcept {
+        if (prefetch_ != nullptr) prefetch_(source_, group, panel, channels, i, n);
+    }
 
 private:
     const void* source_;
@@ -109,6 +144,8 @@ private:
     index_t scratch_floats_;
     const float* (*panel_)(const void*, index_t, index_t, const float*, float*) noexcept;
     double (*weight_)(const void*, index_t, index_t, index_t, const float*);
+    void (*assemble_)(const void*, index_t, index_t, const float*, const channel_range&, float*) noexcept = nullptr;
+    void (*prefetch_)(const void*, index_t, index_t, const channel_range&, index_t, index_t) noexcept = nullptr;
 };
 
 }  // namespace kdna::inline KDNA_ABI

@@ -342,6 +342,7 @@ private:
         q.source_scratch = source_.scratch_floats();
         q.assembly_terms = q.source_scratch > 0 ? 1 : 0;
         if constexpr (requires { source_.assembly_terms(); }) q.assembly_terms = source_.assembly_terms();
+        q.assembles_parts = q.source_scratch == 0 || source_ref(source_).assembles_parts();
         q.params = params_;
         q.channel_factor = router_.widths().channel > 0;
         q.spatial_factor = has_spatial();
