@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .dynamic import DCDBranch, DyConv2d, ODConv2d
-from .warehouse import KWManager
+from .warehouse import KWConv2d, KWManager
 
 
 class CheckpointError(ValueError):
@@ -80,21 +80,27 @@ def variance_factors(module: nn.Module) -> dict[str, float]:
     """Weights whose variance has to differ from gain / fan_in to keep activations O(1), and by what factor.
 
     The kernels of dynamic convolutions make up for what the attentions take away: a sigmoid 0.3, a softmax mixture
-    0.45, a mixture of n cells 1.6 / n in the mean. Routing logits get more spread.
+    0.45, a mixture of n cells 1.6 / n in the mean. Attention heads get less weight the more of them follow each other,
+    as each adds to the relative error of the activations; their biases keep them far from identity.
     """
     factors: dict[str, float] = {}
+    attentions = sum(isinstance(m, ODConv2d | DyConv2d | KWConv2d) for m in module.modules())
+    head = min(1, 6 / max(attentions, 1))
     for owner, m in module.named_modules():
         prefix = f"{owner}." if owner else ""
         if isinstance(m, ODConv2d):
             heads = [m.attention.channel_fc, m.attention.filter_fc, m.attention.spatial_fc]
             mixed = m.attention.kernel_fc is not None
             factors[f"{prefix}weight"] = 0.3 ** -sum(h is not None for h in heads) / (0.45 if mixed else 1)
-            factors[f"{prefix}attention.kernel_fc.weight"] = 2
+            factors |= {f"{prefix}attention.{name}_fc.weight": head for name in ("channel", "filter", "spatial")}
+            factors[f"{prefix}attention.kernel_fc.weight"] = 2 * head
         elif isinstance(m, DyConv2d):
             factors[f"{prefix}weight"] = 1 / 0.45
-            factors[f"{prefix}attention.fc2.weight"] = 2
+            factors[f"{prefix}attention.fc2.weight"] = 2 * head
         elif isinstance(m, DCDBranch):
             factors[f"{prefix}fc_phi.weight"] = 1 / m.bn2.num_features
+        elif isinstance(m, KWConv2d):
+            factors[f"{prefix}attention.fc2.weight"] = head
         elif isinstance(m, KWManager):
             for i, (cells, users) in enumerate(zip(m.weights, m.names.values())):
                 fan_in = sum(conv.shape[1] * conv.shape[2] ** 2 for conv in users) / len(users)
@@ -147,22 +153,19 @@ def randomise(module: nn.Module, seed: int, gain: float = 1.4, sample: Tensor | 
 
 @torch.no_grad()
 def settle(module: nn.Module, sample: Tensor, rng: torch.Generator) -> None:
-    """Sets a float32 module's batch norms to the statistics of a forward pass, mean off by 0.2 std, var by [0.5, 2].
+    """Fits a float32 module's batch norms to a forward pass: mean within 0.2, variance within [0.5, 2] mean squares.
 
-    On pooled vectors the mean square over all channels stands for the variance: a few samples do not tell more, and
-    dividing by the small differences between them would amplify rounding errors.
+    Channels are scaled but not centred (and quiet ones scaled less): dividing by the differences within a channel, or
+    between a few samples, would amplify rounding errors from layer to layer.
     """
 
     def before(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
-        dims = [0, *range(2, x.ndim)]
-        if x[0, 0].numel() > 1:
-            var, mean = torch.var_mean(x, dims, correction=0)
-        else:
-            var, mean = x.square().mean().expand(x.shape[1]), torch.zeros(x.shape[1], dtype=x.dtype)
-        factor = torch.rand(x.shape[1], generator=rng).double() * 1.5 + 0.5
-        norm.running_mean.copy_(mean + var.sqrt() * torch.randn(x.shape[1], generator=rng).double() * 0.2)
-        norm.running_var.copy_(var * factor + 1e-3)
+        square = x.square().mean([0, *range(2, x.ndim)])
+        square = (square + square.mean()) / 2
+        factor = torch.rand(len(square), generator=rng).double() * 1.5 + 0.5
+        norm.running_mean.copy_(square.sqrt() * torch.randn(len(square), generator=rng).double() * 0.2)
+        norm.running_var.copy_(square * factor)
 
     hooks = [m.register_forward_pre_hook(before) for m in module.modules() if isinstance(m, _BatchNorm)]
     training = module.training
