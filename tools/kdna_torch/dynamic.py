@@ -231,11 +231,10 @@ class DCDConv2d(DCDBranch):
 class DYCls(DCDBranch):
     """DCD's classifier, x [B, C] -> [B, O]: Lambda * (cls x + bias) + cls_p (bn2(Phi q') + q'), q' = bn1(cls_q x).
 
-    L and s are 32. Keys as for ``DCDConv2d``, with ``cls``, ``cls_q`` and ``cls_p`` in place of ``conv``, ``q`` and ``p``.
+    Keys as for ``DCDConv2d``, with ``cls``, ``cls_q`` and ``cls_p`` in place of ``conv``, ``q`` and ``p``.
     """
 
-    def __init__(self, in_features: int, out_features: int) -> None:
-        rank = squeeze = 32
+    def __init__(self, in_features: int, out_features: int, rank: int = 32, squeeze: int = 32) -> None:
         super().__init__(in_features, out_features, rank, squeeze)
         self.cls = nn.Linear(in_features, out_features)
         self.cls_q = nn.Linear(in_features, rank, bias=False)
