@@ -96,7 +96,7 @@ def variance_factors(module: nn.Module) -> dict[str, float]:
             factors[f"{prefix}attention.kernel_fc.weight"] = 2 * head
         elif isinstance(m, DyConv2d):
             factors[f"{prefix}weight"] = 1 / 0.45
-            factors[f"{prefix}attention.fc2.weight"] = 2 * head
+            factors[f"{prefix}attention.fc2.weight"] = head
         elif isinstance(m, DCDBranch):
             factors[f"{prefix}fc_phi.weight"] = 1 / m.bn2.num_features
         elif isinstance(m, KWConv2d):
@@ -112,8 +112,8 @@ def variance_factors(module: nn.Module) -> dict[str, float]:
 def randomise(module: nn.Module, seed: int, gain: float = 1.4, sample: Tensor | None = None) -> None:
     """Deterministic weights that keep activations O(1) and everything far from identity.
 
-    Dynamic layers multiply activations by functions of activations, so deep networks of them stay O(1) only if the batch
-    norms fit the data: with ``sample`` (an input) their statistics are set by ``settle``.
+    Dynamic layers multiply activations by functions of activations, so deep networks of them stay O(1) only if the
+    batch norms fit the data: with ``sample`` (an input) their statistics are set by ``settle``.
 
     Convolutions and linear layers: normal, variance gain / fan_in (times ``variance_factors``); adapters a_sp, a_f:
     normal, std 0.25; biases of gates and attentions: normal; batch norms: weight in [0.5, 1.5], var in [0.5, 2], bias

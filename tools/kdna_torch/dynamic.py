@@ -28,8 +28,8 @@ def conv2d_per_sample(
     One grouped convolution of a single image with B * C channels.
     """
     b, o = kernels.shape[:2]
-    flat_bias = None if bias is None else bias.flatten()
-    y = F.conv2d(x.reshape(1, -1, *x.shape[2:]), kernels.flatten(0, 1), flat_bias, stride, padding, dilation, b * groups)
+    image, bias = x.reshape(1, -1, *x.shape[2:]), None if bias is None else bias.flatten()
+    y = F.conv2d(image, kernels.flatten(0, 1), bias, stride, padding, dilation, b * groups)
     return y.view(b, o, *y.shape[2:])
 
 
