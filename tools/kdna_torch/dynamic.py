@@ -209,7 +209,13 @@ class DCDConv2d(DCDBranch):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, padding: int = 1, pool: int = 2
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        padding: int = 1,
+        pool: int = 2,
     ) -> None:
         features = pool * pool * in_channels
         rank = math.isqrt(features)

@@ -66,7 +66,8 @@ def runtime_kernel(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Arr
             maps, groups = [channel[None, None] for channel in sample], 1
         outputs = []
         for c, part in enumerate(maps):
-            own = kernel if case["kind"] == "dense" else (kernel[c] if case["kind"] == "depthwise" else kernel)[None, None]
+            own = kernel[c] if case["kind"] == "depthwise" else kernel
+            own = own if case["kind"] == "dense" else own[None, None]
             y = correlate(part, own, 1, case["padding"], 1, groups, case["padding_mode"])
             outputs.append(y[:, :, ::stride, ::stride])
         samples.append(np.concatenate(outputs, 1))

@@ -34,7 +34,7 @@ class ACDCConv2d(nn.Module):
 
 
 class ACDCChain(nn.Module):
-    """Convolutions one after another that share their coefficients; keys ``coefficients`` [O, C/g, M], ``layers.i.atoms``."""
+    """Convolutions one after another that share coefficients; keys ``coefficients`` [O, C/g, M], ``layers.i.atoms``."""
 
     def __init__(self, coefficients: tuple[int, int, int], layers: Sequence[ACDCConv2d], acts: Sequence[str]) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class ACDCChain(nn.Module):
 
 
 def pack_bits(values: Tensor, bits: int) -> Tensor:
-    """Value s [N] takes bits [s * bits, (s + 1) * bits), counted from the lowest bit of byte 0; uint8 [ceil(N bits / 8)]."""
+    """Value s of N takes bits [s * bits, (s + 1) * bits), counted from byte 0's lowest: uint8 [ceil(N * bits / 8)]."""
     stream = (values.reshape(-1, 1).long() >> torch.arange(bits)) & 1
     stream = F.pad(stream.flatten(), (0, -stream.numel() % 8)).view(-1, 8)
     return (stream << torch.arange(8)).sum(1).to(torch.uint8)
@@ -124,7 +124,7 @@ class RuntimeConv2d(nn.Module):
 
 
 class XVolution(nn.Module):
-    """y(x0) = sum_i (w_q w_k w_v <x0, x_i> + W[i]) x_i + b over the k x k neighbourhood of x0; outside the map x is zero.
+    """y(x0) = sum_i (w_q w_k w_v <x0, x_i> + W[i]) x_i + b over the k x k neighbours of x0; outside the map x is zero.
 
     ``padding`` p adds a border of zeros; x0 runs over the (H + 2p - k + 1) x (W + 2p - k + 1) centres of whole windows.
     Keys: ``weight`` [C, C, k, k] (k odd), ``bias`` [C], ``w_q``, ``w_k``, ``w_v`` [1].

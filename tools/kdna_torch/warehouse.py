@@ -28,8 +28,8 @@ class KWAttention(nn.Module):
     """alpha [B, m, n] = u / (sum |u| + 0.001) over n + 1 entries, the last one then dropped; signed.
 
     z = relu(norm1(fc1(mean_hw(x)))) [B, h], h = max(int(C * reduction), 16); u = fc2 z [B, m, n + 1].
-    With ``basis`` < 1, fc2 (no bias) gives n_local + n_basis + 1 entries for each mixture, ``fc3`` [n_other, n_basis] expands
-    the middle ones to the n_other cells claimed by other convolutions, those before ``start`` go first, then
+    With ``basis`` < 1, fc2 (no bias) gives n_local + n_basis + 1 entries for each mixture, ``fc3`` [n_other, n_basis]
+    expands the middle ones to the n_other cells claimed by other convolutions, those before ``start`` go first, then
     the local ones, then the rest, and ``basis_bias`` [m (n + 1)] is added.
     """
 
@@ -176,7 +176,8 @@ class KWManager(nn.Module):
                 )
                 claimed[w] += claimed_cells(mixtures, self.cell_num_ratio)
         if claimed != [len(cells) for cells in self.weights]:
-            raise ValueError(f"the convolutions claim {claimed} cells, the warehouses have {list(map(len, self.weights))}")
+            held = [len(cells) for cells in self.weights]
+            raise ValueError(f"the convolutions claim {claimed} cells, the warehouses have {held}")
 
 
 class KWChain(nn.Module):
