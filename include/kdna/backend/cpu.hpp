@@ -94,6 +94,7 @@ private:
         });
         c.rows.x_first = 0;
         c.x = p.staged.view(staged);
+        if (p.staged.circular) c.params.pad = 0;
         if (!nest_gates) c.factors.channel = {};
     }
 };

@@ -32,7 +32,13 @@ inline constexpr index_t tiles_outside_bytes = 256 * 1024, tiles_outside_bytes_w
 /// tiles of 14 rows, at 110 from a copy, and at 116 in place with tiles of 7; only larger kernels, which read each row several times, get the copy.
 inline constexpr index_t conflicting_row_bytes = 2048;
 
+/// Plans the copy of the input. One whose border is wound around is made in any case; it is planned before (make_plan).
 inline void plan_stage(plan& p, staging when, index_t pixel_floats, const padding& border) {
+    if (p.staged.circular) {
+        p.stage = staging::always;
+        p.staged.pixel_floats = pixel_floats;
+        return;
+    }
     p.stage = when;
     p.staged = {p.in, border, pixel_floats};
 }
@@ -131,8 +137,8 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     const bool conflicts = k.groups == 1 && k.i * static_cast<index_t>(sizeof(float)) % conflicting_row_bytes == 0;
     // Whichever has fewer elements takes the gate: the panels, once per block, or the input, in a copy. A copy that is made
     // anyway takes it at no cost.
-    p.gate_in_panel =
-        q.channel_factor && !p.kernel_rows && !conflicts && 2 * taps * k.filters_per_group() <= p.in.h * p.in.w;
+    p.gate_in_panel = q.channel_factor && !p.kernel_rows && !conflicts && !p.staged.circular &&
+                      2 * taps * k.filters_per_group() <= p.in.h * p.in.w;
     const bool in_place = taps == 1 && !q.channel_factor;
     if (conflicts && in_place) p.tallest = aligned_tile_height;
     if (p.kernel_rows)
@@ -182,23 +188,39 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     finish_workspace(p, thread, where);
 }
 
-/// Plans a convolution of `in`; throws kdna::error where the shapes do not fit.
-[[nodiscard]] KDNA_COLD plan make_plan(const problem& q, const shape4& in, input_order order, index_t threads,
-                                       std::string_view where) {
-    const panel_layout& kernel = *q.kernel;
-    const kernel_shape& k = kernel.shape();
-    plan p;
-    p.in = in;
-    p.order = order;
-    p.out = output_shape(in, k, q.params, where);
-    p.threads = std::max<index_t>(threads, 1);
+/// Chooses the algorithm for a map of shape `p.in`, padding with zeros, and plans it.
+KDNA_COLD void plan_map(plan& p, const problem& q, std::string_view where) {
     if (const int m = choose_winograd(q, p); m != 0)
         plan_winograd(p, q, m, where);
-    else if (k.depthwise())
+    else if (q.kernel->shape().depthwise())
         plan_depthwise(p, q, where);
     else
         plan_gemm(p, q, where);
     p.predicted_cycles = cost_model::predict(q, p);
+}
+
+/// Plans a convolution of `in`; throws kdna::error where the shapes do not fit.
+[[nodiscard]] KDNA_COLD plan make_plan(const problem& q, const shape4& in, input_order order, index_t threads,
+                                       std::string_view where) {
+    plan p;
+    p.in = in;
+    p.order = order;
+    p.out = output_shape(in, q.kernel->shape(), q.params, where);
+    p.threads = std::max<index_t>(threads, 1);
+    if (q.params.mode == padding_mode::circular && q.params.pad != padding(0)) {
+        // The copy has what lies around the map, so the rest is a convolution of the copy without padding.
+        p.staged = {in, q.params.pad, 0, true};
+        static_cast<void>(element_count(p.staged.map(), where));
+        problem inner = q;
+        inner.params.pad = 0;
+        p.in = p.staged.map();
+        p.order = input_order::any;
+        plan_map(p, inner, where);
+        p.in = in;
+        p.order = order;
+        return p;
+    }
+    plan_map(p, q, where);
     return p;
 }
 
@@ -220,7 +242,9 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     text += concat(", about ", static_cast<index_t>(std::ceil(p.predicted_cycles / 1000.0)), " kcycles");
     if (p.stage != staging::never)
         text += concat(p.stage == staging::always ? ", input copied" : ", input copied if strided",
-                       p.kernel_rows ? " with its padding" : "");
+                       p.staged.circular ? " with its circular padding"
+                       : p.kernel_rows   ? " with its padding"
+                                         : "");
     const auto place = [&](const char* depthwise, const char* winograd, const char* gemm) {
         return p.algo == algorithm::depthwise ? depthwise : p.algo == algorithm::winograd ? winograd : gemm;
     };

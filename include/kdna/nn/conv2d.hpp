@@ -219,7 +219,8 @@ public:
     /// Whether runs of this plan may compute a few rows at a time (`rows` of `run`), and which.
     [[nodiscard]] band_support bands(const plan_type& p) const noexcept {
         const row_window window{(kernel().kh - 1) * params_.dilation.h + 1, params_.stride.h, params_.pad.top};
-        if (routed() || p.takes_means_ || p.input_shape().n != 1) return {0, window};
+        const bool circular = params_.mode == padding_mode::circular;  // the first rows need the last
+        if (routed() || circular || p.takes_means_ || p.input_shape().n != 1) return {0, window};
         if constexpr (requires { p.decisions_.tallest; }) {
             if (p.decisions_.algo == conv::algorithm::winograd) return {0, window};
             if (p.decisions_.algo == conv::algorithm::depthwise) return {1, window};
@@ -346,7 +347,7 @@ private:
     }
 
     void check_params() const {
-        const auto& [stride, pad, dilation] = params_;
+        const auto& [stride, pad, dilation, mode] = params_;
         if (stride.h < 1 || stride.w < 1 || dilation.h < 1 || dilation.w < 1)
             throw error(name_, "stride and dilation >= 1",
                         concat("stride ", stride.h, "x", stride.w, ", dilation ", dilation.h, "x", dilation.w));
