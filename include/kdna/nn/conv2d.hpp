@@ -222,7 +222,8 @@ public:
         const bool circular = params_.mode == padding_mode::circular;  // the first rows need the last
         if (routed() || circular || p.takes_means_ || p.input_shape().n != 1) return {0, window};
         if constexpr (requires { p.decisions_.tallest; }) {
-            if (p.decisions_.algo == conv::algorithm::winograd) return {0, window};
+            if (p.decisions_.algo == conv::algorithm::winograd || p.decisions_.algo == conv::algorithm::planes)
+                return {0, window};
             if (p.decisions_.algo == conv::algorithm::depthwise) return {1, window};
             return {p.decisions_.tallest / std::gcd(p.decisions_.tallest, p.output_shape().w), window};
         }
