@@ -131,6 +131,26 @@ inline void store_strided(float* to, const vec& v, index_t stride, index_t count
     for (index_t i = 0; i < count; ++i) to[i * stride] = lane[i];
 }
 
+/// The sum of all lanes, by halves.
+[[nodiscard]] KDNA_INLINE float sum(const vec& v) noexcept {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps(v);
+#elif defined(__SSE3__)
+#if defined(__AVX__)
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+#else
+    __m128 half = v;
+#endif
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+#else
+    alignas(64) float lane[lanes];
+    store(lane, v);
+    for (index_t half = lanes / 2; half > 0; half /= 2)
+        for (index_t i = 0; i < half; ++i) lane[i] += lane[i + half];
+    return lane[0];
+#endif
+}
 /// Of two vectors that lie behind one another, the elements with an even and with an odd index.
 struct vec_pair {
     vec even, odd;
