@@ -16,6 +16,8 @@ inline constexpr index_t packed_bytes_target = 320 * 1024;
 inline constexpr index_t packed_bytes_assembled = 4 * 1024 * 1024;
 /// Input rows of a depthwise block.
 inline constexpr index_t depthwise_bytes_target = 256 * 1024;
+/// Copied input of a block of one channel.
+inline constexpr index_t plane_bytes_target = 192 * 1024;
 /// Transformed input of one block of Winograd tiles.
 inline constexpr index_t winograd_bytes_target = 340 * 1024;
 /// Transformed input up to this size is made once for all threads, which then share out the panels: with tiles shared out
@@ -32,7 +34,13 @@ inline constexpr index_t tiles_outside_bytes = 256 * 1024, tiles_outside_bytes_w
 /// tiles of 14 rows, at 110 from a copy, and at 116 in place with tiles of 7; only larger kernels, which read each row several times, get the copy.
 inline constexpr index_t conflicting_row_bytes = 2048;
 
+/// Plans the copy of the input. One whose border is wound around is made in any case; it is planned before (make_plan).
 inline void plan_stage(plan& p, staging when, index_t pixel_floats, const padding& border) {
+    if (p.staged.circular) {
+        p.stage = staging::always;
+        p.staged.pixel_floats = pixel_floats;
+        return;
+    }
     p.stage = when;
     p.staged = {p.in, border, pixel_floats};
 }
@@ -180,6 +188,40 @@ inline void plan_depthwise(plan& p, const problem& q, std::string_view where) {
     finish_workspace(p, thread, where);
 }
 
+/// Plans a depthwise convolution of few channels: blocks of output rows whose input, copied, stays in cache.
+inline void plan_planes(plan& p, const problem& q, std::string_view where) {
+    const kernel_shape& k = q.kernel->shape();
+    const auto& [stride, pad, dilation, mode] = q.params;
+    p.algo = algorithm::planes;
+    plane_layout& s = p.planes;
+    s.border = pad;
+    s.circular = mode == padding_mode::circular;
+    s.columns = p.in.w + pad.left + pad.right;
+    s.phases = stride.w;
+    // Of each phase, what the taps read for whole vectors of outputs, or what there is if that is more.
+    const auto whole = [](index_t floats, index_t unit) { return ceil_div(floats, unit) * unit; };
+    const index_t read = checked_add(whole(p.out.w, simd::lanes), (k.kw - 1) * dilation.w / stride.w, where);
+    s.phase_floats = whole(std::max(read, ceil_div(s.columns, s.phases)), simd::lanes);
+    const index_t lines = ceil_div(checked_mul(s.phases, s.phase_floats, where), simd::line_floats);
+    s.row_floats = (lines | 1) * simd::line_floats;
+    const index_t row_bytes = checked_mul(checked_mul(s.row_floats, stride.h, where), sizeof(float), where);
+    share_out(p,
+              {.outer = checked_mul(p.in.n, p.in.c, where),
+               .rows = p.out.h,
+               .unit = plane_tile_rows,
+               .most_rows = std::max(plane_bytes_target / row_bytes, 4 * plane_tile_rows)},
+              where);
+    s.rows = checked_add(checked_mul(p.pixel_block - 1, stride.h, where), (k.kh - 1) * dilation.h + 1, where);
+    workspace_layout thread;
+    p.rows_at = thread.add<float>(s.floats(where));
+    p.packed_at = thread.add<float>(s.line_floats());
+    p.assembled_at = thread.add<float>(q.kernel->panel_floats());
+    p.factors_at = thread.add<float>(k.taps());
+    p.depth_at = thread.add<index_t>(k.kw);
+    plan_means(p, q, p.out.h);
+    finish_workspace(p, thread, where);
+}
+
 /// Plans a matrix product whose rows are read in place, or copied where groups have few channels.
 inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     const panel_layout& kernel = *q.kernel;
@@ -191,8 +233,8 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     const bool conflicts = k.groups == 1 && k.i * static_cast<index_t>(sizeof(float)) % conflicting_row_bytes == 0;
     // Whichever has fewer elements takes the gate: the panels, once per block, or the input, in a copy. A copy that is made
     // anyway takes it at no cost.
-    p.gate_in_panel =
-        q.channel_factor && !p.kernel_rows && !conflicts && 2 * taps * k.filters_per_group() <= p.in.h * p.in.w;
+    p.gate_in_panel = q.channel_factor && !p.kernel_rows && !conflicts && !p.staged.circular &&
+                      2 * taps * k.filters_per_group() <= p.in.h * p.in.w;
     const bool in_place = taps == 1 && !q.channel_factor;
     if (conflicts && in_place) p.tallest = aligned_tile_height;
     if (p.kernel_rows)
@@ -242,23 +284,44 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     finish_workspace(p, thread, where);
 }
 
-/// Plans a convolution of `in`; throws kdna::error where the shapes do not fit.
-[[nodiscard]] KDNA_COLD plan make_plan(const problem& q, const shape4& in, input_order order, index_t threads,
-                                       std::string_view where) {
-    const panel_layout& kernel = *q.kernel;
-    const kernel_shape& k = kernel.shape();
-    plan p;
-    p.in = in;
-    p.order = order;
-    p.out = output_shape(in, k, q.params, where);
-    p.threads = std::max<index_t>(threads, 1);
+/// Chooses the algorithm for a map of shape `p.in`, padding with zeros, and plans it.
+KDNA_COLD void plan_map(plan& p, const problem& q, std::string_view where) {
     if (const int m = choose_winograd(q, p); m != 0)
         plan_winograd(p, q, m, where);
-    else if (k.depthwise())
+    else if (q.kernel->shape().depthwise())
         plan_depthwise(p, q, where);
     else
         plan_gemm(p, q, where);
     p.predicted_cycles = cost_model::predict(q, p);
+}
+
+/// Plans a convolution of `in`; throws kdna::error where the shapes do not fit.
+[[nodiscard]] KDNA_COLD plan make_plan(const problem& q, const shape4& in, input_order order, index_t threads,
+                                       std::string_view where) {
+    plan p;
+    p.in = in;
+    p.order = order;
+    p.out = output_shape(in, q.kernel->shape(), q.params, where);
+    p.threads = std::max<index_t>(threads, 1);
+    if (choose_planes(q, p)) {
+        plan_planes(p, q, where);
+        p.predicted_cycles = cost_model::predict(q, p);
+        return p;
+    }
+    if (q.params.mode == padding_mode::circular && q.params.pad != padding(0)) {
+        // The copy has what lies around the map, so the rest is a convolution of the copy without padding.
+        p.staged = {in, q.params.pad, 0, true};
+        static_cast<void>(element_count(p.staged.map(), where));
+        problem inner = q;
+        inner.params.pad = 0;
+        p.in = p.staged.map();
+        p.order = input_order::any;
+        plan_map(p, inner, where);
+        p.in = in;
+        p.order = order;
+        return p;
+    }
+    plan_map(p, q, where);
     return p;
 }
 
@@ -277,15 +340,22 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
     else if (p.algo == algorithm::depthwise)
         text +=
             concat("channels in panels of ", std::min(panel_layout::width, ceil_div(k.o, simd::lanes) * simd::lanes));
+    else if (p.algo == algorithm::planes)
+        text += concat("tile ", plane_tile_rows, " rows of ", 2 * simd::lanes,
+                       " columns, each channel copied with its ", p.planes.circular ? "circular padding" : "padding");
     else
         text += concat("tile ", tile_height_for(p.out.h * p.out.w, p.tallest), "x", q.kernel->width_of(0),
                        ", blocks of ", std::min(p.pixel_block, p.out.h * p.out.w), " pixels");
     text += concat(", about ", static_cast<index_t>(std::ceil(p.predicted_cycles / 1000.0)), " kcycles");
     if (p.stage != staging::never)
         text += concat(p.stage == staging::always ? ", input copied" : ", input copied if strided",
-                       p.kernel_rows ? " with its padding" : "");
+                       p.staged.circular ? " with its circular padding"
+                       : p.kernel_rows   ? " with its padding"
+                                         : "");
     const auto place = [&](const char* depthwise, const char* winograd, const char* gemm) {
-        return p.algo == algorithm::depthwise ? depthwise : p.algo == algorithm::winograd ? winograd : gemm;
+        return p.algo == algorithm::depthwise || p.algo == algorithm::planes ? depthwise
+               : p.algo == algorithm::winograd                               ? winograd
+                                                                             : gemm;
     };
     if (q.channel_factor)
         text += concat(", gate in ",

@@ -55,4 +55,15 @@ struct no_router {
 };
 static_assert(router<no_router>);
 
+/// The router of a layer whose coefficients come with each call: nothing is pooled or computed, and the layer reads the
+/// caller's memory (conv2d::run with `given_coefficients`).
+struct given_mixture {
+    index_t count = 0;  ///< coefficients per sample: the source's mixture_size()
+    [[nodiscard]] static constexpr index_t input_channels() noexcept { return 0; }
+    [[nodiscard]] constexpr route_widths widths() const noexcept { return {.mixture = count}; }
+    [[nodiscard]] static constexpr index_t scratch_floats() noexcept { return 0; }
+    void operator()(const float*, const route&, float*) const noexcept {}
+};
+static_assert(router<given_mixture>);
+
 }  // namespace kdna::inline KDNA_ABI
