@@ -178,8 +178,8 @@ public:
     void check(const plan_type& p, const tensor_view<const float>& x, const given_coefficients& coefficients,
                const tensor_view<float>& y, const tensor_view<const float>& residual = {},
                const channel_means& means = {}) const requires(takes_coefficients()) {
-        if (!coefficients && source_.mixture_size() > 0)
-            throw error(concat(name_, " coefficients"), concat(source_.mixture_size(), " values per sample"),
+        if (!coefficients && router_.widths().total() > 0)
+            throw error(concat(name_, " coefficients"), concat(router_.widths().total(), " values per sample"),
                         "a null pointer");
         check_views(p, x, y, residual, means);
     }
@@ -221,8 +221,11 @@ public:
             contract_failure(e);
         }
 #endif
-        for (index_t n = 0; n < x.shape.n; ++n)
-            mix_bias(coefficients.of(n), p.routes_.data() + n * p.route_floats_ + p.shift_at_);
+        for (index_t n = 0; n < x.shape.n; ++n) {
+            float* base = p.routes_.data() + n * p.route_floats_;
+            if (varies_scale()) scale_filters(coefficients.of(n) + source_.mixture_size(), base + p.scale_at_);
+            mix_bias(coefficients.of(n), base + p.shift_at_);
+        }
         compute(p, x, y, residual, means, {}, coefficients);
     }
 
@@ -416,14 +419,16 @@ private:
             router_(pooled, out, base + p.scratch_at_);
             if (out.spatial != nullptr && !spatial_.empty())
                 for (index_t t = 0; t < w.spatial; ++t) out.spatial[t] *= spatial_[static_cast<std::size_t>(t)];
-            if (out.filter != nullptr)
-                for (index_t o = 0; o < w.filter; ++o)
-                    base[p.scale_at_ + o] = scale_[static_cast<std::size_t>(o)] * out.filter[o];
+            if (out.filter != nullptr) scale_filters(out.filter, base + p.scale_at_);
             mix_bias(out.mixture, base + p.shift_at_);
         };
         p.executor_.parallel_for(x.shape.n, one);
     }
 
+    /// The scale m [O] of a sample with filter factors.
+    void scale_filters(const float* filter, float* scale) const noexcept {
+        for (index_t o = 0; o < kernel().o; ++o) scale[o] = scale_[static_cast<std::size_t>(o)] * filter[o];
+    }
     /// The shift b [O] of a sample whose source mixes its bias.
     void mix_bias([[maybe_unused]] const float* mixture, [[maybe_unused]] float* shift) const noexcept {
         if constexpr (requires { source_.has_bias(); })
