@@ -78,7 +78,7 @@ inline void share_out(plan& p, const nest_work& w, std::string_view where) {
 
 /// A transformed panel up to this size stays in L2, beside a block's tiles and products, while all blocks pass over it. Larger
 /// ones are transformed some channels at a time, and all tiles of the task gather their products meanwhile.
-inline constexpr index_t transformed_panel_bytes = 640 * 1024, transformed_part_bytes = 320 * 1024;
+inline constexpr index_t transformed_panel_bytes = 640 * 1024, transformed_part_bytes = 640 * 1024;
 /// Transformed input and products of a task that transforms panels.
 inline constexpr index_t task_input_bytes = 4 * 1024 * 1024, task_products_bytes = 384 * 1024;
 

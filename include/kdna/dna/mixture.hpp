@@ -12,7 +12,7 @@
 namespace kdna::inline KDNA_ABI {
 
 /// W = sum over i < n of a[i] * W_i, with a [n] routed per sample. The sum is made one panel at a time, in scratch. All n
-/// kernels are packed once, panel by panel side by side, and shared by every copy of this handle.
+/// kernels are packed once, side by side, and shared by every copy of this handle.
 class mixture_kernel {
 public:
     /// `weights` [n, O, I/groups, KH, KW]; `biases` [n, O], mixed with the same coefficients, or empty. Throws kdna::error
@@ -37,32 +37,32 @@ public:
     [[nodiscard]] index_t assembly_terms() const noexcept { return storage_->n; }
 
     [[nodiscard]] const float* panel(index_t group, index_t p, const float* mixture, float* scratch) const noexcept {
-        const index_t count = layout().depth() * layout().width_of(p);
-        combine_long(mixture, part(group, p, 0), count, storage_->n, count, scratch);
+        assemble(group, p, mixture, {0, layout().depth() / shape().taps()}, scratch);
         return scratch;
     }
     void assemble(index_t group, index_t p, const float* mixture, const channel_range& channels,
-                  float* panel) const noexcept {
-        for_each_run(p, channels, [&](index_t at, index_t count) {
-            combine_long(mixture, part(group, p, 0) + at, layout().depth() * layout().width_of(p), storage_->n, count,
-                         panel + at);
-        });
+                  float* to) const noexcept {
+        const index_t width = layout().width_of(p), taps = shape().taps(), n = storage_->n,
+                      stride = layout().depth() * width;
+        for (index_t c = 0; c < channels.count; ++c) {
+            const float* from = rows(group, p, channels.first + c);
+            if (width == simd::lanes)
+                combine_runs<1>(mixture, from, stride, n, taps, to + c * width, channels.count * width);
+            else
+                combine_runs<2>(mixture, from, stride, n, taps, to + c * width, channels.count * width);
+        }
     }
-    void prefetch(index_t group, index_t p, const channel_range& channels, index_t share, index_t of) const noexcept {
-        for (index_t i = 0; i < storage_->n; ++i)
-            for_each_run(p, channels, [&](index_t at, index_t count) {
-                simd::prefetch_share(part(group, p, i) + at, count, share, of);
-            });
-    }
-    /// Panel p of kernel i by itself.
-    [[nodiscard]] const float* part(index_t group, index_t p, index_t i) const noexcept {
-        return storage_->data.data() + storage_->offset(group, p, i);
+    void prefetch(index_t group, index_t p, const channel_range& channels, index_t i, index_t n) const noexcept {
+        const index_t width = layout().width_of(p);
+        for (index_t kernel = 0; kernel < storage_->n; ++kernel)
+            simd::prefetch_share(rows(group, p, channels.first) + kernel * layout().depth() * width,
+                                 channels.count * shape().taps() * width, i, n);
     }
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float* mixture) const noexcept {
-        const panel_layout::position at = layout().position_of(o, c, t);
         double sum = 0.0;
         for (index_t i = 0; i < storage_->n; ++i)
-            sum += static_cast<double>(mixture[i]) * static_cast<double>(part(at.group, at.panel, i)[at.offset]);
+            sum +=
+                static_cast<double>(mixture[i]) * static_cast<double>(storage_->data[storage_->offset_of(o, c, t, i)]);
         return sum;
     }
 
@@ -81,7 +81,12 @@ public:
     }
 
 private:
-    /// data[group][panel][kernel][depth][filter].
+    /// Tap 0 of one channel of a panel, in kernel 0.
+    [[nodiscard]] const float* rows(index_t group, index_t p, index_t c) const noexcept {
+        return storage_->data.data() + storage_->n * layout().offset(group, p) +
+               c * shape().taps() * layout().width_of(p);
+    }
+    /// data[group][panel][kernel][channel][tap][filter]: what some channels are made of is one stream for each kernel.
     struct storage {
         storage(index_t kernels, const kernel_shape& k, std::span<const float> weights, std::span<const float> bias,
                 std::string_view where)
@@ -93,25 +98,19 @@ private:
             for (index_t i = 0; i < n; ++i)
                 for (index_t o = 0; o < k.o; ++o)
                     for (index_t c = 0; c < k.channels_per_group(); ++c)
-                        for (index_t t = 0; t < k.taps(); ++t) {
-                            const panel_layout::position at = layout.position_of(o, c, t);
-                            data[offset(at.group, at.panel, i) + at.offset] = weights[next++];
-                        }
+                        for (index_t t = 0; t < k.taps(); ++t) data[offset_of(o, c, t, i)] = weights[next++];
         }
-        [[nodiscard]] index_t offset(index_t group, index_t p, index_t i) const noexcept {
-            return n * layout.offset(group, p) + i * layout.depth() * layout.width_of(p);
+        [[nodiscard]] index_t offset_of(index_t o, index_t c, index_t t, index_t i) const noexcept {
+            const panel_layout::position at = layout.position_of(o, c, t);
+            const index_t width = layout.width_of(at.panel);
+            return n * layout.offset(at.group, at.panel) +
+                   (i * layout.depth() + c * layout.shape().taps() + t) * width + at.offset % width;
         }
         index_t n;
         panel_layout layout;
         buffer<float> data;
         std::vector<float> biases;
     };
-    /// f(offset, floats) for the neighbours in a panel that some channels are, tap by tap.
-    template <class F>
-    void for_each_run(index_t p, const channel_range& channels, const F& f) const noexcept {
-        const index_t width = layout().width_of(p), depth = layout().depth() / shape().taps();
-        for (index_t t = 0; t < shape().taps(); ++t) f((t * depth + channels.first) * width, channels.count * width);
-    }
     explicit mixture_kernel(std::shared_ptr<const storage> s) : storage_(std::move(s)) {}
     std::shared_ptr<const storage> storage_;
 };

@@ -26,8 +26,7 @@ namespace kdna::inline KDNA_ABI {
 ///
 ///     has_bias(), bias(o, mixture)      a routed bias, added after the filter modulation
 ///     assembly_terms()                  multiply-adds it takes to make one weight of a panel (for the cost model), else 1
-///     assemble(group, p, mixture, channels, panel)  makes only the rows of some channels, of every tap, in their places in
-///                                       `panel` [taps][channels of a group][filter]; scratch_floats() is then one panel
+///     assemble(group, p, mixture, channels, to)  makes the rows of some channels only: to[taps][channels.count][filter]
 ///     prefetch(group, p, channels, i, n)  asks for share i of n of the stored floats that those rows are made of
 struct channel_range {
     index_t first, count;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <type_traits>
 #include <utility>
 
 #include <kdna/simd/simd.hpp>
@@ -86,15 +87,44 @@ inline void combine(const float* factors, index_t factor_stride, index_t rows, c
     }
 }
 
-/// to[0 ... count) = sum over k < terms of factors[k] * from[k * from_stride + (0 ... count)], for long rows: a multiple of
-/// the vector's floats.
-inline void combine_long(const float* factors, const float* from, index_t from_stride, index_t terms, index_t count,
-                         float* to) noexcept {
-    index_t i = 0;
-    for (; i + 4 * simd::lanes <= count; i += 4 * simd::lanes)
-        detail::combine_tile<1, 4>(&factors, from, from_stride, terms, &to, i, count - i);
-    for (; i < count; i += simd::lanes)
-        detail::combine_tile<1, 1>(&factors, from, from_stride, terms, &to, i, count - i);
+/// Rows of one or two vectors, one after another in each of `terms` streams, `stride` floats apart:
+///
+///     to[r * to_stride + (0 ... width)] = sum over k < terms of factors[k] * from[k * stride + r * width + (0 ... width)]
+///
+/// Several streams come from memory twice as fast as one in which the terms of a row lie side by side (Zen 4: 28 against
+/// 13 GB/s).
+template <int Vectors>
+void combine_runs(const float* factors, const float* from, index_t stride, index_t terms, index_t rows, float* to,
+                  index_t to_stride) noexcept {
+    constexpr index_t width = Vectors * simd::lanes;
+    const auto tile = [&]<int Rows>(std::integral_constant<int, Rows>) {
+        simd::vec acc[Rows][Vectors];
+        KDNA_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            KDNA_UNROLL
+            for (int j = 0; j < Vectors; ++j) acc[r][j] = simd::zero();
+        }
+        const float* v = from;
+        for (index_t k = 0; k < terms; ++k, v += stride) {
+            const simd::vec factor = simd::broadcast(factors[k]);
+            KDNA_UNROLL
+            for (int r = 0; r < Rows; ++r) {
+                KDNA_UNROLL
+                for (int j = 0; j < Vectors; ++j)
+                    acc[r][j] = simd::multiply_add(factor, simd::load(v + r * width + j * simd::lanes), acc[r][j]);
+            }
+        }
+        KDNA_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            KDNA_UNROLL
+            for (int j = 0; j < Vectors; ++j) simd::store(to + r * to_stride + j * simd::lanes, acc[r][j]);
+        }
+        from += Rows * width;
+        to += Rows * to_stride;
+    };
+    index_t r = 0;
+    for (; r + 3 <= rows; r += 3) tile(std::integral_constant<int, 3>());
+    for (; r < rows; ++r) tile(std::integral_constant<int, 1>());
 }
 
 }  // namespace kdna::inline KDNA_ABI
