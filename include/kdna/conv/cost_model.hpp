@@ -48,8 +48,9 @@ struct cost_model {
     static constexpr double share_of_6 = 0.97;
     static constexpr index_t fewest_tiles_of_6 = 8;
     /// To transform a vector of weights (nine taps) from a panel, and to put one together, per multiply-add.
-    static constexpr double kernel_transform[] = {45, roomy ? 95.0 : 120.0, roomy ? 190.0 : 260.0};
-    static constexpr double assembly_cycles = 1.2;
+    static constexpr double kernel_transform[] = {65, roomy ? 125.0 : 150.0, roomy ? 250.0 : 320.0};
+    /// (a few terms are bound by the streams they come from, many by the arithmetic).
+    static constexpr double stream_cycles = 2.5, assembly_cycles = 1.2;
     static constexpr double l2_bytes = 1024.0 * 1024;       ///< activations up to this size cost nothing
     static constexpr double l3_bytes = 24.0 * 1024 * 1024;  ///< weights up to this size come from L3
     static constexpr double l3_bytes_per_cycle = 20.0, memory_bytes_per_cycle = 5.0;
@@ -67,7 +68,9 @@ struct cost_model {
     /// To put all panels together once.
     [[nodiscard]] static double assembly(const problem& q) noexcept {
         if (q.source_scratch == 0) return 0.0;
-        return real(q.kernel->floats()) / simd::lanes * (copy_cycles + assembly_cycles * real(q.assembly_terms));
+        const index_t streams = std::min<index_t>(q.assembly_terms, 8);
+        return real(q.kernel->floats()) / simd::lanes *
+               (copy_cycles + stream_cycles * real(streams) + assembly_cycles * real(q.assembly_terms - streams));
     }
     /// Rows of taps that lie on the map, over all rows of outputs.
     [[nodiscard]] KDNA_COLD static double tap_rows_on_map(const problem& q, const plan& p) noexcept {

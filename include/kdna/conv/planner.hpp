@@ -94,7 +94,10 @@ inline void share_out_transforms(plan& p, const problem& q, index_t positions, s
                   tile_input = checked_mul(positions * p.in.c, static_cast<index_t>(sizeof(float)), where),
                   tile_products = channel_bytes, panels = q.kernel->panels();
     const bool whole = checked_mul(p.in.c, channel_bytes, where) <= transformed_panel_bytes;
-    const index_t parts = whole ? 1 : ceil_div(p.in.c * channel_bytes, transformed_part_bytes),
+    // What the next part is made of is fetched meanwhile.
+    const index_t source_vectors = std::min<index_t>(9 * std::max<index_t>(q.assembly_terms, 1), 40),
+                  part_bytes = channel_bytes / positions * (positions + source_vectors);
+    const index_t parts = whole ? 1 : ceil_div(p.in.c * part_bytes, transformed_part_bytes),
                   vectors = ceil_div(p.in.c, simd::lanes);
     p.transform_depth = whole ? p.in.c : ceil_div(vectors, parts) * simd::lanes;
     p.input_parts = ceil_div(p.in.c, p.transform_depth);
