@@ -3,6 +3,9 @@
 // (first: it replaces operator new for the whole program)
 #include "nn/networks.hpp"
 
+#include <kdna/nn/position_conv2d.hpp>
+#include <kdna/nn/runtime_conv2d.hpp>
+
 #include "support/counting_resource.hpp"
 #include "support/run_case.hpp"
 
@@ -53,6 +56,44 @@ TEST_CASE("A run of a layer allocates nothing") {
     check_runs<method::condconv, backend::cpu>(433, 100);
     check_runs<method::mixed, backend::cpu>(434, 100);
     check_runs<method::gated, backend::reference>(435, 20);
+}
+
+TEST_CASE("A run with a given kernel allocates nothing") {
+    for (int i = 0; i < scaled(60); ++i) {
+        rng r(438, static_cast<std::uint64_t>(i));
+        const index_t k = r.between(1, 9), stride = r.between(1, 4);
+        const conv_params params{.stride = stride, .pad = k / 2, .mode = padding_mode::circular};
+        const runtime_kernel kernel =
+            r.chance(0.5) ? runtime_kernel::shared(3, k) : runtime_kernel::dense({.o = 5, .i = 3, .kh = k, .kw = k});
+        const auto check = [&](const auto& layer) {
+            const tensor<float> x({2, 3, 12, 40});
+            const auto kernels = r.floats(2 * layer.weights());
+            auto plan = layer.plan(x.shape());
+            tensor<float> y(plan.output_shape());
+            const std::size_t before = allocations;
+            layer.run(plan, x.view(), kernels, y.view());
+            const std::size_t made = allocations - before;
+            if (made != 0) FAIL(made << " allocations");
+        };
+        check(runtime_conv2d(kernel, params));
+        check(basic_runtime_conv2d<backend::reference>(kernel, params));
+    }
+}
+
+TEST_CASE("A run of a layer with a kernel per position allocates nothing") {
+    rng r(439, 0);
+    const kernel_shape k{.o = 20, .i = 20, .kh = 3, .kw = 3};
+    const x_volution volution(dense_kernel::pack(k, r.floats(weight_count(k))), 0.1F);
+    const position_conv2d attention(dot_product_attention(20, 5));
+    const tensor<float> x({2, 20, 9, 8});
+    tensor<float> y(x.shape());
+    auto plan = volution.plan(x.shape());
+    auto attention_plan = attention.plan(x.shape());
+    const std::size_t before = allocations;
+    volution.run(plan, x.view(), y.view());
+    attention.run(attention_plan, x.view(), y.view());
+    const std::size_t made = allocations - before;
+    CHECK(made == 0);
 }
 
 TEST_CASE("A run of a network allocates nothing") {

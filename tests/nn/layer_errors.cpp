@@ -78,6 +78,18 @@ TEST_CASE("A plan rejects inputs the layer cannot run on, by name") {
     check_error(plan({0, 4, 8, 8}), "stem", "extents >= 1", "N 0");
     check_error(plan({1, 4, index_t{1} << 40, index_t{1} << 40}), "stem", "fits in 64 bits", "");
     check_error(plan({index_t{1} << 59, 4, 3, 3}), "stem", "fits in 64 bits", "");
+    const conv2d wound(kernel33(), {.pad = {1, 2, 3, 4}, .mode = padding_mode::circular}, {.name = "wound"});
+    CHECK(wound.output_shape({1, 4, 2, 4}) == shape4{1, 6, 3, 9});
+    check_error(
+        [&] {
+            return wound.plan({1, 4, 1, 4});
+        },
+        "wound", "circular padding of at most 1 rows and 4 columns", "1, 2, 3, 4");
+    check_error(
+        [&] {
+            return wound.plan({1, 4, 2, 3});
+        },
+        "wound", "circular padding of at most 2 rows and 3 columns", "1, 2, 3, 4");
     // Output and workspace that do not fit, though the input does.
     const conv2d wide(dense_kernel::pack({.o = 4096, .i = 1}, values), {}, {.name = "wide"});
     check_error([&] { return wide.plan({1, 1, index_t{1} << 30, index_t{1} << 25}); }, "wide", "fits in 64 bits", "");
@@ -182,6 +194,14 @@ TEST_CASE("A plan says what was decided") {
     has(text(depthwise, nhwc), "depthwise");
     has(text(depthwise, nhwc), "gate in the scale");
     has(text(depthwise, nhwc), "spatial in a panel copy");
+    const conv2d wound(parent, {.pad = 1, .mode = padding_mode::circular});
+    has(text(wound, nhwc), "direct");
+    has(text(wound, nhwc), "input copied with its circular padding");
+    const kernel_shape image{.o = 3, .i = 3, .kh = 5, .kw = 5, .groups = 3};
+    const conv2d planes(dense_kernel::pack(image, some(75)), {.pad = 2, .mode = padding_mode::circular});
+    const auto on_planes = planes.plan({1, 3, 64, 64}).explain();
+    has(on_planes, "planes, tile");
+    has(on_planes, "each channel copied with its circular padding");
     const conv2d mixed(mixture_kernel::pack(2, {.o = 16, .i = 16}, some(512)), {}, {},
                        condconv_router(some(32), some(2), 16));
     has(text(mixed, any), "panels assembled in");

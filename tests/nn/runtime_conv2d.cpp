@@ -98,7 +98,7 @@ TEST_CASE("One blur kernel for all channels, circular, with every subsampling, a
             conv_case c;
             c.kernel = {.o = 3, .i = 3, .kh = k, .kw = k, .groups = 3};
             c.params = {.stride = stride, .pad = k / 2, .mode = padding_mode::circular};
-            c.in = {2, 3, 24 + stride, 2 * simd::lanes * stride};
+            c.in = {2, 3, 24 + stride, std::max(2 * simd::lanes * stride, k)};
             c.weights = r.floats(1);
             given_kernels g{runtime_kernel::shared(3, k), r.floats(2 * k * k), {}, 2};
             for (index_t n = 0; n < 2; ++n)

@@ -36,8 +36,12 @@ struct cost_model {
     static constexpr double part_tap = 5;  ///< of a last vector that is not whole: 3 channels, 11x11 taps, 256x256
     /// To begin a row of a vector of channels: weights into registers, first and last column.
     static constexpr double sliding_row = 35, jumping_row = 65;
-    /// Depthwise in planes, per tap and vector of outputs, to begin and store such a vector, and to copy a float.
-    static constexpr double plane_tap = 1.0, plane_vector = 20, plane_copy = 0.6;
+    /// Depthwise in planes, per tap and vector of outputs, to begin and store such a vector, to copy a float, and to begin a
+    /// plane.
+    static constexpr double plane_tap = 1.0, plane_vector = 20, plane_copy = 0.6, plane_begin = 800;
+    /// What a float of the input, and of the output, costs more where channels lie side by side; and what it costs the
+    /// depthwise nest where columns do (16 channels, 3x3, 56x56, strides 1 and 2).
+    static constexpr double plane_gather = 1.4, plane_scatter = 2.0, channel_gather = 0.6, channel_scatter = 3.3;
     /// F(2x2), F(4x4), F(6x6), per tile and vector of channels, or of filters; with the calls of the products, which store
     /// sums and finish nothing. The larger two do not fit 16 registers.
     static constexpr bool roomy = simd::registers >= 32;
@@ -156,13 +160,20 @@ private:
     [[nodiscard]] static double pixels(const plan& p) noexcept { return real(p.out.h) * real(p.out.w); }
 };
 
-/// Whether a convolution of each channel with a filter of its own is expected to be faster on planes.
+/// Whether a convolution of each channel with a filter of its own is expected to be faster on planes. The planar copy and its
+/// outputs want neighbouring columns side by side, the depthwise nest neighbouring channels; the choice takes either for one
+/// half the time each, so that the bits do not depend on what is promised of the order.
 [[nodiscard]] KDNA_COLD bool choose_planes(const problem& q, const plan& p) {
     const kernel_shape& k = q.kernel->shape();
     if (k.groups != k.i || k.o != k.i || k.taps() == 1) return false;
     plan other = p;
     other.algo = algorithm::direct;
-    return cost_model::planes(q, p) < (k.depthwise() ? cost_model::depthwise(q, p) : cost_model::direct(q, other));
+    if (!k.depthwise()) return cost_model::planes(q, p) < cost_model::direct(q, other);
+    const auto inputs = static_cast<double>(p.in.c * p.in.h * p.in.w),
+               outputs = static_cast<double>(p.out.c * p.out.h * p.out.w);
+    return cost_model::planes(q, p) + 0.5 * (cost_model::plane_gather * inputs + cost_model::plane_scatter * outputs) <
+           cost_model::depthwise(q, p) +
+               0.5 * (cost_model::channel_gather * inputs + cost_model::channel_scatter * outputs);
 }
 
 /// Whether Winograd is possible and allowed; kernels whose transform is not affordable are transformed as they are used.

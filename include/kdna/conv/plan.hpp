@@ -112,7 +112,7 @@ struct plan {
 /// Planes: output rows of a register tile of two vectors of columns, and most rows of taps that it meets at a time, whose
 /// weights are in registers too. A tile loads (rows + taps - 1) x 2 vectors for rows x taps x 2 multiply-adds.
 inline constexpr index_t plane_tile_rows = simd::registers >= 32 ? 6 : 4;
-inline constexpr index_t plane_tap_rows = simd::registers >= 32 ? 6 : 4;
+inline constexpr index_t plane_tap_rows = 6;
 
 /// Blocks of a matrix product have at most so many pixels and tiles.
 inline constexpr index_t most_block_pixels = 64 * max_tile_height;

@@ -63,10 +63,11 @@ template <int Vectors>
         case 2: return add_plane_taps<2, Vectors>;
         case 3: return add_plane_taps<3, Vectors>;
         case 4: return add_plane_taps<4, Vectors>;
+        case 5: return add_plane_taps<5, Vectors>;
         default: break;
     }
-    if constexpr (plane_tap_rows >= 6) return rows == 5 ? add_plane_taps<5, Vectors> : add_plane_taps<6, Vectors>;
-    return nullptr;
+    static_assert(plane_tap_rows == 6);
+    return add_plane_taps<6, Vectors>;
 }
 
 /// One channel of one sample, ready to be computed.

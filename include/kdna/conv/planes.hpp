@@ -48,13 +48,7 @@ inline void deal_out(const plane_layout& s, const float* line, float* to) noexce
             simd::store(to + 3 * each + i, odd.odd);
         }
     } else if (s.phases == 3) {
-        float *first = to, *second = to + each, *third = second + each;
-        // Up to two floats more than there are: there is room for them.
-        for (const float* end = line + s.columns; line < end; line += 3) {
-            *first++ = line[0];
-            *second++ = line[1];
-            *third++ = line[2];
-        }
+        simd::unzip_3(line, s.columns, to, to + each, to + 2 * each);
     } else {
         for (index_t phase = 0; phase < s.phases; ++phase)
             for (index_t i = 0, w = phase; w < s.columns; ++i, w += s.phases) to[phase * each + i] = line[w];

@@ -194,6 +194,32 @@ struct vec_pair {
 #endif
 }
 
+/// Every third of `count` floats to `a`, `b` and `c`, from the first, second and third on. May read and write on to the end of
+/// three vectors, and of one each.
+KDNA_NOINLINE void unzip_3(const float* from, index_t count, float* a, float* b, float* c) noexcept {
+#if defined(__AVX512F__)
+    const __m512i third = _mm512_setr_epi32(0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 36, 39, 42, 45);
+    for (index_t i = 0; 3 * i < count; i += lanes) {
+        const __m512 x = _mm512_loadu_ps(from + 3 * i), y = _mm512_loadu_ps(from + 3 * i + lanes),
+                     z = _mm512_loadu_ps(from + 3 * i + 2 * lanes);
+        const auto pick = [&](int phase) {
+            const __m512i index = _mm512_add_epi32(third, _mm512_set1_epi32(phase));
+            const __mmask16 last = _mm512_cmpge_epi32_mask(index, _mm512_set1_epi32(32));
+            return _mm512_mask_permutexvar_ps(_mm512_permutex2var_ps(x, index, y), last, index, z);
+        };
+        _mm512_storeu_ps(a + i, pick(0));
+        _mm512_storeu_ps(b + i, pick(1));
+        _mm512_storeu_ps(c + i, pick(2));
+    }
+#else
+    for (const float* end = from + count; from < end; from += 3) {
+        *a++ = from[0];
+        *b++ = from[1];
+        *c++ = from[2];
+    }
+#endif
+}
+
 /// y += a * x over `count` floats, neighbours in memory. (g++ 12 vectorises such a loop by itself only from -O3 on.
 /// Inlined where it knows the array to be short it takes the loop for an overrun and warns.)
 KDNA_NOINLINE void axpy(float a, const float* x, float* y, index_t count) noexcept {
