@@ -22,7 +22,14 @@ namespace kdna::inline KDNA_ABI {
 ///     weight(o, c, t, mixture)          one weight in double precision: what the reference backend computes with
 ///     for_each_storage(f)               f(address, bytes) for every block of weights it keeps alive, shared ones included
 ///
-/// Optional: has_bias(), and bias(o, mixture), a routed bias added after the filter modulation.
+/// Optional:
+///
+///     has_bias(), bias(o, mixture)      a bias of its own, added after the filter modulation
+///     assembly_terms()                  multiply-adds that panel() spends on one weight, for the cost model; else 1
+///     needs_mixture                     static constexpr bool: whether mixture_size() is above 0, where the type knows
+///     pointwise                         static constexpr bool: whether every kernel is 1x1, where the type knows
+///
+/// The last two let conv2d refuse a router that does not fit when it is compiled; without them it does when it is made.
 // clang-format off
 template <class S>
 concept kernel_source = std::copy_constructible<S> && requires(const S& s, index_t i, const float* mixture, float* scratch,
@@ -40,6 +47,8 @@ concept kernel_source = std::copy_constructible<S> && requires(const S& s, index
 /// kernel, and the parent of any number of children. Its weights live as long as the last layer that uses them.
 class dense_kernel {
 public:
+    static constexpr bool needs_mixture = false;
+
     /// `weights` in PyTorch's order; they are copied into panels. Throws kdna::error if their count is not the shape's.
     [[nodiscard]] static dense_kernel pack(const kernel_shape& k, std::span<const float> weights,
                                            std::string_view where = "parent_kernel") {
