@@ -62,7 +62,7 @@ TEST_CASE("A layer rejects a router whose axes are not the kernel's") {
     check_error(make({.channel = 4}, 3), "c router", "4 input channels", "3");
     check_error([] { conv2d(kernel33(), {}, {.name = "c"}, gate_for(6)); }, "c router", "4 channel gates", "6");
     const auto mixture = mixture_kernel::pack(3, k33, some(3 * 6 * 4 * 9));
-    check_error([&] { conv2d(mixture, {}, {.name = "c"}); }, "c router", "3 mixture weights", "0");
+    check_error([&] { conv2d(mixture, {}, {.name = "c"}, any_router{{}}); }, "c router", "3 mixture weights", "0");
     check_error([&] { conv2d(mixture, {}, {.name = "c"}, condconv_router(some(8), some(2), 4)); }, "c router",
                 "3 mixture weights", "2");
     check_error([&] { conv2d(mixture, {}, {.name = "c"}, condconv_router(some(15), some(3), 5)); }, "c router",

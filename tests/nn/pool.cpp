@@ -5,6 +5,7 @@
 
 #include "support/errors.hpp"
 #include "support/frames.hpp"
+#include "support/method_tensors.hpp"
 #include "support/oracle.hpp"
 
 using namespace kdna;
@@ -105,4 +106,38 @@ TEST_CASE("Global averages agree with double precision, on any strides, and keep
                 FAIL("channel " << c << ": " << mean[c] << " instead of " << expected[c].value);
         }
     }
+}
+
+TEST_CASE("Means over a grid of windows agree with double precision, on any map and any strides") {
+    for (int i = 0; i < scaled(800); ++i) {
+        rng r(402, static_cast<std::uint64_t>(i));
+        const index_t grid = r.pick<index_t>({1, 2, 2, 2, 3, 7});
+        const auto extent = [&] { return r.pick<index_t>({1, 1, 2, 3, 4, 5, 7, 8, 13, 14}); };
+        const shape4 in{r.between(1, 3), r.pick<index_t>({1, 2, simd::lanes, simd::lanes + 3, 40}), extent(), extent()};
+        frame x(r, in, r.chance(0.1) ? placement::broadcast : any_placement(r));
+        x.fill(r);
+        const index_t n = r.between(0, in.n - 1);
+        constexpr float guard = 99.0F;
+        std::vector<float> mean(static_cast<std::size_t>(in.c * grid * grid) + 1, guard),
+            scratch(static_cast<std::size_t>(in.c) + 1, guard);
+        adaptive_average(x.view(), n, grid, mean.data(), scratch.data());
+        CHECK(mean.back() == guard);
+        CHECK(scratch.back() == guard);
+        const bounded_vector expected = pooled(x.view(), n, grid);
+        KDNA_TEST_CASE_INFO(i, concat(to_string(in), ", grid ", grid));
+        for (std::size_t j = 0; j < expected.size(); ++j)
+            if (!(std::abs(static_cast<double>(mean[j]) - expected[j].value) <= expected[j].error))
+                FAIL("mean " << j << ": " << mean[j] << " instead of " << expected[j].value);
+    }
+}
+
+TEST_CASE("Windows of a grid overlap where they do not divide the map, and repeat where it is smaller") {
+    const std::vector<float> map{1, 2, 3, 4, 5, 6, 7, 8, 9};
+    float mean[4] = {}, scratch[1] = {};
+    adaptive_average(nchw_view(map.data(), 1, 1, 3, 3), 0, 2, mean, scratch);
+    CHECK(std::vector<float>(mean, mean + 4) == std::vector<float>{3, 4, 6, 7});
+    adaptive_average(nchw_view(map.data(), 1, 1, 1, 1), 0, 2, mean, scratch);
+    CHECK(std::vector<float>(mean, mean + 4) == std::vector<float>(4, 1.0F));
+    adaptive_average(nchw_view(map.data(), 1, 1, 1, 3), 0, 2, mean, scratch);
+    CHECK(std::vector<float>(mean, mean + 4) == std::vector<float>{1.5F, 2.5F, 1.5F, 2.5F});
 }

@@ -10,6 +10,7 @@
 #include <kdna/nn/conv2d.hpp>
 
 #include "support/frames.hpp"
+#include "support/method_tensors.hpp"
 #include "support/oracle.hpp"
 
 namespace kdna_test {
@@ -67,9 +68,16 @@ private:
 };
 static_assert(kdna::router<linear_router>);
 
-/// Source and router of a layer. plain: dense; gated: squeeze-excite; routed: linear_router; condconv: a mixture with
-/// its own router; mixed: a mixture with linear_router.
-enum class method { plain, gated, routed, condconv, mixed };
+/// Source and router of a layer. plain: dense; gated: squeeze-excite; routed: linear_router; condconv, dyconv: a mixture
+/// with the method's router; mixed: a mixture with linear_router; odconv: of one kernel; odconv_n: of several.
+enum class method { plain, gated, routed, condconv, mixed, dyconv, odconv, odconv_n, warehouse, dcd, acdc, sparse };
+
+/// Methods whose kernel is a mixture_kernel.
+constexpr bool is_mixture(method m) {
+    return m == method::condconv || m == method::mixed || m == method::dyconv || m == method::odconv_n;
+}
+/// Methods without a router, which may be transformed for Winograd.
+constexpr bool is_static(method m) { return m == method::plain || m == method::acdc || m == method::sparse; }
 
 struct conv_case {
     method kind = method::plain;
@@ -82,6 +90,12 @@ struct conv_case {
     se_tensors se{};
     std::vector<float> routing_weight{}, routing_bias{};
     linear_router router{};
+    odconv_tensors odconv{};
+    dyconv_tensors dyconv{};
+    warehouse_tensors warehouse{};
+    dcd_tensors dcd{};
+    acdc_tensors acdc{};
+    sparse_tensors sparse{};
     bool residual = false, in_place = false;
     kdna::activation act = kdna::activation::none;
     kdna::conv::input_order order = kdna::conv::input_order::any;
@@ -91,7 +105,8 @@ struct conv_case {
 
     [[nodiscard]] std::string describe() const {
         const auto& [stride, pad, dilation, mode] = params;
-        constexpr std::array<const char*, 5> kinds{"plain", "gated", "routed", "condconv", "mixed"};
+        constexpr std::array<const char*, 12> kinds{"plain",  "gated",    "routed",    "condconv", "mixed", "dyconv",
+                                                    "odconv", "odconv n", "warehouse", "dcd",      "acdc",  "sparse"};
         return kdna::concat(
             kinds[static_cast<std::size_t>(kind)], " ", to_string(kernel), " on ", to_string(in), " ", to_string(x_at),
             order == kdna::conv::input_order::nhwc ? " (promised)" : "", " to ", to_string(y_at), ", stride ", stride.h,
@@ -101,7 +116,10 @@ struct conv_case {
             residual ? kdna::concat(", residual ", in_place ? "in place" : to_string(residual_at)) : std::string(),
             ", act ", to_string(act), spatial.empty() ? "" : ", spatial", filter.empty() ? "" : ", filter",
             ", mixture ", mixture, ", routed spatial ", router.widths().spatial, ", threads ", threads,
-            may_transform ? "" : ", no transform");
+            may_transform ? "" : ", no transform",
+            kind == method::warehouse ? to_string(warehouse.cell) : std::string(),
+            kind == method::dcd ? kdna::concat(", grid ", dcd.grid, ", rank ", dcd.rank) : std::string(),
+            kind == method::sparse ? kdna::concat(", ", sparse.bits, " bits") : std::string());
     }
 };
 
@@ -117,11 +135,12 @@ inline void randomise_tensors(rng& r, conv_case& c) {
     const kdna::kernel_shape& k = c.kernel;
     const index_t copies = std::max<index_t>(c.mixture, 1), per_filter = k.channels_per_group() * k.taps();
     const double size = 3.0 / std::sqrt(static_cast<double>(per_filter));
-    c.weights = r.floats(copies * k.o * per_filter, -size, size);
+    if (c.kind != method::warehouse && c.kind != method::acdc && c.kind != method::sparse)
+        c.weights = r.floats(copies * k.o * per_filter, -size, size);
     if (r.chance(0.4)) c.bias = r.floats(k.o);
     if (r.chance(0.5)) c.bn = bn_tensors::random(r, k.o);
     if (k.taps() > 1 && r.chance(c.kind == method::plain ? 0.3 : 0.6)) c.spatial = r.floats(k.taps());
-    if (r.chance(0.4)) c.filter = r.floats(k.o);
+    if (r.chance(0.4) && c.kind != method::sparse) c.filter = r.floats(k.o);
     if (c.kind == method::gated) c.se = se_tensors::random(r, k.i, r.between(1, 9));
     if (c.kind == method::condconv) {
         c.routing_weight = r.floats(c.mixture * k.i, -2.0, 2.0);
@@ -133,16 +152,22 @@ inline void randomise_tensors(rng& r, conv_case& c) {
         do {
             w.channel = r.chance(0.5) ? k.i : 0;
             w.filter = r.chance(0.5) ? k.o : 0;
-            w.spatial = r.chance(0.5) ? k.taps() : 0;
+            w.spatial = k.taps() > 1 && r.chance(0.5) ? k.taps() : 0;
         } while (w.total() == 0);
         c.router = linear_router(r, k.i, w);
     }
+    if (c.kind == method::odconv || c.kind == method::odconv_n) c.odconv = odconv_tensors::random(r, k, c.mixture);
+    if (c.kind == method::dyconv) c.dyconv = dyconv_tensors::random(r, k.i, c.mixture);
+    if (c.kind == method::warehouse) c.warehouse = warehouse_tensors::random(r, k, r.pick<index_t>({1, 10, 60, 200}));
+    if (c.kind == method::dcd) c.dcd = dcd_tensors::random(r, k);
+    if (c.kind == method::acdc) c.acdc = acdc_tensors::random(r, k);
+    if (c.kind == method::sparse) c.sparse = sparse_tensors::random(r, k, static_cast<int>(r.between(0, 9)));
 }
 
 /// Random kind-independent settings: layouts, epilogue, mixture size.
 inline void randomise_call(rng& r, conv_case& c) {
     using p = placement;
-    c.mixture = c.kind == method::condconv || c.kind == method::mixed ? r.between(1, 4) : 0;
+    c.mixture = is_mixture(c.kind) ? r.between(c.kind == method::odconv_n ? 2 : 1, 4) : 0;
     const auto any_output = [&] {
         return r.pick({p::nchw, p::nhwc, p::padded_nchw, p::padded_nhwc, p::permuted, p::reversed});
     };
@@ -178,6 +203,12 @@ inline conv_case random_case(rng& r, method kind, double most_multiply_adds = 2.
             k.groups = k.i;
             k.o = k.i * (r.chance(0.6) ? 1 : r.between(2, 3));
         }
+        if (kind == method::dcd) {  // needs one group and a centre tap
+            k.groups = 1;
+            k.kh |= 1;
+            k.kw |= 1;
+        }
+        if (kind == method::sparse && k.taps() > 32) k.kh = k.kw = 5;
         c.params.stride = {r.pick<index_t>({1, 1, 1, 2, 3}), r.pick<index_t>({1, 1, 2, 3})};
         c.params.dilation = {r.pick<index_t>({1, 1, 1, 2, 3}), r.pick<index_t>({1, 1, 2, 3})};
         c.params.pad = {r.between(0, 3), r.between(0, 3), r.between(0, 3), r.between(0, 3)};
@@ -195,7 +226,7 @@ inline conv_case random_case(rng& r, method kind, double most_multiply_adds = 2.
         if (r.chance(0.2) && std::max(pad.top, pad.bottom) <= c.in.h && std::max(pad.left, pad.right) <= c.in.w)
             c.params.mode = kdna::padding_mode::circular;
     } while (cost_of(c) > most_multiply_adds);
-    if ((kind == method::plain || kind == method::gated) && r.chance(0.02)) {  // worth Winograd
+    if (r.chance(is_static(kind) ? 0.02 : 0.03)) {  // worth Winograd, or panels transformed as they are used
         c.kernel = {.o = r.pick<index_t>({33, 64}), .i = r.pick<index_t>({48, 65}), .kh = 3, .kw = 3};
         c.params = {.pad = {r.between(0, 2), r.between(0, 2), r.between(0, 2), r.between(0, 2)}};
         if (r.chance(0.3)) c.params.mode = kdna::padding_mode::circular;
@@ -206,9 +237,6 @@ inline conv_case random_case(rng& r, method kind, double most_multiply_adds = 2.
     return c;
 }
 
-inline kdna::batch_norm view_of(const bn_tensors& bn) {
-    return {.weight = bn.weight, .bias = bn.bias, .mean = bn.mean, .var = bn.var, .eps = bn.eps};
-}
 inline kdna::squeeze_excite gate_of(const se_tensors& se) {
     return kdna::squeeze_excite({.fc1 = se.fc1, .bn = view_of(se.bn), .fc2 = se.fc2, .fc2_bias = se.fc2_bias});
 }
@@ -220,19 +248,41 @@ auto make_layer(const conv_case& c) {
     const static_adapter adapter{.spatial = c.spatial, .filter = c.filter};
     conv_options options{.bias = c.bias, .residual = c.residual, .act = c.act, .name = "layer"};
     if (!c.bn.empty()) options.bn = view_of(c.bn);
-    if constexpr (Kind == method::condconv || Kind == method::mixed) {
+    if constexpr (is_mixture(Kind)) {
         auto kernel = adapt(mixture_kernel::pack(c.mixture, c.kernel, c.weights, c.mixture_bias), adapter);
         if constexpr (Kind == method::condconv)
             return conv2d<mixture_kernel, condconv_router, Backend>(
                 std::move(kernel), c.params, options, condconv_router(c.routing_weight, c.routing_bias, c.kernel.i));
+        else if constexpr (Kind == method::dyconv)
+            return conv2d<mixture_kernel, dyconv_router, Backend>(std::move(kernel), c.params, options,
+                                                                  c.dyconv.router(c.kernel.i));
+        else if constexpr (Kind == method::odconv_n)
+            return conv2d<mixture_kernel, odconv_router, Backend>(std::move(kernel), c.params, options,
+                                                                  odconv_router(c.odconv.view()));
         else
             return conv2d<mixture_kernel, linear_router, Backend>(std::move(kernel), c.params, options, c.router);
+    } else if constexpr (Kind == method::warehouse) {
+        return conv2d<warehouse_kernel, warehouse_router, Backend>(adapt(c.warehouse.kernel(c.kernel), adapter),
+                                                                   c.params, options, c.warehouse.router(c.kernel.i));
+    } else if constexpr (Kind == method::acdc) {
+        return conv2d<acdc_kernel, no_router, Backend>(adapt(c.acdc.kernel(c.kernel), adapter), c.params, options);
+    } else if constexpr (Kind == method::sparse) {
+        auto kernel = c.sparse.kernel(c.kernel).scaled(c.sparse.alpha);
+        for (const float a : c.spatial) kernel.spatial.push_back(1.0F + a);
+        return conv2d<codebook_kernel, no_router, Backend>(std::move(kernel), c.params, options);
+    } else if constexpr (Kind == method::dcd) {
+        dcd_kernel kernel(dense_kernel::pack(c.kernel, c.weights), c.dcd.view(), c.dcd.bias);
+        return conv2d<dcd_kernel, dcd_router, Backend>(adapt(std::move(kernel), adapter), c.params, options,
+                                                       c.dcd.router());
     } else {
         auto kernel = adapt(dense_kernel::pack(c.kernel, c.weights), adapter);
         if constexpr (Kind == method::plain)
             return conv2d<dense_kernel, no_router, Backend>(std::move(kernel), c.params, options);
         else if constexpr (Kind == method::gated)
             return conv2d<dense_kernel, squeeze_excite, Backend>(std::move(kernel), c.params, options, gate_of(c.se));
+        else if constexpr (Kind == method::odconv)
+            return conv2d<dense_kernel, odconv_router, Backend>(std::move(kernel), c.params, options,
+                                                                odconv_router(c.odconv.view()));
         else
             return conv2d<dense_kernel, linear_router, Backend>(std::move(kernel), c.params, options, c.router);
     }
@@ -251,6 +301,19 @@ inline std::vector<factors> routed_factors(const conv_case& c, const kdna::tenso
             sigmoid(f.mixture);
         }
         if (c.kind == method::routed || c.kind == method::mixed) f = c.router.expected(mean);
+        if (c.kind == method::odconv || c.kind == method::odconv_n) f = c.odconv(mean);
+        if (c.kind == method::dyconv) f.mixture = c.dyconv(mean);
+        if (c.kind == method::warehouse) f.kernel = c.warehouse.expand(c.kernel, c.warehouse(mean));
+        if (c.kind == method::acdc) f.kernel = c.acdc.expand(c.kernel);
+        if (c.kind == method::sparse) {
+            f.kernel = c.sparse.expand(c.kernel);
+            f.filter = exact(c.sparse.alpha);
+        }
+        if (c.kind == method::dcd) {
+            const dcd_tensors::routed routed = c.dcd(pooled(x, n, c.dcd.grid));
+            f.kernel = c.dcd.expand(c.kernel, c.weights, routed);
+            f.bias = c.dcd.shift(routed);
+        }
         out.push_back(std::move(f));
     }
     return out;

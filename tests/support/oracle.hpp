@@ -68,6 +68,62 @@ inline void sigmoid(bounded_vector& v) {
     for (bounded& x : v) x = {1.0 / (1.0 + std::exp(-x.value)), 0.25 * x.error + 4.0 * unit_roundoff};
 }
 
+/// min(max(x + 3, 0), 6) / 3.
+inline void hard_sigmoid(bounded_vector& v) {
+    for (bounded& x : v) {
+        const double value = std::clamp(x.value + 3.0, 0.0, 6.0) / 3.0;
+        x = {value, x.error / 3.0 + 3.0 * unit_roundoff * value};
+    }
+}
+/// exp(x_i) / sum of exp(x_j).
+inline void softmax(bounded_vector& v) {
+    double largest = -INFINITY, sum = 0.0;
+    for (const bounded& x : v) largest = std::max(largest, x.value);
+    for (const bounded& x : v) sum += std::exp(x.value - largest);
+    // An error e of a logit is a factor of exp(e) of its term; a rounded difference is such an error too.
+    const auto logit_error = [&](const bounded& x) { return x.error + unit_roundoff * (largest - x.value); };
+    double mean_error = 0.0;
+    for (const bounded& x : v) {
+        const double share = std::exp(x.value - largest) / sum;
+        if (share > 0.0) mean_error += share * std::expm1(logit_error(x));
+    }
+    const double rounding = unit_roundoff * (static_cast<double>(v.size()) + 8.0);
+    for (bounded& x : v) {
+        const double share = std::exp(x.value - largest) / sum, own = share > 0.0 ? logit_error(x) : 0.0;
+        x = {share, 1.01 * share * (std::expm1(own) + mean_error + rounding) + 1e-37};
+    }
+}
+/// x_i / (sum of |x_j| + 1e-3).
+inline void normalise(bounded_vector& v) {
+    double sum = 1e-3, error = 0.0;
+    for (const bounded& x : v) {
+        sum += std::abs(x.value);
+        error += x.error;
+    }
+    error += unit_roundoff * static_cast<double>(v.size() + 2) * sum;
+    for (bounded& x : v)
+        x = {x.value / sum, (x.error + std::abs(x.value / sum) * error) / (sum - error) +
+                                2.0 * unit_roundoff * std::abs(x.value / sum)};
+}
+
+/// Sums of products of bounded numbers as a float computation would make them, in any order.
+class bounded_sum {
+public:
+    void add(const bounded& a, const bounded& b) {
+        value_ += a.value * b.value;
+        magnitude_ += std::abs(a.value * b.value);
+        error_ += std::abs(a.value) * b.error + std::abs(b.value) * a.error + a.error * b.error;
+        ++terms_;
+    }
+    [[nodiscard]] bounded result() const {
+        return {value_, error_ + unit_roundoff * static_cast<double>(terms_ + 1) * magnitude_};
+    }
+
+private:
+    double value_ = 0.0, magnitude_ = 0.0, error_ = 0.0;
+    int terms_ = 0;
+};
+
 /// BatchNorm's parameters as a file has them.
 struct bn_tensors {
     std::vector<float> weight, bias, mean, var;
@@ -88,6 +144,15 @@ struct bn_tensors {
     }
 };
 
+/// BN(v), folded into what made v.
+inline void apply(bounded_vector& v, const bn_tensors& bn) {
+    for (std::size_t i = 0; i < v.size(); ++i) {
+        const double value = v[i].value * bn.scale(i) + bn.shift(i);
+        const double error = std::abs(bn.scale(i)) * v[i].error;
+        v[i] = {value, error + 4.0 * unit_roundoff * (std::abs(value) + std::abs(bn.shift(i)))};
+    }
+}
+
 /// A gate's parameters as a file has them.
 struct se_tensors {
     std::vector<float> fc1, fc2, fc2_bias;
@@ -101,11 +166,7 @@ struct se_tensors {
     }
     [[nodiscard]] bounded_vector operator()(const bounded_vector& input) const {
         bounded_vector hidden = dense(fc1, {}, input);
-        for (std::size_t i = 0; i < hidden.size(); ++i) {
-            const double value = hidden[i].value * bn.scale(i) + bn.shift(i);
-            const double error = std::abs(bn.scale(i)) * hidden[i].error;
-            hidden[i] = {value, error + 4.0 * unit_roundoff * (std::abs(value) + std::abs(bn.shift(i)))};
-        }
+        apply(hidden, bn);
         relu(hidden);
         bounded_vector gate = dense(fc2, fc2_bias, hidden);
         sigmoid(gate);
@@ -116,13 +177,15 @@ struct se_tensors {
 /// The factors of one sample; empty: ones.
 struct factors {
     bounded_vector mixture, channel, filter, spatial;
+    bounded_vector kernel{};  ///< instead of `weights` and `mixture`: the sample's own [O, I/groups, KH, KW]
+    bounded_vector bias{};    ///< the sample's own [O], before BatchNorm
 };
 
 /// Everything the formula needs. Spans are dense and in PyTorch's order; empty ones are absent.
 struct convolution {
     kdna::kernel_shape kernel;
     kdna::conv_params params;
-    std::span<const float> weights;         ///< [n,] O, I/groups, KH, KW
+    std::span<const float> weights;         ///< [n,] O, I/groups, KH, KW; not read if the factors have a kernel
     std::span<const float> mixture_bias{};  ///< [n,] O
     std::span<const float> bias{};
     std::span<const float> spatial{};  ///< a_sp
@@ -154,10 +217,11 @@ inline bounded_vector modulated_filter(const convolution& c, const factors& f, i
     bounded_vector out(channels * taps);
     for (std::size_t ch = 0; ch < channels; ++ch)
         for (std::size_t t = 0; t < taps; ++t) {
-            double w = 0.0, w_error = 0.0, w_magnitude = 0.0;
-            for (std::size_t i = 0; i < std::max<std::size_t>(f.mixture.size(), 1); ++i) {
-                const auto part = static_cast<double>(
-                    c.weights[i * kernel_size + (static_cast<std::size_t>(o) * channels + ch) * taps + t]);
+            const std::size_t at = (static_cast<std::size_t>(o) * channels + ch) * taps + t;
+            double w = factor_of(f.kernel, at), w_error = error_of(f.kernel, at), w_magnitude = 0.0;
+            if (f.kernel.empty()) w = 0.0;
+            for (std::size_t i = 0; f.kernel.empty() && i < std::max<std::size_t>(f.mixture.size(), 1); ++i) {
+                const auto part = static_cast<double>(c.weights[i * kernel_size + at]);
                 w += factor_of(f.mixture, i) * part;
                 w_magnitude += std::abs(factor_of(f.mixture, i) * part);
                 w_error += error_of(f.mixture, i) * std::abs(part);
@@ -211,6 +275,10 @@ inline expectation convolve(const convolution& c, const kdna::tensor_view<const 
                     shift += f.mixture[i].value * part;
                     shift_error += std::abs(part) * (f.mixture[i].error + 12.0 * u * std::abs(f.mixture[i].value));
                 }
+            if (!f.bias.empty()) {
+                shift += bn_scale * f.bias[filter].value;
+                shift_error += std::abs(bn_scale) * (f.bias[filter].error + 8.0 * u * std::abs(f.bias[filter].value));
+            }
             for (index_t h = 0; h < e.shape.h; ++h)
                 for (index_t w = 0; w < e.shape.w; ++w) {
                     double sum = 0.0, magnitude = 0.0, factor_error = 0.0;

@@ -107,12 +107,27 @@ inline std::set<std::string> features_of(const conv_case& c, const case_result& 
     note("depthwise with spatial adapter", depthwise && !c.spatial.empty());
     note("static and routed spatial factors", routed_spatial && !c.spatial.empty());
     note("depthwise with routed spatial factors", routed_spatial && depthwise);
-    note("depthwise with channel factors", depthwise && (c.kind == method::gated || c.router.widths().channel > 0));
+    note("depthwise with channel factors",
+         depthwise && (c.kind == method::gated || c.router.widths().channel > 0 || !c.odconv.channel.weight.empty()));
+    note("depthwise", depthwise);
+    note("1x1 kernel", c.kernel.taps() == 1);
+    note("2x2 pooling", c.dcd.grid == 2);
+    note("basis cells", !c.warehouse.fc3.weight.empty());
+    note("pieces of cells", c.kind == method::warehouse && c.warehouse.cell.taps() != c.kernel.taps());
     return out;
 }
 
 /// What the cases of a method must have been examples of.
 inline std::set<std::string> required_features(method kind) {
+    if (kind > method::mixed) {  // of the machinery they share the others have shown every part
+        std::set<std::string> out{": direct,", ": im2col,", "1x1 kernel", "residual in place"};
+        if (kind != method::dcd) out.insert({": depthwise,", "groups", "depthwise", "depthwise multiplier"});
+        if (kind == method::odconv || kind == method::odconv_n) out.insert("depthwise with channel factors");
+        if (kind == method::dcd) out.insert("2x2 pooling");
+        if (kind == method::warehouse) out.insert({"basis cells", "pieces of cells"});
+        if (is_static(kind)) out.insert(": winograd");
+        return out;
+    }
     std::set<std::string> out{": direct,",
                               ": im2col,",
                               ": depthwise,",

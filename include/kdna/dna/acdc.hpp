@@ -45,6 +45,8 @@ private:
 /// and I/groups are multiples of those, every block with the same atoms.
 class acdc_kernel {
 public:
+    static constexpr bool needs_mixture = false;
+
     /// `atoms` [M, KH, KW]. Throws kdna::error if they do not fit the coefficients or the kernel.
     acdc_kernel(const shared_coefficients& a, const kernel_shape& k, std::span<const float> atoms,
                 std::string_view where = "acdc_kernel")

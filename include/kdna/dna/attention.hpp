@@ -67,9 +67,9 @@ private:
 /// A dense layer that a router may lack.
 class optional_head {
 public:
-    /// Empty weights: no head. Throws kdna::error if the lengths do not fit.
+    /// Neither weights nor bias: no head. Throws kdna::error if the lengths do not fit.
     optional_head(const linear_weights& w, index_t inputs, std::string_view where) {
-        if (!w.weight.empty()) fc_.emplace(w.weight, w.bias, inputs, where);
+        if (!w.weight.empty() || !w.bias.empty()) fc_.emplace(w.weight, w.bias, inputs, where);
     }
     [[nodiscard]] index_t outputs() const noexcept { return fc_ ? fc_->outputs() : 0; }
     [[nodiscard]] index_t floats() const noexcept { return fc_ ? fc_->floats() : 0; }

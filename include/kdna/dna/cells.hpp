@@ -95,7 +95,8 @@ class celled_layout {
 public:
     celled_layout() = default;
     /// Throws kdna::error if the cells do not tile the kernel.
-    celled_layout(const kernel_shape& k, const cell_shape& cell, std::string_view where) : panels_(k), cell_(cell) {
+    celled_layout(const kernel_shape& k, const cell_shape& cell, std::string_view where)
+        : panels_(checked(k, where)), cell_(cell) {
         const index_t channels = k.channels_per_group();
         if (k.o % cell.o != 0 || channels % cell.c != 0 || k.kh % cell.kh != 0 || k.kw % cell.kw != 0)
             throw error(std::string(where), concat("cells that tile the kernel ", to_string(k)), to_string(cell));
@@ -168,6 +169,10 @@ public:
     }
 
 private:
+    static const kernel_shape& checked(const kernel_shape& k, std::string_view where) {
+        static_cast<void>(weight_count(k, where));
+        return k;
+    }
     [[nodiscard]] index_t first_filter(index_t group, index_t p) const noexcept {
         return group * panels_.filters() + p * panel_layout::width;
     }

@@ -14,6 +14,8 @@ namespace kdna::inline KDNA_ABI {
 /// routing.bias [n]). Used with a mixture_kernel it is CondConv.
 class condconv_router {
 public:
+    static constexpr bool routes_mixture = true;
+
     /// `weight` [n, C], `bias` [n]. Throws kdna::error if the lengths do not fit.
     condconv_router(std::span<const float> weight, std::span<const float> bias, index_t channels,
                     std::string_view where = "condconv")

@@ -12,6 +12,7 @@
 // router's hidden layer, so the folding is done to the router's weights when it is made.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -37,6 +38,12 @@ struct dcd_weights {
     index_t grid = 1;                  ///< g: the input is pooled to g x g means a channel, 2 in ResNet's basic blocks
 };
 
+/// L. Throws kdna::error if there is none.
+[[nodiscard]] inline index_t dcd_rank(const dcd_weights& w, std::string_view where) {
+    if (w.bn1.bias.empty()) throw error(concat(where, ".bn1.bias"), "one value per row of q", "0");
+    return static_cast<index_t>(w.bn1.bias.size());
+}
+
 /// Where the routed values of a sample lie: lambda [O], padded to whole panels with zeros, then T [L, L], then u [L].
 struct dcd_route_layout {
     index_t filters, rank;
@@ -50,11 +57,14 @@ struct dcd_route_layout {
 /// h = F1 pooled, h = h . hs(F2 h), lambda = hs(F4 h), Phi = F3 h, with hs(v) = ReLU6(v + 3) / 3.
 class dcd_router {
 public:
+    static constexpr bool routes_mixture = true;
+
     /// Throws kdna::error naming the tensor that does not fit.
     dcd_router(const dcd_weights& w, index_t channels, std::string_view where = "dcd")
         : channels_(channels),
-          grid_(w.grid),
-          squeeze_(w.squeeze, {}, checked_mul(channels, w.grid * w.grid, where), concat(where, ".fc.0")),
+          grid_(checked_grid(w.grid, where)),
+          squeeze_(w.squeeze, {}, checked_mul(channels, checked_mul(grid_, grid_, where), where),
+                   concat(where, ".fc.0")),
           gate_(w.gate, {}, squeeze_.outputs(), concat(where, ".fc.1.fc.0")),
           scale_(w.scale, {}, squeeze_.outputs(), concat(where, ".fc_scale")),
           core_(core(w, squeeze_.outputs(), where)),
@@ -87,9 +97,13 @@ public:
     }
 
 private:
+    static index_t checked_grid(index_t grid, std::string_view where) {
+        if (grid < 1) throw error(std::string(where), "means of at least 1 x 1 windows", concat("grid ", grid));
+        return grid;
+    }
     /// One dense layer for T and u.
     [[nodiscard]] static fully_connected core(const dcd_weights& w, index_t hidden, std::string_view where) {
-        const auto rank = static_cast<index_t>(w.bn1.bias.size());
+        const index_t rank = dcd_rank(w, where);
         const scale_shift bn1 = fold(w.bn1, rank, concat(where, ".bn1")),
                           bn2 = fold(w.bn2, rank, concat(where, ".bn2"));
         if (static_cast<index_t>(w.phi.size()) != checked_mul(rank * rank, hidden, where))
@@ -124,7 +138,7 @@ class low_rank_factors {
 public:
     /// Throws kdna::error naming the tensor that does not fit.
     low_rank_factors(const dcd_weights& w, index_t filters, index_t channels, std::string_view where)
-        : rank_(static_cast<index_t>(w.bn1.bias.size())),
+        : rank_(dcd_rank(w, where)),
           channels_(channels),
           p_({.o = filters, .i = rank_}, w.p, concat(where, ".p.weight")),
           q_(w.q.begin(), w.q.end()) {
@@ -216,6 +230,8 @@ static_assert(kernel_source<low_rank_kernel>);
 /// The layer as one kernel that is put together for each sample, a panel at a time. It needs the routes of a dcd_router.
 class dcd_kernel {
 public:
+    static constexpr bool needs_mixture = true;
+
     /// W0 (one group, odd extents: the low-rank part stands on the centre tap, which a padding of half the extent lies over
     /// the input's pixel), and its bias [O], which lambda scales as well, or empty. Throws kdna::error naming what does not
     /// fit.
@@ -229,6 +245,11 @@ public:
             throw error(std::string(where), "a kernel of one group with a centre tap", to_string(k));
         if (!bias.empty() && static_cast<index_t>(bias.size()) != k.o)
             throw error(concat(where, " bias"), concat(k.o, " values"), concat(bias.size()));
+        // The routes of O + 1 filters may be as long as those of O: a router that is not this kernel's shows here only.
+        const auto scale = static_cast<index_t>(w.scale.size()), phi = static_cast<index_t>(w.phi.size()),
+                   square = low_->rank() * low_->rank();
+        if (!w.scale.empty() && scale * square != phi * k.o)
+            throw error(concat(where, ".fc_scale.weight"), concat(k.o, " x ", phi / square, " values"), concat(scale));
     }
 
     /// W0, and Q' and P, as parts that this kernel shares with whoever takes them.

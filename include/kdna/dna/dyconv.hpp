@@ -14,6 +14,8 @@ namespace kdna::inline KDNA_ABI {
 /// in the state_dict. Used with a mixture_kernel, whose biases are mixed with the same weights, it is DyConv.
 class dyconv_router {
 public:
+    static constexpr bool routes_mixture = true;
+
     /// Throws kdna::error naming the tensor that does not fit.
     dyconv_router(std::span<const float> fc1, const linear_weights& fc2, index_t channels,
                   std::string_view where = "dyconv")

@@ -24,6 +24,8 @@ using warehouse = cell_bank;
 /// A layer's kernel as m combinations of the warehouse's n cells: m * n routed coefficients alpha[m, n] per sample.
 class warehouse_kernel {
 public:
+    static constexpr bool needs_mixture = true;
+
     /// Throws kdna::error if the cells do not tile the kernel.
     warehouse_kernel(warehouse cells, const kernel_shape& k, std::string_view where = "warehouse_kernel")
         : cells_(std::move(cells)), layout_(k, cells_.shape(), where) {}
@@ -77,6 +79,8 @@ struct warehouse_weights {
 /// basis variant is folded into one larger fc2, since fc3 is linear.
 class warehouse_router {
 public:
+    static constexpr bool routes_mixture = true;
+
     /// For m combinations of n cells. Throws kdna::error naming the tensor that does not fit.
     warehouse_router(const warehouse_weights& w, index_t combinations, index_t cells, index_t channels,
                      std::string_view where = "attention")
@@ -84,7 +88,7 @@ public:
           fc2_(all_cells(w, combinations, cells, squeeze_.hidden(), where)),
           combinations_(combinations),
           cells_(cells) {
-        if (fc2_.outputs() != combinations * (cells + 1))
+        if (fc2_.outputs() != checked_mul(combinations, checked_add(cells, 1, where), where))
             throw error(concat(where, ".fc2.weight"),
                         concat(combinations, " x ", cells + 1, " x ", squeeze_.hidden(), " values"),
                         concat(fc2_.outputs() * squeeze_.hidden()));
@@ -110,8 +114,18 @@ public:
 private:
     [[nodiscard]] static fully_connected all_cells(const warehouse_weights& w, index_t combinations, index_t cells,
                                                    index_t hidden, std::string_view where) {
+        if (combinations < 1 || cells < 1)
+            throw error(std::string(where), "at least one combination of at least one cell",
+                        concat(combinations, " of ", cells));
         const std::string name = concat(where, ".fc2");
-        if (w.fc3.empty()) return {w.fc2.weight, w.fc2.bias, hidden, name};
+        const auto none = [](std::span<const float> values, const std::string& tensor, std::string_view why) {
+            if (!values.empty()) throw error(tensor, concat("none ", why), concat(values.size(), " values"));
+        };
+        if (w.fc3.empty()) {
+            none(w.basis_bias, concat(where, ".basis_bias"), "without fc3");
+            return {w.fc2.weight, w.fc2.bias, hidden, name};
+        }
+        none(w.fc2.bias, concat(name, ".bias"), "beside fc3, but basis_bias");
         const index_t others = cells - w.local;
         if (w.local < 0 || others < 1 || w.first_local < 0 || w.first_local > others)
             throw error(std::string(where), concat("a layer's own cells among the ", cells, " of the warehouse"),
@@ -120,11 +134,15 @@ private:
         if (fc3 % others != 0)
             throw error(concat(where, ".fc3.weight"), concat("a multiple of ", others, " values"), concat(fc3));
         const index_t basis = fc3 / others, given = w.local + basis + 1;
-        if (static_cast<index_t>(w.fc2.weight.size()) != combinations * given * hidden)
+        const index_t rows = checked_mul(combinations, checked_add(cells, 1, where), where);
+        if (static_cast<index_t>(w.fc2.weight.size()) !=
+            checked_mul(checked_mul(combinations, given, where), hidden, where))
             throw error(concat(name, ".weight"), concat(combinations, " x ", given, " x ", hidden, " values"),
                         concat(w.fc2.weight.size()));
         // Rows of fc2 for every cell: a local one's own, or the combination of the basis rows that fc3 says.
-        std::vector<float> weight(static_cast<std::size_t>(combinations * (cells + 1) * hidden));
+        if (!w.basis_bias.empty() && static_cast<index_t>(w.basis_bias.size()) != rows)
+            throw error(concat(where, ".basis_bias"), concat(rows, " values"), concat(w.basis_bias.size()));
+        std::vector<float> weight(static_cast<std::size_t>(checked_mul(rows, hidden, where)));
         for (index_t j = 0; j < combinations; ++j)
             for (index_t i = 0; i <= cells; ++i)
                 for (index_t k = 0; k < hidden; ++k) {

@@ -15,6 +15,8 @@ namespace kdna::inline KDNA_ABI {
 /// kernels are packed once, side by side, and shared by every copy of this handle.
 class mixture_kernel {
 public:
+    static constexpr bool needs_mixture = true;
+
     /// `weights` [n, O, I/groups, KH, KW]; `biases` [n, O], mixed with the same coefficients, or empty. Throws kdna::error
     /// if n < 1 or a length does not fit.
     [[nodiscard]] static mixture_kernel pack(index_t n, const kernel_shape& k, std::span<const float> weights,

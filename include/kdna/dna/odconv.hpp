@@ -31,7 +31,7 @@ class odconv_router {
 public:
     /// C follows from `channel`. Throws kdna::error naming the tensor that does not fit.
     explicit odconv_router(const odconv_weights& w, std::string_view where = "attention")
-        : squeeze_(w.fc, w.bn, static_cast<index_t>(w.channel.bias.size()), concat(where, ".fc"), concat(where, ".bn")),
+        : squeeze_(w.fc, w.bn, channels_of(w, where), concat(where, ".fc"), concat(where, ".bn")),
           channel_(w.channel, squeeze_.hidden(), concat(where, ".channel_fc")),
           filter_(w.filter, squeeze_.hidden(), concat(where, ".filter_fc")),
           spatial_(w.spatial, squeeze_.hidden(), concat(where, ".spatial_fc")),
@@ -62,6 +62,10 @@ public:
     }
 
 private:
+    [[nodiscard]] static index_t channels_of(const odconv_weights& w, std::string_view where) {
+        if (w.channel.bias.empty()) throw error(concat(where, ".channel_fc.bias"), "one value per channel", "0");
+        return static_cast<index_t>(w.channel.bias.size());
+    }
     squeeze squeeze_;
     optional_head channel_, filter_, spatial_, kernel_;
 };

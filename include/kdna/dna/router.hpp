@@ -33,7 +33,12 @@ struct route {
 ///     scratch_floats()       floats it needs while it runs
 ///     r(pooled, out, scratch) computes one sample's factors from pooled [C]
 ///
-/// Optional: pool_grid(), g: then `pooled` is [C][g][g], means of g x g windows (nn/pool.hpp, adaptive_average).
+/// Optional:
+///
+///     pool_grid()            g: `pooled` is [C][g][g], means of g x g windows (nn/pool.hpp, adaptive_average); else 1
+///     floats()               floats of its weights in memory
+///     routes_mixture         static constexpr bool: whether it routes a mixture, where the type knows
+///     routes_spatial         static constexpr bool: whether it routes spatial factors, where the type knows
 ///
 /// It is called once per sample and per run, from any thread, so it must be const and allocate nothing.
 // clang-format off
@@ -48,6 +53,8 @@ concept router = std::copy_constructible<R> && requires(const R& r, const float*
 
 /// The router of a layer that has none: nothing is routed and the input is not pooled.
 struct no_router {
+    static constexpr bool routes_mixture = false, routes_spatial = false;
+
     [[nodiscard]] static constexpr index_t input_channels() noexcept { return 0; }
     [[nodiscard]] static constexpr route_widths widths() noexcept { return {}; }
     [[nodiscard]] static constexpr index_t scratch_floats() noexcept { return 0; }

@@ -11,6 +11,11 @@
 
 namespace kdna::inline KDNA_ABI {
 
+/// Channels [first, first + count) of a group.
+struct channel_range {
+    index_t first, count;
+};
+
 /// A kernel source serves one packed panel of filters at a time. A static source returns a pointer into what it stores; one
 /// that is built per sample (a mixture, cells of a warehouse) writes the panel into `scratch` and returns that. So the loop
 /// nest never sees a whole kernel, and a source never knows about convolution.
@@ -24,14 +29,14 @@ namespace kdna::inline KDNA_ABI {
 ///
 /// Optional:
 ///
-///     has_bias(), bias(o, mixture)      a routed bias, added after the filter modulation
-///     assembly_terms()                  multiply-adds it takes to make one weight of a panel (for the cost model), else 1
+///     has_bias(), bias(o, mixture)      a bias of its own, added after the filter modulation
+///     assembly_terms()                  multiply-adds that panel() spends on one weight, for the cost model; else 1
 ///     assemble(group, p, mixture, channels, to)  makes the rows of some channels only: to[taps][channels.count][filter]
 ///     prefetch(group, p, channels, i, n)  asks for share i of n of the stored floats that those rows are made of
-struct channel_range {
-    index_t first, count;
-};
-
+///     needs_mixture                     static constexpr bool: whether mixture_size() is above 0, where the type knows
+///     pointwise                         static constexpr bool: whether every kernel is 1x1, where the type knows
+///
+/// The last two let conv2d refuse a router that does not fit when it is compiled; without them it does when it is made.
 // clang-format off
 template <class S>
 concept kernel_source = std::copy_constructible<S> && requires(const S& s, index_t i, const float* mixture, float* scratch,
@@ -49,6 +54,8 @@ concept kernel_source = std::copy_constructible<S> && requires(const S& s, index
 /// kernel, and the parent of any number of children. Its weights live as long as the last layer that uses them.
 class dense_kernel {
 public:
+    static constexpr bool needs_mixture = false;
+
     /// `weights` in PyTorch's order; they are copied into panels. Throws kdna::error if their count is not the shape's.
     [[nodiscard]] static dense_kernel pack(const kernel_shape& k, std::span<const float> weights,
                                            std::string_view where = "parent_kernel") {

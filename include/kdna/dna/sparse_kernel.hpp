@@ -24,6 +24,8 @@ namespace kdna::inline KDNA_ABI {
 /// A binary kernel as codebook and packed indices. Everyone who copies this handle shares them.
 class codebook_kernel {
 public:
+    static constexpr bool needs_mixture = false;
+
     /// `codebook` [n, KH, KW] of +1 and -1, n a power of two up to 2^16, KH * KW up to 32. `index`: tau = log2(n) bits for
     /// each slice (o, c), slice s = o * I/groups + c in bits [s * tau, (s + 1) * tau), counted from the lowest bit of byte 0.
     /// Throws kdna::error if something does not fit, or if an entry is not +-1.
@@ -78,7 +80,7 @@ private:
     struct storage {
         storage(const kernel_shape& k, std::span<const float> codebook, std::span<const std::uint8_t> index,
                 std::string_view where)
-            : layout(k) {
+            : layout(checked(k, where)) {
             const index_t taps = k.taps(), size = static_cast<index_t>(codebook.size());
             if (taps > 32) throw error(std::string(where), "a kernel of at most 32 taps", to_string(k));
             if (size < taps || size % taps != 0 || !std::has_single_bit(static_cast<std::size_t>(size / taps)) ||
@@ -119,6 +121,10 @@ private:
                                 static_cast<std::uint8_t>(1U << static_cast<unsigned>((to + b) % 8));
                     }
                 }
+        }
+        static const kernel_shape& checked(const kernel_shape& k, std::string_view where) {
+            static_cast<void>(weight_count(k, where));
+            return k;
         }
         [[nodiscard]] index_t channels() const noexcept { return layout.shape().channels_per_group(); }
         [[nodiscard]] index_t position(index_t group, index_t p, index_t c, index_t f) const noexcept {

@@ -21,6 +21,8 @@ struct squeeze_excite_weights {
 /// arXiv 2503.23379; reference keys se.fc1, se.bn, se.fc2). It scales the input of the child's convolution.
 class squeeze_excite {
 public:
+    static constexpr bool routes_mixture = false;
+
     /// r and C follow from the lengths. Throws kdna::error naming the tensor that does not fit.
     explicit squeeze_excite(const squeeze_excite_weights& w, std::string_view where = "squeeze_excite")
         : squeeze_(w.fc1, w.bn, channels_of(w, where), concat(where, ".fc1"), concat(where, ".bn")),

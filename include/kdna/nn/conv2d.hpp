@@ -119,6 +119,16 @@ private:
 /// or a type of yours), `Router` the factors that depend on the input, `Backend` computes.
 template <kernel_source Source = dense_kernel, router Router = no_router, conv_backend Backend = backend::cpu>
 class conv2d {
+    // What the types know of each other; the rest is checked when a layer is made.
+    // clang-format off
+    static_assert(!(requires { requires Source::needs_mixture; } && requires { requires !Router::routes_mixture; }),
+                  "kdna: this kernel source is combined with routed coefficients; give conv2d a router that routes them");
+    static_assert(!(requires { requires !Source::needs_mixture; } && requires { requires Router::routes_mixture; }),
+                  "kdna: this router routes coefficients of a mixture, and this kernel source takes none");
+    static_assert(!(requires { requires Source::pointwise; } && requires { requires Router::routes_spatial; }),
+                  "kdna: this router routes spatial factors, and this kernel source is 1x1");
+    // clang-format on
+
 public:
     using plan_type = conv_plan<Backend>;
 
@@ -133,12 +143,20 @@ public:
           act_(options.act) {
         const kernel_shape k = source_.layout().shape();
         check_params();
+        check_adapter(k, kernel.filter);
         check_router(k);
         const scale_shift folded = fold(options.bn, kernel.filter, options.bias, k.o, name_);
         // Whole panels are read from any filter on, so the arrays go on past the last filter.
         scale_ = padded(folded.scale);
         shift_ = padded(folded.shift);
-        if (mixes_bias()) bias_scale_ = padded(fold(options.bn, {}, {}, k.o, name_).scale);
+        if constexpr (requires { source_.has_bias(); })
+            if (source_.has_bias()) {
+                bias_scale_ = padded(fold(options.bn, {}, {}, k.o, name_).scale);
+                if (!mixes_bias())
+                    for (index_t o = 0; o < k.o; ++o)
+                        shift_[static_cast<std::size_t>(o)] +=
+                            bias_scale_[static_cast<std::size_t>(o)] * static_cast<float>(source_.bias(o, nullptr));
+            }
     }
     conv2d(Source source, const conv_params& params, const conv_options& options = {}, Router r = {})
         : conv2d(adapted<Source>{std::move(source), {}, {}}, params, options, std::move(r)) {}
@@ -348,7 +366,7 @@ private:
     [[nodiscard]] bool varies_scale() const noexcept { return router_.widths().filter > 0; }
     [[nodiscard]] bool mixes_bias() const noexcept {
         if constexpr (requires { source_.has_bias(); })
-            return source_.has_bias();
+            return source_.has_bias() && source_.mixture_size() > 0;
         else
             return false;
     }
@@ -381,6 +399,15 @@ private:
         if (pad.top < 0 || pad.bottom < 0 || pad.left < 0 || pad.right < 0)
             throw error(name_, "padding >= 0", concat(pad.top, ", ", pad.bottom, ", ", pad.left, ", ", pad.right));
     }
+    /// Adapters need not come from adapt().
+    void check_adapter(const kernel_shape& k, const std::vector<float>& filter) const {
+        if (!spatial_.empty() && k.taps() == 1)
+            throw error(concat(name_, " spatial"), "no spatial modulation on a 1x1 kernel", concat(spatial_.size()));
+        if (!spatial_.empty() && static_cast<index_t>(spatial_.size()) != k.taps())
+            throw error(concat(name_, " spatial"), concat(k.taps(), " values"), concat(spatial_.size()));
+        if (!filter.empty() && static_cast<index_t>(filter.size()) != k.o)
+            throw error(concat(name_, " filter"), concat(k.o, " values"), concat(filter.size()));
+    }
     void check_router(const kernel_shape& k) const {
         const route_widths w = router_.widths();
         const auto require = [&](std::string_view axis, index_t found, index_t expected) {
@@ -389,7 +416,11 @@ private:
         require("mixture weights", w.mixture, source_.mixture_size());
         if (w.channel != 0) require("channel gates", w.channel, k.i);
         if (w.filter != 0) require("filter factors", w.filter, k.o);
+        if (w.spatial != 0 && k.taps() == 1)
+            throw error(concat(name_, " router"), "no spatial factors on a 1x1 kernel", concat(w.spatial));
         if (w.spatial != 0) require("spatial factors", w.spatial, k.taps());
+        if (routed() && pool_grid() < 1) throw error(concat(name_, " router"), "a pool grid >= 1", concat(pool_grid()));
+        static_cast<void>(checked_mul(pool_grid(), pool_grid(), name_));
         if (routed() && w.total() != 0) require("input channels", router_.input_channels(), k.i);
     }
 
@@ -432,7 +463,7 @@ private:
     /// The shift b [O] of a sample whose source mixes its bias.
     void mix_bias([[maybe_unused]] const float* mixture, [[maybe_unused]] float* shift) const noexcept {
         if constexpr (requires { source_.has_bias(); })
-            if (source_.has_bias())
+            if (mixes_bias())
                 for (index_t o = 0; o < kernel().o; ++o)
                     shift[o] = shift_[static_cast<std::size_t>(o)] +
                                bias_scale_[static_cast<std::size_t>(o)] * source_.bias(o, mixture);

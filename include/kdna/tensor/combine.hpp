@@ -60,14 +60,17 @@ inline constexpr index_t most_combined = simd::registers >= 32 ? 9 : 5;
 inline void combine(const float* const* factors, index_t rows, const float* from, index_t from_stride, index_t terms,
                     index_t count, float* const* to) noexcept {
     using tile_fn = void (*)(const float* const*, const float*, index_t, index_t, float* const*, index_t, index_t);
+    using tiles = std::array<std::array<tile_fn, 2>, static_cast<std::size_t>(detail::most_combined)>;
     static constexpr auto table = []<std::size_t... R>(std::index_sequence<R...>) {
-        return std::array<tile_fn, sizeof...(R)>{&detail::combine_tile<static_cast<int>(R) + 1, 2>...};
+        return tiles{{{&detail::combine_tile<static_cast<int>(R) + 1, 1>,
+                       &detail::combine_tile<static_cast<int>(R) + 1, 2>}...}};
     }
     (std::make_index_sequence<static_cast<std::size_t>(detail::most_combined)>());
     for (index_t r = 0; r < rows;) {
         const index_t height = rows - r < detail::most_combined ? rows - r : detail::most_combined;
+        const auto& tile = table[static_cast<std::size_t>(height - 1)];
         for (index_t i = 0; i < count; i += 2 * simd::lanes)
-            table[static_cast<std::size_t>(height - 1)](factors + r, from, from_stride, terms, to + r, i, count - i);
+            tile[count - i > simd::lanes ? 1 : 0](factors + r, from, from_stride, terms, to + r, i, count - i);
         r += height;
     }
 }
