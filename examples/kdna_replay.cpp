@@ -45,6 +45,9 @@ public:
             throw error(concat(path_, ": ", key), "a number from 0.001 to 1000", v.dump());
         return v.get<double>();
     }
+    [[nodiscard]] double ratio_or(const std::string& key, double missing) {
+        return json_.contains(key) ? ratio(key) : missing;
+    }
     /// The objects of a list.
     [[nodiscard]] std::vector<parameters> list(const std::string& key) {
         const nlohmann::json v = take(key);
@@ -136,6 +139,7 @@ value kernel_warehouse(const module_builder<>& m, const value& x, parameters& p)
     const warehouse cells = models::take_warehouses(m, 1).front();
     const cell_shape& cell = cells.shape();
     const double ratio = p.ratio("cell_num_ratio");
+    static_cast<void>(p.ratio_or("nonlocal_basis_ratio", 1.0));  // the tensors tell
     value h = x;
     index_t i = 0, claimed = 0;
     for (parameters& layer : p.list("layers")) {
@@ -146,7 +150,7 @@ value kernel_warehouse(const module_builder<>& m, const value& x, parameters& p)
         const index_t pieces = extent * extent / cell.taps(), wide = h.channels / groups / cell.c,
                       combinations = rows / (cell.n + 1);
         if (pieces < 1 || wide < 1)
-            throw error(conv.name(""), concat("a kernel larger than ", to_string(cell)),
+            throw error(conv.name(), concat("a kernel larger than ", to_string(cell)),
                         concat(extent, "x", extent, " on ", h.channels, " channels in ", groups, " groups"));
         layer_call call = call_of(layer);
         call.bias = conv.weights().contains("bias");

@@ -24,12 +24,6 @@ namespace kdna::inline KDNA_ABI::models {
 
 namespace detail {
 
-/// "bias" [O], if the layer has one.
-template <conv_backend B>
-[[nodiscard]] std::span<const float> static_bias(const module_builder<B>& m, const kernel_shape& k,
-                                                 const layer_call& call) {
-    return call.bias ? m.weights().take("bias", {k.o}) : std::span<const float>();
-}
 /// "weight" [n, O, I/groups, KH, KW], any n.
 template <conv_backend B>
 [[nodiscard]] std::span<const float> kernels(const module_builder<B>& m, const kernel_shape& k) {
@@ -37,11 +31,10 @@ template <conv_backend B>
 }
 /// "weight" as a mixture, and "bias" [n, O] if the layer has one.
 template <conv_backend B>
-[[nodiscard]] mixture_kernel mixture(const module_builder<B>& m, const kernel_shape& k, bool with_bias,
-                                     std::string_view name) {
+[[nodiscard]] mixture_kernel mixture(const module_builder<B>& m, const kernel_shape& k, bool with_bias) {
     const index_t n = m.weights().extent("weight", 0, 5);
     const auto biases = with_bias ? m.weights().take("bias", {n, k.o}) : std::span<const float>();
-    return mixture_kernel::pack(n, k, kernels(m, k), biases, name);
+    return mixture_kernel::pack(n, k, kernels(m, k), biases, m.name());
 }
 /// "name.{weight [outputs, inputs, 1, 1], bias [outputs]}".
 template <conv_backend B>
@@ -49,50 +42,32 @@ template <conv_backend B>
     return {.weight = m.weights().take(concat(name, ".weight"), {outputs, inputs, 1, 1}),
             .bias = m.weights().take(concat(name, ".bias"), {outputs})};
 }
-template <conv_backend B, kernel_source Source, router Router>
-value add(const module_builder<B>& m, const value& x, Source source, const layer_call& call,
-          const conv_options& options, Router routing) {
-    const conv_params params = m.params(source.layout().shape(), call);
-    return m.net().add(conv2d<Source, Router, B>(std::move(source), params, options, std::move(routing)), x,
-                       call.residual);
-}
-
 }  // namespace detail
-
-/// A plain convolution. Keys weight [, bias].
-template <conv_backend B>
-value plain_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
-    const conv_options options = m.options(call, "conv", detail::static_bias(m, k, call));
-    const auto weight = m.weights().take("weight", {k.o, k.channels_per_group(), k.kh, k.kw});
-    return detail::add(m, x, dense_kernel::pack(k, weight, options.name), call, options, no_router());
-}
 
 /// Keys weight [n, O, I/groups, KH, KW], routing.{weight [n, C], bias [n]} [, bias [n, O]].
 template <conv_backend B>
 value condconv_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
-    const conv_options options = m.options(call, "condconv");
     const index_t n = m.weights().extent("weight", 0, 5);
-    return detail::add(m, x, detail::mixture(m, k, call.bias, options.name), call, options,
-                       condconv_router(m.weights().take("routing.weight", {n, k.i}),
-                                       m.weights().take("routing.bias", {n}), k.i, options.name));
+    condconv_router routing(m.weights().take("routing.weight", {n, k.i}), m.weights().take("routing.bias", {n}), k.i,
+                            m.name());
+    return m.add(x, detail::mixture(m, k, call.bias), call, std::move(routing));
 }
 
 /// Keys weight [n, O, I/groups, KH, KW], attention.{fc1.weight [h, C, 1, 1], fc2.{weight, bias}} [, bias [n, O]].
 template <conv_backend B>
 value dyconv_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
-    const conv_options options = m.options(call, "dyconv");
     const module_builder<B> attention = m.child("attention");
     const index_t n = m.weights().extent("weight", 0, 5), hidden = attention.weights().extent("fc1.weight", 0, 4);
-    return detail::add(m, x, detail::mixture(m, k, call.bias, options.name), call, options,
-                       dyconv_router(attention.weights().take("fc1.weight", {hidden, k.i, 1, 1}),
-                                     detail::head(attention, "fc2", n, hidden), k.i, attention.name("")));
+    dyconv_router routing(attention.weights().take("fc1.weight", {hidden, k.i, 1, 1}),
+                          detail::head(attention, "fc2", n, hidden), k.i, attention.name());
+    return m.add(x, detail::mixture(m, k, call.bias), call, std::move(routing));
 }
 
 /// Keys weight [n, O, I/groups, KH, KW], attention.{fc.weight [h, C, 1, 1], bn, channel_fc} and, except for a depthwise
-/// kernel, attention.filter_fc, for more than one tap attention.spatial_fc, for more than one kernel attention.kernel_fc.
+/// kernel, attention.filter_fc, for more than one tap attention.spatial_fc, for more than one kernel attention.kernel_fc
+/// [, bias].
 template <conv_backend B>
 value odconv_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
-    const conv_options options = m.options(call, "odconv", detail::static_bias(m, k, call));
     const module_builder<B> attention = m.child("attention");
     const index_t n = m.weights().extent("weight", 0, 5), hidden = attention.weights().extent("fc.weight", 0, 4);
     const bool depthwise = k.groups == k.i && k.groups == k.o;
@@ -105,11 +80,10 @@ value odconv_layer(const module_builder<B>& m, const value& x, const kernel_shap
                            .filter = head(!depthwise, "filter_fc", k.o),
                            .spatial = head(k.taps() > 1, "spatial_fc", k.taps()),
                            .kernel = head(n > 1, "kernel_fc", n)},
-                          attention.name(""));
-    if (n == 1)
-        return detail::add(m, x, dense_kernel::pack(k, detail::kernels(m, k), options.name), call, options,
-                           std::move(routing));
-    return detail::add(m, x, detail::mixture(m, k, false, options.name), call, options, std::move(routing));
+                          attention.name());
+    const auto bias = m.static_bias(k, call);
+    if (n > 1) return m.add(x, detail::mixture(m, k, false), call, std::move(routing), bias);
+    return m.add(x, dense_kernel::pack(k, detail::kernels(m, k), m.name()), call, std::move(routing), bias);
 }
 
 /// The first `count` warehouses, warehouse_manager.weights.i [n, o_e, c_e, kh_e, kw_e].
@@ -143,10 +117,9 @@ template <conv_backend B>
 template <conv_backend B>
 value warehouse_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call,
                       const warehouse& cells, index_t first_local = 0) {
-    const conv_options options = m.options(call, "kernel_warehouse", detail::static_bias(m, k, call));
     const module_builder<B> attention = m.child("attention");
     const state_dict_reader& a = attention.weights();
-    warehouse_kernel kernel(cells, k, options.name);
+    warehouse_kernel kernel(cells, k, m.name());
     const index_t combinations = kernel.combinations(), n = cells.shape().n, hidden = a.extent("fc1.weight", 0, 2);
     warehouse_weights w{.fc1 = a.take("fc1.weight", {hidden, k.i}), .norm = attention.bn("norm1", hidden)};
     if (a.contains("fc3.weight")) {
@@ -163,8 +136,16 @@ value warehouse_layer(const module_builder<B>& m, const value& x, const kernel_s
         w.fc2 = {.weight = a.take("fc2.weight", {combinations * (n + 1), hidden}),
                  .bias = a.take("fc2.bias", {combinations * (n + 1)})};
     }
-    warehouse_router routing(w, combinations, n, k.i, attention.name(""));
-    return detail::add(m, x, std::move(kernel), call, options, std::move(routing));
+    warehouse_router routing(w, combinations, n, k.i, attention.name());
+    return m.add(x, std::move(kernel), call, std::move(routing), m.static_bias(k, call));
+}
+
+/// Layers over one warehouse.
+template <conv_backend B>
+[[nodiscard]] layer_maker<B> warehouse_maker(const warehouse& cells) {
+    return [cells](const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
+        return warehouse_layer(m, x, k, call, cells);
+    };
 }
 
 namespace detail {
@@ -197,14 +178,12 @@ template <conv_backend B>
 template <conv_backend B>
 value dcd_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call,
                 index_t grid) {
-    const conv_options options = m.options(call, "dcd");
     const conv_params params = m.params(k, call);
     if (params.pad != padding(call.dilation * (k.kh / 2), call.dilation * (k.kw / 2)))
-        throw error(options.name, "a padding that puts the kernel's centre tap on the input's first pixel",
+        throw error(m.name(), "a padding that puts the kernel's centre tap on the input's first pixel",
                     concat(params.pad.top, ", ", params.pad.left));
     const dcd_weights w = detail::dcd_tensors(m, k, grid, "q", "p", false);
-    return detail::add(m, x, dcd_kernel(m.kernel("conv", k), w, {}, options.name), call, options,
-                       dcd_router(w, k.i, options.name));
+    return m.add(x, dcd_kernel(m.kernel("conv", k), w, {}, m.name()), call, dcd_router(w, k.i, m.name()));
 }
 
 /// A DCD layer instead of a fully connected one, on a pooled input. Keys cls.{weight [O, C], bias [O]}, cls_q.weight [L, C],
@@ -212,37 +191,33 @@ value dcd_layer(const module_builder<B>& m, const value& x, const kernel_shape& 
 template <conv_backend B>
 value dcd_classifier(const module_builder<B>& m, const value& x, index_t outputs) {
     const kernel_shape k{.o = outputs, .i = x.channels};
-    const conv_options options = m.options({}, "dcd");
     const dcd_weights w = detail::dcd_tensors(m, k, 1, "cls_q", "cls_p", true);
     const auto weight = m.weights().take("cls.weight", {k.o, k.i}), bias = m.weights().take("cls.bias", {k.o});
-    return detail::add(m, x, dcd_kernel(dense_kernel::pack(k, weight, options.name), w, bias, options.name), {},
-                       options, dcd_router(w, k.i, options.name));
+    dcd_kernel kernel(dense_kernel::pack(k, weight, m.name()), w, bias, m.name());
+    return m.add(x, std::move(kernel), {}, dcd_router(w, k.i, m.name()));
 }
 
 /// A layer over coefficients that others share. Keys atoms [M, KH, KW] [, bias].
 template <conv_backend B>
 value acdc_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call,
                  const shared_coefficients& coefficients) {
-    const conv_options options = m.options(call, "acdc", detail::static_bias(m, k, call));
     const auto atoms = m.weights().take("atoms", {coefficients.cells().shape().n, k.kh, k.kw});
-    return detail::add(m, x, acdc_kernel(coefficients, k, atoms, options.name), call, options, no_router());
+    return m.add(x, acdc_kernel(coefficients, k, atoms, m.name()), call, no_router(), m.static_bias(k, call));
 }
 
 /// Keys codebook [n, KH, KW] of +-1, index (uint8, log2(n) bits for each of the O * I/groups slices), alpha [O] [, bias].
 template <conv_backend B>
 value sparse_kernel_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
-    const conv_options options = m.options(call, "sparse_kernel", detail::static_bias(m, k, call));
     const index_t n = m.weights().extent("codebook", 0, 3);
     if (n < 1 || !std::has_single_bit(static_cast<std::size_t>(n)))
         throw error(m.full_name("codebook"), "a power of two of codewords", concat(n));
     const index_t bits = std::countr_zero(static_cast<std::size_t>(n)),
-                  slices = checked_mul(k.o, k.channels_per_group(), options.name),
-                  bytes = (checked_mul(slices, bits, options.name) + 7) / 8;
+                  slices = checked_mul(k.o, k.channels_per_group(), m.name()),
+                  bytes = (checked_mul(slices, bits, m.name()) + 7) / 8;
     const auto index = m.weights().template take<std::uint8_t>("index", {bytes});
     const auto codebook = m.weights().take("codebook", {n, k.kh, k.kw}), alpha = m.weights().take("alpha", {k.o});
-    const adapted<codebook_kernel> kernel =
-        codebook_kernel::pack(k, codebook, index, options.name).scaled(alpha, options.name);
-    return m.net().add(conv2d<codebook_kernel, no_router, B>(kernel, m.params(k, call), options), x, call.residual);
+    return m.add(x, codebook_kernel::pack(k, codebook, index, m.name()).scaled(alpha, m.name()), call, no_router(),
+                 m.static_bias(k, call));
 }
 
 }  // namespace kdna::inline KDNA_ABI::models

@@ -53,10 +53,10 @@ public:
     [[nodiscard]] const state_dict_reader& weights() const noexcept { return weights_; }
     /// The full name of a layer, for messages.
     [[nodiscard]] std::string full_name(std::string_view layer) const { return concat(weights_.prefix(), layer); }
-    /// The full name of this module, for messages; `nameless` if it is the whole file.
-    [[nodiscard]] std::string name(std::string_view nameless) const {
+    /// The full name of this module, for messages; "layer" if it is the whole file.
+    [[nodiscard]] std::string name() const {
         const std::string& prefix = weights_.prefix();
-        return prefix.empty() ? std::string(nameless) : prefix.substr(0, prefix.size() - 1);
+        return prefix.empty() ? "layer" : prefix.substr(0, prefix.size() - 1);
     }
 
     /// "name.weight" as a packed kernel.
@@ -87,30 +87,23 @@ public:
     /// A plain layer, or a parent's own: act( BN( conv(x) ) + residual ), padded so that a stride of one keeps the extent.
     value conv_bn(const value& x, const parent_kernel& k, std::string_view name, std::string_view bn_name,
                   const layer_call& call) const {
-        return net_->add(
-            conv2d<dense_kernel, no_router, Backend>(k, params(k.shape(), call), options(k, name, bn_name, call)), x,
-            call.residual);
+        return child(name).add(x, k, with_bn(call, bn_name, k.shape().o));
     }
     value conv_bn(const value& x, std::string_view name, std::string_view bn_name, const kernel_shape& k,
                   const layer_call& call = {}) const {
         return conv_bn(x, kernel(name, k), name, bn_name, call);
     }
-
     /// The layer that `make` adds from the tensors of module `name`, followed by a BatchNorm.
     value conv_bn(const layer_maker<Backend>& make, const value& x, std::string_view name, std::string_view bn_name,
                   const kernel_shape& k, const layer_call& call = {}) const {
-        layer_call normalised = call;
-        normalised.bn = bn(bn_name, k.o);
-        return make(child(name), x, k, normalised);
+        return make(child(name), x, k, with_bn(call, bn_name, k.o));
     }
 
     /// A child of `parent` with its own adapter, gate and BatchNorm.
     value child_bn(const value& x, const parent_kernel& parent, const static_adapter& adapter, squeeze_excite gate,
                    std::string_view name, std::string_view bn_name, const layer_call& call = {}) const {
-        return net_->add(conv2d<dense_kernel, squeeze_excite, Backend>(
-                             parent.child(adapter, full_name(name)), params(parent.shape(), call),
-                             options(parent, name, bn_name, call), std::move(gate)),
-                         x, call.residual);
+        return child(name).add(x, parent.child(adapter, full_name(name)), with_bn(call, bn_name, parent.shape().o),
+                               std::move(gate));
     }
 
     /// "name.{weight [outputs, channels], bias [outputs]}" on a pooled input.
@@ -123,6 +116,22 @@ public:
                                 x);
     }
 
+    /// Adds the convolution that is this module. `bias` may be empty; the network copies it.
+    template <kernel_source Source, router Router = no_router>
+    value add(const value& x, adapted<Source> kernel, const layer_call& call, Router routing = {},
+              std::span<const float> bias = {}) const {
+        const conv_params moves = params(kernel.source.layout().shape(), call);
+        const conv_options rest{
+            .bn = call.bn, .bias = bias, .residual = call.residual.has_value(), .act = call.act, .name = name()};
+        return net_->add(conv2d<Source, Router, Backend>(std::move(kernel), moves, rest, std::move(routing)), x,
+                         call.residual);
+    }
+    template <kernel_source Source, router Router = no_router>
+    value add(const value& x, Source kernel, const layer_call& call, Router routing = {},
+              std::span<const float> bias = {}) const {
+        return add(x, adapted<Source>{std::move(kernel), {}, {}}, call, std::move(routing), bias);
+    }
+
     /// How a layer moves over its input.
     [[nodiscard]] static conv_params params(const kernel_shape& k, const layer_call& call) {
         const auto keeping = [&](index_t extent) { return call.dilation * (extent / 2); };
@@ -130,27 +139,28 @@ public:
                 .pad = call.pad ? *call.pad : padding(keeping(k.kh), keeping(k.kw)),
                 .dilation = call.dilation};
     }
-    /// What follows the convolution that is this module; `bias` may be empty.
-    [[nodiscard]] conv_options options(const layer_call& call, std::string_view nameless,
-                                       std::span<const float> bias = {}) const {
-        return {.bn = call.bn,
-                .bias = bias,
-                .residual = call.residual.has_value(),
-                .act = call.act,
-                .name = name(nameless)};
+    /// "bias" [O], if the layer has one that is not routed.
+    [[nodiscard]] std::span<const float> static_bias(const kernel_shape& k, const layer_call& call) const {
+        return call.bias ? weights_.take("bias", {k.o}) : std::span<const float>();
     }
 
 private:
-    [[nodiscard]] conv_options options(const parent_kernel& k, std::string_view name, std::string_view bn_name,
-                                       const layer_call& call) const {
-        layer_call normalised = call;
-        normalised.bn = bn(bn_name, k.shape().o);
-        return child(name).options(normalised, "");
+    [[nodiscard]] layer_call with_bn(const layer_call& call, std::string_view name, index_t channels) const {
+        layer_call out = call;
+        out.bn = bn(name, channels);
+        return out;
     }
 
     network_builder* net_;
     state_dict_reader weights_;
 };
+
+/// A plain convolution. Keys weight [, bias].
+template <conv_backend B>
+value plain_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
+    const auto weight = m.weights().take("weight", {k.o, k.channels_per_group(), k.kh, k.kw});
+    return m.add(x, dense_kernel::pack(k, weight, m.name()), call, no_router(), m.static_bias(k, call));
+}
 
 /// The static adapters of a group of children, stored in one tensor per kind: a_sp [n, 1, 1, KH, KW] and a_f [n, O, 1, 1, 1].
 class adapter_bank {
