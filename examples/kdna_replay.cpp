@@ -6,6 +6,7 @@
 #include <functional>
 #include <iostream>
 #include <kdna/models.hpp>
+#include <kdna/nn/position_conv2d.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -85,8 +86,20 @@ private:
     nlohmann::json json_;
 };
 
-/// One family: reads its parameters and adds its layers; widths and counts follow from the tensors.
-using family = std::function<value(const module_builder<>&, const value&, parameters&)>;
+/// One family: reads its parameters and gives the output for x; widths and counts follow from the tensors.
+using family = std::function<tensor<float>(state_dict, const tensor_view<const float>& x, parameters&)>;
+
+/// A family whose cases are networks: `make(builder, input, parameters)` adds the layers and returns the output.
+template <class Make>
+family layers(const Make& make) {
+    return [make](state_dict weights, const tensor_view<const float>& x, parameters& p) {
+        return models::build(std::move(weights), x.shape.c, [&](const module_builder<>& m, const value& in) {
+            const value out = make(m, in, p);
+            p.finish();
+            return out;
+        })(x);
+    };
+}
 
 value kernel_dna(const module_builder<>& m, const value& x, parameters& p) {
     const std::string kind = p.text("kind");
@@ -124,14 +137,14 @@ index_t groups_of(parameters& p) {
 /// The families with stored kernels "weight" [n, O, I/groups, KH, KW].
 template <class Make>
 family mixture(const Make& make) {
-    return [make](const module_builder<>& m, const value& x, parameters& p) {
+    return layers([make](const module_builder<>& m, const value& x, parameters& p) {
         const state_dict_reader& w = m.weights();
         const auto extent = [&](std::size_t axis) { return w.extent("weight", axis, 5); };
         const index_t groups = groups_of(p);
         layer_call call = call_of(p);
         call.bias = w.contains("bias");
         return make(m, x, {extent(1), checked_mul(extent(2), groups, "weight"), extent(3), extent(4), groups}, call);
-    };
+    });
 }
 
 /// A chain of layers over warehouse 0. Their filters follow from the rows of the router's last layer.
@@ -208,16 +221,58 @@ value sparse_kernel(const module_builder<>& m, const value& x, parameters& p) {
     return models::sparse_kernel_layer(m, x, k, call);
 }
 
+value x_volution(const module_builder<>& m, const value& x, parameters& p) {
+    const state_dict_reader& w = m.weights();
+    const kernel_shape k{x.channels, x.channels, w.extent("weight", 2, 4), w.extent("weight", 3, 4)};
+    if (const index_t pad = p.number("padding"); pad != k.kh / 2 || pad != k.kw / 2)
+        throw error("padding", concat("half of ", k.kh, "x", k.kw), concat(pad));
+    const auto factor = [&](std::string_view name) { return w.take(name, {1}).front(); };
+    const float factors = factor("w_q") * factor("w_k") * factor("w_v");
+    kdna::x_volution layer(dense_kernel::pack(k, w.take("weight", {k.o, k.i, k.kh, k.kw}), "x_volution"), factors,
+                           {.bias = w.take("bias", {k.o}), .name = "x_volution"});
+    return m.net().add(std::make_unique<x_volution_operation>(std::move(layer)), x, k.o);
+}
+
+/// "kernel": one for all samples, N = 1, or one for each: dense [N, O, C/groups, KH, KW], depthwise [N, C, KH, KW], or shared by
+/// all channels [N, KH, KW].
+tensor<float> runtime(state_dict tensors, const tensor_view<const float>& x, parameters& p) {
+    const state_dict_reader reader(tensors);
+    const std::string kind = p.text("kind"), mode = p.text_or("padding_mode", "zeros");
+    if (kind != "dense" && kind != "depthwise" && kind != "shared")
+        throw error("kind", "dense, depthwise or shared", kind);
+    if (mode != "zeros" && mode != "circular") throw error("padding_mode", "zeros or circular", mode);
+    const std::vector<index_t> shape = reader.shape_of("kernel");
+    const std::size_t rank = kind == "dense" ? 5 : kind == "depthwise" ? 4 : 3;
+    const auto extent = [&](std::size_t axis) { return reader.extent("kernel", axis, rank); };
+    const extent2 window(extent(rank - 2), extent(rank - 1));
+    const index_t groups = groups_of(p);
+    const runtime_kernel kernel =
+        kind == "shared" ? runtime_kernel::shared(x.shape.c, window, "kernel")
+        : kind == "depthwise"
+            ? runtime_kernel::depthwise(extent(1), window, "kernel")
+            : runtime_kernel::dense({extent(1), checked_mul(extent(2), groups, "kernel"), window.h, window.w, groups},
+                                    "kernel");
+    conv_params params{
+        .stride = p.number_or("stride", 1), .pad = p.number("padding"), .dilation = p.number_or("dilation", 1)};
+    if (mode == "circular") params.mode = padding_mode::circular;
+    p.finish();
+    const auto weights = reader.take("kernel", shape);
+    reader.finish();
+    return runtime_conv2d(kernel, params, {.name = "runtime_kernel"})(x, weights);
+}
+
 const std::map<std::string, family>& families() {
     static const std::map<std::string, family> all{
-        {"kerneldna", kernel_dna},
+        {"kerneldna", layers(kernel_dna)},
         {"condconv", mixture(models::condconv_layer<backend::cpu>)},
         {"odconv", mixture(models::odconv_layer<backend::cpu>)},
         {"dyconv", mixture(models::dyconv_layer<backend::cpu>)},
-        {"kernel_warehouse", kernel_warehouse},
-        {"dcd", dcd},
-        {"acdc", acdc},
-        {"sparse_kernel", sparse_kernel},
+        {"kernel_warehouse", layers(kernel_warehouse)},
+        {"dcd", layers(dcd)},
+        {"acdc", layers(acdc)},
+        {"sparse_kernel", layers(sparse_kernel)},
+        {"x_volution", layers(x_volution)},
+        {"runtime_kernel", runtime},
     };
     return all;
 }
@@ -242,15 +297,8 @@ int replay(const std::string& tensors, const std::string& description, double to
     const tensor_data input = weights.extract("input"), output = weights.extract("output");
     const auto x = activation_view(input, "input"), expected = activation_view(output, "output");
 
-    const network net = models::build(std::move(weights), x.shape.c, [&](const module_builder<>& m, const value& in) {
-        const value out = found->second(m, in, p);
-        p.finish();
-        return out;
-    });
-    network_plan plan = net.plan(x.shape);
-    if (plan.output_shape() != expected.shape)
-        throw error("output", to_string(plan.output_shape()), to_string(expected.shape));
-    const tensor<float> y = net(x);
+    const tensor<float> y = found->second(std::move(weights), x, p);
+    if (y.shape() != expected.shape) throw error("output", to_string(y.shape()), to_string(expected.shape));
 
     double largest = 0.0, worst = 0.0;
     const std::span<const float> want = output.values<float>("output");

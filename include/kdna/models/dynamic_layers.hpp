@@ -19,6 +19,7 @@
 #include <kdna/dna/odconv.hpp>
 #include <kdna/dna/sparse_kernel.hpp>
 #include <kdna/models/module_builder.hpp>
+#include <kdna/nn/dcd_conv2d.hpp>
 
 namespace kdna::inline KDNA_ABI::models {
 
@@ -178,12 +179,9 @@ template <conv_backend B>
 template <conv_backend B>
 value dcd_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call,
                 index_t grid) {
-    const conv_params params = m.params(k, call);
-    if (params.pad != padding(call.dilation * (k.kh / 2), call.dilation * (k.kw / 2)))
-        throw error(m.name(), "a padding that puts the kernel's centre tap on the input's first pixel",
-                    concat(params.pad.top, ", ", params.pad.left));
     const dcd_weights w = detail::dcd_tensors(m, k, grid, "q", "p", false);
-    return m.add(x, dcd_kernel(m.kernel("conv", k), w, {}, m.name()), call, dcd_router(w, k.i, m.name()));
+    return m.net().add(basic_dcd_conv2d<B>(m.kernel("conv", k), w, m.params(k, call), m.options(call)), x,
+                       call.residual);
 }
 
 /// A DCD layer instead of a fully connected one, on a pooled input. Keys cls.{weight [O, C], bias [O]}, cls_q.weight [L, C],
@@ -193,8 +191,8 @@ value dcd_classifier(const module_builder<B>& m, const value& x, index_t outputs
     const kernel_shape k{.o = outputs, .i = x.channels};
     const dcd_weights w = detail::dcd_tensors(m, k, 1, "cls_q", "cls_p", true);
     const auto weight = m.weights().take("cls.weight", {k.o, k.i}), bias = m.weights().take("cls.bias", {k.o});
-    dcd_kernel kernel(dense_kernel::pack(k, weight, m.name()), w, bias, m.name());
-    return m.add(x, std::move(kernel), {}, dcd_router(w, k.i, m.name()));
+    return m.net().add(
+        basic_dcd_conv2d<B>(dense_kernel::pack(k, weight, m.name()), w, m.params(k, {}), m.options({}), bias), x);
 }
 
 /// A layer over coefficients that others share. Keys atoms [M, KH, KW] [, bias].

@@ -121,10 +121,9 @@ public:
     value add(const value& x, adapted<Source> kernel, const layer_call& call, Router routing = {},
               std::span<const float> bias = {}) const {
         const conv_params moves = params(kernel.source.layout().shape(), call);
-        const conv_options rest{
-            .bn = call.bn, .bias = bias, .residual = call.residual.has_value(), .act = call.act, .name = name()};
-        return net_->add(conv2d<Source, Router, Backend>(std::move(kernel), moves, rest, std::move(routing)), x,
-                         call.residual);
+        return net_->add(
+            conv2d<Source, Router, Backend>(std::move(kernel), moves, options(call, bias), std::move(routing)), x,
+            call.residual);
     }
     template <kernel_source Source, router Router = no_router>
     value add(const value& x, Source kernel, const layer_call& call, Router routing = {},
@@ -138,6 +137,10 @@ public:
         return {.stride = call.stride,
                 .pad = call.pad ? *call.pad : padding(keeping(k.kh), keeping(k.kw)),
                 .dilation = call.dilation};
+    }
+    /// What follows it. `bias` may be empty.
+    [[nodiscard]] conv_options options(const layer_call& call, std::span<const float> bias = {}) const {
+        return {.bn = call.bn, .bias = bias, .residual = call.residual.has_value(), .act = call.act, .name = name()};
     }
     /// "bias" [O], if the layer has one that is not routed.
     [[nodiscard]] std::span<const float> static_bias(const kernel_shape& k, const layer_call& call) const {
