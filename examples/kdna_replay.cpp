@@ -6,6 +6,7 @@
 #include <functional>
 #include <iostream>
 #include <kdna/models.hpp>
+#include <kdna/nn/position_conv2d.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -13,26 +14,22 @@
 namespace {
 
 using namespace kdna;
+using models::layer_call;
 using models::module_builder;
 using models::value;
 
-/// The parameters of a case, a JSON object.
+/// The parameters of a case or of one of its layers, a JSON object.
 class parameters {
 public:
-    explicit parameters(const std::string& path) : path_(path) {
-        std::ifstream file(path);
-        if (!file) throw error(path, "a readable file", "none");
-        try {
-            json_ = nlohmann::json::parse(file);
-        } catch (const nlohmann::json::exception& e) {
-            throw error(path, "JSON", e.what());
-        }
-        if (!json_.is_object()) throw error(path, "a JSON object", json_.type_name());
-    }
+    explicit parameters(const std::string& path) : parameters(path, parse(path)) {}
+
     [[nodiscard]] std::string text(const std::string& key) {
         const nlohmann::json v = take(key);
         if (!v.is_string()) throw error(concat(path_, ": ", key), "a string", v.dump());
         return v.get<std::string>();
+    }
+    [[nodiscard]] std::string text_or(const std::string& key, const std::string& missing) {
+        return json_.contains(key) ? text(key) : missing;
     }
     [[nodiscard]] index_t number(const std::string& key) {
         const nlohmann::json v = take(key);
@@ -43,12 +40,42 @@ public:
     [[nodiscard]] index_t number_or(const std::string& key, index_t missing) {
         return json_.contains(key) ? number(key) : missing;
     }
+    [[nodiscard]] double ratio(const std::string& key) {
+        const nlohmann::json v = take(key);
+        if (!v.is_number() || v.get<double>() < 1e-3 || v.get<double>() > 1e3)
+            throw error(concat(path_, ": ", key), "a number from 0.001 to 1000", v.dump());
+        return v.get<double>();
+    }
+    [[nodiscard]] double ratio_or(const std::string& key, double missing) {
+        return json_.contains(key) ? ratio(key) : missing;
+    }
+    /// The objects of a list.
+    [[nodiscard]] std::vector<parameters> list(const std::string& key) {
+        const nlohmann::json v = take(key);
+        if (!v.is_array() || v.empty()) throw error(concat(path_, ": ", key), "a list of objects", v.dump());
+        std::vector<parameters> out;
+        for (std::size_t i = 0; i < v.size(); ++i)
+            out.push_back(parameters(concat(path_, ": ", key, "[", i, "]"), v[i]));
+        return out;
+    }
     /// Says which parameters were not used: a case may carry more than its family needs, and the comparison judges.
     void finish() const {
         for (const auto& item : json_.items()) std::cerr << path_ << ": \"" << item.key() << "\" is not used\n";
     }
 
 private:
+    parameters(std::string path, nlohmann::json json) : path_(std::move(path)), json_(std::move(json)) {
+        if (!json_.is_object()) throw error(path_, "a JSON object", json_.type_name());
+    }
+    [[nodiscard]] static nlohmann::json parse(const std::string& path) {
+        std::ifstream file(path);
+        if (!file) throw error(path, "a readable file", "none");
+        try {
+            return nlohmann::json::parse(file);
+        } catch (const nlohmann::json::exception& e) {
+            throw error(path, "JSON", e.what());
+        }
+    }
     nlohmann::json take(const std::string& key) {
         if (!json_.contains(key)) throw error(path_, concat("\"", key, "\""), "no such key");
         nlohmann::json v = json_[key];
@@ -59,8 +86,20 @@ private:
     nlohmann::json json_;
 };
 
-/// One family: reads its parameters and adds its layers; widths and counts follow from the tensors.
-using family = std::function<value(const module_builder<>&, const value&, parameters&)>;
+/// One family: reads its parameters and gives the output for x; widths and counts follow from the tensors.
+using family = std::function<tensor<float>(state_dict, const tensor_view<const float>& x, parameters&)>;
+
+/// A family whose cases are networks: `make(builder, input, parameters)` adds the layers and returns the output.
+template <class Make>
+family layers(const Make& make) {
+    return [make](state_dict weights, const tensor_view<const float>& x, parameters& p) {
+        return models::build(std::move(weights), x.shape.c, [&](const module_builder<>& m, const value& in) {
+            const value out = make(m, in, p);
+            p.finish();
+            return out;
+        })(x);
+    };
+}
 
 value kernel_dna(const module_builder<>& m, const value& x, parameters& p) {
     const std::string kind = p.text("kind");
@@ -78,24 +117,163 @@ value kernel_dna(const module_builder<>& m, const value& x, parameters& p) {
     throw error("kind", "resnet18_stage, resnet50_layer3, resnet50_layer4 or mobilenet_v2_cluster", kind);
 }
 
-value condconv(const module_builder<>& m, const value& x, parameters& p) {
-    const index_t stride = p.number("stride"), pad = p.number("padding"), groups = p.number("groups");
-    const index_t dilation = p.number_or("dilation", 1);
+/// How a layer moves, and what follows it: "padding", and "stride", "dilation" and "act" where they are not 1 and none.
+layer_call call_of(parameters& p) {
+    layer_call call{.stride = p.number_or("stride", 1),
+                    .pad = padding(p.number("padding")),
+                    .dilation = p.number_or("dilation", 1)};
+    if (const std::string act = p.text_or("act", "none"); act == "relu")
+        call.act = activation::relu;
+    else if (act != "none")
+        throw error("act", "relu or none", act);
+    return call;
+}
+index_t groups_of(parameters& p) {
+    const index_t groups = p.number_or("groups", 1);
+    if (groups < 1) throw error("groups", "at least one", concat(groups));
+    return groups;
+}
+
+/// The families with stored kernels "weight" [n, O, I/groups, KH, KW].
+template <class Make>
+family mixture(const Make& make) {
+    return layers([make](const module_builder<>& m, const value& x, parameters& p) {
+        const state_dict_reader& w = m.weights();
+        const auto extent = [&](std::size_t axis) { return w.extent("weight", axis, 5); };
+        const index_t groups = groups_of(p);
+        layer_call call = call_of(p);
+        call.bias = w.contains("bias");
+        return make(m, x, {extent(1), checked_mul(extent(2), groups, "weight"), extent(3), extent(4), groups}, call);
+    });
+}
+
+/// A chain of layers over warehouse 0. Their filters follow from the rows of the router's last layer.
+value kernel_warehouse(const module_builder<>& m, const value& x, parameters& p) {
+    const warehouse cells = models::take_warehouses(m, 1).front();
+    const cell_shape& cell = cells.shape();
+    const double ratio = p.ratio("cell_num_ratio");
+    static_cast<void>(p.ratio_or("nonlocal_basis_ratio", 1.0));  // the tensors tell
+    value h = x;
+    index_t i = 0, claimed = 0;
+    for (parameters& layer : p.list("layers")) {
+        const module_builder<> conv = m.child(concat("convs.", i++));
+        const state_dict_reader a = conv.weights().scope("attention.");
+        const index_t extent = layer.number("kernel"), groups = groups_of(layer);
+        const index_t rows = a.contains("basis_bias") ? a.extent("basis_bias", 0, 1) : a.extent("fc2.weight", 0, 2);
+        const index_t pieces = extent * extent / cell.taps(), wide = h.channels / groups / cell.c,
+                      combinations = rows / (cell.n + 1);
+        if (pieces < 1 || wide < 1)
+            throw error(conv.name(), concat("a kernel larger than ", to_string(cell)),
+                        concat(extent, "x", extent, " on ", h.channels, " channels in ", groups, " groups"));
+        layer_call call = call_of(layer);
+        call.bias = conv.weights().contains("bias");
+        layer.finish();
+        const index_t filters = checked_mul(combinations / (pieces * wide), cell.o, "filters");
+        h = models::warehouse_layer(conv, h, {filters, h.channels, extent, extent, groups}, call, cells, claimed);
+        claimed += models::claimed_cells(combinations, ratio);
+    }
+    return h;
+}
+
+value dcd(const module_builder<>& m, const value& x, parameters& p) {
+    const std::string kind = p.text("kind");
     const state_dict_reader& w = m.weights();
-    const index_t n = w.extent("weight", 0, 5);
-    const kernel_shape k{w.extent("weight", 1, 5), checked_mul(w.extent("weight", 2, 5), groups, "weight"),
-                         w.extent("weight", 3, 5), w.extent("weight", 4, 5), groups};
-    const auto weights = w.take("weight", {n, k.o, w.extent("weight", 2, 5), k.kh, k.kw});
-    const auto biases = w.contains("bias") ? w.take("bias", {n, k.o}) : std::span<const float>();
-    condconv_router routing(w.take("routing.weight", {n, x.channels}), w.take("routing.bias", {n}), x.channels);
-    return m.net().add(conv2d<mixture_kernel, condconv_router>(mixture_kernel::pack(n, k, weights, biases),
-                                                               {.stride = stride, .pad = pad, .dilation = dilation},
-                                                               {.name = "condconv"}, std::move(routing)),
-                       x);
+    if (kind == "classifier") return models::dcd_classifier(m, x, w.extent("cls.weight", 0, 2));
+    if (kind != "basic" && kind != "conv") throw error("kind", "basic, conv or classifier", kind);
+    const auto extent = [&](std::size_t axis) { return w.extent("conv.weight", axis, 4); };
+    const kernel_shape k{extent(0), x.channels, extent(2), extent(3)};
+    layer_call call{.stride = p.number("stride")};
+    if (kind == "basic") return models::dcd_layer(m, x, k, call, 2);
+    if (p.number_or("kernel", k.kh) != k.kh) throw error("conv.weight", "an extent of \"kernel\"", concat(k.kh));
+    call.pad = p.number("padding");
+    return models::dcd_layer(m, x, k, call, 1);
+}
+
+/// A chain of layers that share their coefficients.
+value acdc(const module_builder<>& m, const value& x, parameters& p) {
+    const auto extent = [&](std::size_t axis) { return m.weights().extent("coefficients", axis, 3); };
+    const index_t filters = extent(0), channels = extent(1), atoms = extent(2);
+    const auto shared = shared_coefficients::pack(
+        filters, channels, atoms, m.weights().take("coefficients", {filters, channels, atoms}), "coefficients");
+    value h = x;
+    index_t i = 0;
+    for (parameters& layer : p.list("layers")) {
+        const module_builder<> conv = m.child(concat("layers.", i++));
+        const kernel_shape k{filters, h.channels, conv.weights().extent("atoms", 1, 3),
+                             conv.weights().extent("atoms", 2, 3), groups_of(layer)};
+        layer_call call = call_of(layer);
+        call.bias = conv.weights().contains("bias");
+        layer.finish();
+        h = models::acdc_layer(conv, h, k, call, shared);
+    }
+    return h;
+}
+
+value sparse_kernel(const module_builder<>& m, const value& x, parameters& p) {
+    const state_dict_reader& w = m.weights();
+    const auto extent = [&](std::size_t axis) { return w.extent("codebook", axis, 3); };
+    const kernel_shape k{w.extent("alpha", 0, 1), x.channels, extent(1), extent(2), groups_of(p)};
+    const index_t bits = p.number("bits");
+    if (bits > 16 || extent(0) != index_t{1} << bits)
+        throw error("codebook", concat("2^", bits, " codewords"), concat(extent(0)));
+    layer_call call = call_of(p);
+    call.bias = w.contains("bias");
+    return models::sparse_kernel_layer(m, x, k, call);
+}
+
+value x_volution(const module_builder<>& m, const value& x, parameters& p) {
+    const state_dict_reader& w = m.weights();
+    const kernel_shape k{x.channels, x.channels, w.extent("weight", 2, 4), w.extent("weight", 3, 4)};
+    if (const index_t pad = p.number("padding"); pad != k.kh / 2 || pad != k.kw / 2)
+        throw error("padding", concat("half of ", k.kh, "x", k.kw), concat(pad));
+    const auto factor = [&](std::string_view name) { return w.take(name, {1}).front(); };
+    const float factors = factor("w_q") * factor("w_k") * factor("w_v");
+    kdna::x_volution layer(dense_kernel::pack(k, w.take("weight", {k.o, k.i, k.kh, k.kw}), "x_volution"), factors,
+                           {.bias = w.take("bias", {k.o}), .name = "x_volution"});
+    return m.net().add(std::make_unique<x_volution_operation>(std::move(layer)), x, k.o);
+}
+
+/// "kernel": one for all samples, N = 1, or one for each: dense [N, O, C/groups, KH, KW], depthwise [N, C, KH, KW], or shared by
+/// all channels [N, KH, KW].
+tensor<float> runtime(state_dict tensors, const tensor_view<const float>& x, parameters& p) {
+    const state_dict_reader reader(tensors);
+    const std::string kind = p.text("kind"), mode = p.text_or("padding_mode", "zeros");
+    if (kind != "dense" && kind != "depthwise" && kind != "shared")
+        throw error("kind", "dense, depthwise or shared", kind);
+    if (mode != "zeros" && mode != "circular") throw error("padding_mode", "zeros or circular", mode);
+    const std::vector<index_t> shape = reader.shape_of("kernel");
+    const std::size_t rank = kind == "dense" ? 5 : kind == "depthwise" ? 4 : 3;
+    const auto extent = [&](std::size_t axis) { return reader.extent("kernel", axis, rank); };
+    const extent2 window(extent(rank - 2), extent(rank - 1));
+    const index_t groups = groups_of(p);
+    const runtime_kernel kernel =
+        kind == "shared" ? runtime_kernel::shared(x.shape.c, window, "kernel")
+        : kind == "depthwise"
+            ? runtime_kernel::depthwise(extent(1), window, "kernel")
+            : runtime_kernel::dense({extent(1), checked_mul(extent(2), groups, "kernel"), window.h, window.w, groups},
+                                    "kernel");
+    conv_params params{
+        .stride = p.number_or("stride", 1), .pad = p.number("padding"), .dilation = p.number_or("dilation", 1)};
+    if (mode == "circular") params.mode = padding_mode::circular;
+    p.finish();
+    const auto weights = reader.take("kernel", shape);
+    reader.finish();
+    return runtime_conv2d(kernel, params, {.name = "runtime_kernel"})(x, weights);
 }
 
 const std::map<std::string, family>& families() {
-    static const std::map<std::string, family> all{{"kerneldna", kernel_dna}, {"condconv", condconv}};
+    static const std::map<std::string, family> all{
+        {"kerneldna", layers(kernel_dna)},
+        {"condconv", mixture(models::condconv_layer<backend::cpu>)},
+        {"odconv", mixture(models::odconv_layer<backend::cpu>)},
+        {"dyconv", mixture(models::dyconv_layer<backend::cpu>)},
+        {"kernel_warehouse", layers(kernel_warehouse)},
+        {"dcd", layers(dcd)},
+        {"acdc", layers(acdc)},
+        {"sparse_kernel", layers(sparse_kernel)},
+        {"x_volution", layers(x_volution)},
+        {"runtime_kernel", runtime},
+    };
     return all;
 }
 
@@ -119,15 +297,8 @@ int replay(const std::string& tensors, const std::string& description, double to
     const tensor_data input = weights.extract("input"), output = weights.extract("output");
     const auto x = activation_view(input, "input"), expected = activation_view(output, "output");
 
-    const network net = models::build(std::move(weights), x.shape.c, [&](const module_builder<>& m, const value& in) {
-        const value out = found->second(m, in, p);
-        p.finish();
-        return out;
-    });
-    network_plan plan = net.plan(x.shape);
-    if (plan.output_shape() != expected.shape)
-        throw error("output", to_string(plan.output_shape()), to_string(expected.shape));
-    const tensor<float> y = net(x);
+    const tensor<float> y = found->second(std::move(weights), x, p);
+    if (y.shape() != expected.shape) throw error("output", to_string(y.shape()), to_string(expected.shape));
 
     double largest = 0.0, worst = 0.0;
     const std::span<const float> want = output.values<float>("output");

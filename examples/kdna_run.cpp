@@ -1,4 +1,4 @@
-// Runs a published network, KernelDNA or plain, on an .npy input and writes the logits.
+// Runs a published network, in any of its forms, on an .npy input and writes the logits.
 #include <algorithm>
 #include <chrono>
 #include <common/program.hpp>
@@ -12,7 +12,7 @@ namespace {
 using namespace kdna;
 
 struct arguments {
-    std::string arch, weights, input, output;
+    std::string arch, form = "kernel_dna", weights, input, output;
     bool plain = false, explain = false;
     index_t threads = 1, repeat = 0;
 };
@@ -25,8 +25,8 @@ double milliseconds(const network& net, network_plan& plan, const tensor_view<co
 }
 
 int run(const arguments& a) {
-    const network net =
-        models::load(models::arch_of(a.arch), a.weights, a.plain ? models::form::plain : models::form::kernel_dna);
+    const std::string form = a.plain ? "plain" : a.form;
+    const network net = models::load(models::arch_of(a.arch), a.weights, models::form_of(form));
     const npy_array image = load_npy(a.input);
     if (image.shape.size() != 4)
         throw error(a.input, "float32 [N, C, H, W]", concat(image.shape.size(), " dimensions"));
@@ -46,7 +46,7 @@ int run(const arguments& a) {
         std::vector<double> times;
         for (index_t i = 0; i < a.repeat; ++i) times.push_back(milliseconds(net, plan, x, logits.view()));
         std::sort(times.begin(), times.end());
-        std::cout << a.arch << (a.plain ? " plain" : " kernel_dna") << ", " << to_string(x.shape) << ", " << a.threads
+        std::cout << a.arch << " " << form << ", " << to_string(x.shape) << ", " << a.threads
                   << (a.threads == 1 ? " thread" : " threads") << ": min " << times.front() << " ms, median "
                   << times[times.size() / 2] << " ms of " << a.repeat << " runs\n";
     }
@@ -56,13 +56,16 @@ int run(const arguments& a) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app("Runs a KernelDNA network, or its plain counterpart, on an image.", "kdna_run");
+    CLI::App app("Runs a KernelDNA network, or the same in another form, on an image.", "kdna_run");
     arguments a;
     app.add_option("--arch", a.arch, "resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2")->required();
     app.add_option("--weights", a.weights, "state_dict as .safetensors (tools/export.py makes one)")->required();
     app.add_option("--input", a.input, ".npy, float32 [N, 3, H, W]")->required();
     app.add_option("--output", a.output, ".npy to write, float32 [N, classes]")->required();
-    app.add_flag("--plain", a.plain, "the plain network, torchvision's keys");
+    auto* form = app.add_option("--form", a.form,
+                                "kernel_dna (the default), plain, odconv, kernel_warehouse, dyconv or dcd; how many "
+                                "kernels are mixed follows from the weights");
+    app.add_flag("--plain", a.plain, "--form plain, torchvision's keys")->excludes(form);
     app.add_flag("--explain", a.explain, "print the plan");
     app.add_option("--threads", a.threads, "threads")->check(CLI::Range(index_t{1}, index_t{1024}));
     app.add_option("--repeat", a.repeat, "time this many further runs")

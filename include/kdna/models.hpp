@@ -4,6 +4,7 @@
 #include <kdna/io/npy.hpp>
 #include <kdna/io/safetensors.hpp>
 #include <kdna/kdna.hpp>
+#include <kdna/models/dynamic_layers.hpp>
 #include <kdna/models/mobilenet_v2.hpp>
 #include <kdna/models/resnet.hpp>
 #include <kdna/models/zoo.hpp>

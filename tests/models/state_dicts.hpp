@@ -24,10 +24,9 @@ struct key {
 };
 using key_list = std::vector<key>;
 
-/// The keys of a KernelDNA network, as listed from the reference implementation: "name<tab>64x3x7x7<tab>float32".
-inline key_list kernel_dna_keys(kdna::models::arch a) {
-    const std::string path =
-        kdna::concat(KDNA_TESTS_DIR, "/models/keys/", kdna::models::arch_names[static_cast<std::size_t>(a)], ".txt");
+/// The keys of a network as listed from its reference implementation: "name<tab>64x3x7x7<tab>float32".
+inline key_list read_keys(std::string_view network) {
+    const std::string path = kdna::concat(KDNA_TESTS_DIR, "/models/keys/", network, ".txt");
     std::ifstream file(path);
     if (!file) throw std::runtime_error("cannot read " + path);
     key_list out;
@@ -45,6 +44,27 @@ inline key_list kernel_dna_keys(kdna::models::arch a) {
     }
     return out;
 }
+
+inline key_list kernel_dna_keys(kdna::models::arch a) {
+    return read_keys(kdna::models::arch_names[static_cast<std::size_t>(a)]);
+}
+
+/// The networks of the dynamic methods, by the names of their key lists.
+struct dynamic_network {
+    std::string_view name;
+    kdna::models::arch arch;
+    kdna::models::form form;
+    [[nodiscard]] key_list keys() const { return read_keys(name); }
+};
+inline constexpr dynamic_network dynamic_networks[] = {
+    {"resnet18_odconv_1x", kdna::models::arch::resnet18, kdna::models::form::odconv},
+    {"resnet18_odconv_4x", kdna::models::arch::resnet18, kdna::models::form::odconv},
+    {"resnet18_kw_1x", kdna::models::arch::resnet18, kdna::models::form::kernel_warehouse},
+    {"resnet18_dyconv_4x", kdna::models::arch::resnet18, kdna::models::form::dyconv},
+    {"resnet18_dcd", kdna::models::arch::resnet18, kdna::models::form::dcd},
+    {"mobilenet_v2_odconv_1x", kdna::models::arch::mobilenet_v2, kdna::models::form::odconv},
+    {"mobilenet_v2_odconv_4x", kdna::models::arch::mobilenet_v2, kdna::models::form::odconv},
+    {"mobilenet_v2_kw_1x", kdna::models::arch::mobilenet_v2, kdna::models::form::kernel_warehouse}};
 
 /// The keys of torchvision's networks, generated from their architecture.
 class plain_keys {
@@ -157,9 +177,18 @@ inline kdna::state_dict random_values(const key_list& keys, std::uint64_t stream
                 low = -high;
             } else if (k.shape.size() >= 2) {
                 double inputs = 1.0;
-                for (std::size_t i = 1; i < k.shape.size(); ++i) inputs *= static_cast<double>(k.shape[i]);
+                const bool several = k.shape.size() == 5;  // kernels of a mixture, cells of a warehouse
+                for (std::size_t i = several ? 2 : 1; i < k.shape.size(); ++i)
+                    inputs *= static_cast<double>(k.shape[i]);
                 high = std::sqrt(6.0 / inputs);
-                if (k.name.find(".se.fc") != std::string::npos) high *= 0.3;  // gates that are neither closed nor open
+                const auto has = [&](std::string_view part) { return k.name.find(part) != std::string::npos; };
+                if (has(".se.fc") || has(".attention.")) high *= 0.3;  // gates that are neither closed nor open
+                if (several && k.name.starts_with("warehouse"))        // n small factors each, of either sign; nine taps
+                    high *= std::sqrt(static_cast<double>(k.shape[0]) / 9.0);
+                else if (several)  // weights that add up to one, and in ODConv gates from 0 to 1
+                    high *= 2.0;
+                if (has("fc_phi.")) high *= 0.1;  // DCD: L terms each, beside the identity
+                if (has(".p.")) high *= 0.3;
                 low = -high;
             }
             auto* values = reinterpret_cast<float*>(tensor.bytes().data());

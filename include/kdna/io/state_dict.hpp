@@ -224,11 +224,13 @@ public:
         return shape[axis];
     }
 
-    /// The values of a float32 tensor of exactly this shape; taking one twice is fine. Throws kdna::error naming the
-    /// tensor, what was expected and what was found, if it is missing or has another type or shape.
-    [[nodiscard]] std::span<const float> take(std::string_view name, const std::vector<index_t>& shape) const {
+    /// The values of a tensor of exactly this shape and of element type T, float32 unless said otherwise; taking one twice is
+    /// fine. Throws kdna::error naming the tensor, what was expected and what was found, if it is missing or has another type
+    /// or shape.
+    template <class T = float>
+    [[nodiscard]] std::span<const T> take(std::string_view name, const std::vector<index_t>& shape) const {
         const std::string key = concat(prefix_, name);
-        return take_as(key, dtype::f32, shape).values<float>(key);
+        return take_as(key, detail::dtype_of<T>::value, shape).template values<T>(key);
     }
 
     /// The value of an int64 scalar, such as BatchNorm's `num_batches_tracked`. Throws kdna::error as `take` does.

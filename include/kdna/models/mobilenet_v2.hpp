@@ -1,14 +1,23 @@
-// MobileNetV2 at width 1.0 and 0.5, plain (torchvision's keys) and KernelDNA (the reference's keys).
+// MobileNetV2 at width 1.0 and 0.5: plain (torchvision's keys), KernelDNA and the dynamic methods (the keys of their public
+// code).
 #pragma once
 
-#include <kdna/models/module_builder.hpp>
+#include <array>
+
 #include <kdna/models/resnet.hpp>
 
 namespace kdna::inline KDNA_ABI::models {
 
+/// How an inverted residual makes its two 1x1 convolutions, and the one between them.
+template <conv_backend B>
+struct inverted_layers {
+    layer_maker<B> pointwise = plain_layer<B>, depthwise = plain_layer<B>;
+};
+
 /// Inverted residual of torchvision. Keys conv.{0.0, 0.1, 1.0, 1.1, 2, 3}, without the expansion (t = 1) conv.{0.0, 0.1, 1, 2}.
 template <conv_backend B>
-value inverted_residual(const module_builder<B>& m, const value& x, index_t width, index_t stride, index_t expansion) {
+value inverted_residual(const module_builder<B>& m, const value& x, index_t width, index_t stride, index_t expansion,
+                        const inverted_layers<B>& layers = {}) {
     const module_builder<B> c = m.child("conv");
     const index_t hidden = x.channels * expansion;
     const auto residual = stride == 1 && x.channels == width ? std::optional<value>(x) : std::nullopt;
@@ -16,13 +25,15 @@ value inverted_residual(const module_builder<B>& m, const value& x, index_t widt
     const auto name = [&](std::string_view suffix) { return concat(part, suffix); };
     value h = x;
     if (expansion != 1) {
-        h = c.conv_bn(h, name(".0"), name(".1"), {.o = hidden, .i = x.channels}, {1, activation::relu6});
+        h = c.conv_bn(layers.pointwise, h, name(".0"), name(".1"), {.o = hidden, .i = x.channels},
+                      {1, activation::relu6});
         ++part;
     }
-    h = c.conv_bn(h, name(".0"), name(".1"), {.o = hidden, .i = hidden, .kh = 3, .kw = 3, .groups = hidden},
-                  {stride, activation::relu6});
+    h = c.conv_bn(layers.depthwise, h, name(".0"), name(".1"),
+                  {.o = hidden, .i = hidden, .kh = 3, .kw = 3, .groups = hidden}, {stride, activation::relu6});
     ++part;
-    return c.conv_bn(h, name(""), concat(part + 1), {.o = width, .i = hidden}, {1, activation::none, residual});
+    return c.conv_bn(layers.pointwise, h, name(""), concat(part + 1), {.o = width, .i = hidden},
+                     {1, activation::none, residual});
 }
 
 /// Block of a KernelDNA cluster that owns its kernels (transition, or the parent). Keys pw1, bn1, dw, bn2, pw2, bn3.
@@ -63,9 +74,54 @@ value dna_cluster(const module_builder<B>& m, const value& x, index_t width, ind
     return cluster_block(last, h, pw1, pw2, 1, h);
 }
 
+/// How MobileNetV2 makes its layers.
+template <conv_backend B>
+class mobilenet_v2_layers {
+public:
+    /// Takes what layers share.
+    mobilenet_v2_layers(const module_builder<B>& m, form f) : form_(f) {
+        if (f == form::kernel_warehouse) warehouses_ = take_warehouses(m, 13);
+    }
+    [[nodiscard]] layer_maker<B> stem() const {
+        if (form_ == form::kernel_warehouse) return warehouse_maker<B>(warehouses_.front());
+        return plain_layer<B>;
+    }
+    /// Of block `block` in a group of equal blocks, both counted from 0.
+    [[nodiscard]] inverted_layers<B> of(std::size_t group, index_t block) const {
+        switch (form_) {
+            case form::odconv: return {odconv_layer<B>, odconv_layer<B>};
+            case form::kernel_warehouse: {
+                // A group's first block, which reads the group before, is made from that one's cells.
+                const std::size_t from = block == 0 && group > 0 ? group - 1 : group;
+                return {pointwise(from), depthwise(from)};
+            }
+            default: return {};
+        }
+    }
+    /// Behind the last of the groups, which has one block and so no cells of its own.
+    [[nodiscard]] layer_maker<B> last(std::size_t groups) const {
+        switch (form_) {
+            case form::odconv: return odconv_layer<B>;
+            case form::kernel_warehouse: return pointwise(groups - 2);
+            default: return plain_layer<B>;
+        }
+    }
+
+private:
+    /// Warehouses are numbered in the order of their first use: in the first group the depthwise layer comes first.
+    [[nodiscard]] layer_maker<B> pointwise(std::size_t group) const {
+        return warehouse_maker<B>(warehouses_[group == 0 ? 2 : 2 * group + 1]);
+    }
+    [[nodiscard]] layer_maker<B> depthwise(std::size_t group) const {
+        return warehouse_maker<B>(warehouses_[group == 0 ? 1 : 2 * group + 2]);
+    }
+    form form_;
+    std::vector<warehouse> warehouses_{};
+};
+
 /// `wide`: width multiplier 1.0; otherwise 0.5.
 template <conv_backend B>
-value mobilenet_v2(const module_builder<B>& m, const value& x, bool plain, bool wide) {
+value mobilenet_v2(const module_builder<B>& m, const value& x, form f, bool wide) {
     struct group {
         index_t expansion, width, half_width, blocks, stride;
         bool shared;  // KernelDNA makes a cluster of it
@@ -77,21 +133,25 @@ value mobilenet_v2(const module_builder<B>& m, const value& x, bool plain, bool 
                                            {6, 96, 48, 3, 1, true},
                                            {6, 160, 80, 3, 2, true},
                                            {6, 320, 160, 1, 1, false}}};
+    const mobilenet_v2_layers<B> layers(m, f);
     const module_builder<B> features = m.child("features");
-    value h = features.conv_bn(x, "0.0", "0.1", {.o = wide ? 32 : 16, .i = x.channels, .kh = 3, .kw = 3},
+    value h = features.conv_bn(layers.stem(), x, "0.0", "0.1", {.o = wide ? 32 : 16, .i = x.channels, .kh = 3, .kw = 3},
                                {2, activation::relu6});
     index_t next = 1;
-    for (const group& g : groups) {
+    for (std::size_t n = 0; n < groups.size(); ++n) {
+        const group& g = groups[n];
         const index_t width = wide ? g.width : g.half_width, last = next + g.blocks - 1;
-        if (g.shared && !plain)
+        if (g.shared && f == form::kernel_dna)
             h = dna_cluster(features.child(concat(last)), h, width, g.stride, g.blocks - 2);
         else
             for (index_t i = 0; i < g.blocks; ++i)
-                h = inverted_residual(features.child(concat(next + i)), h, width, i == 0 ? g.stride : 1, g.expansion);
+                h = inverted_residual(features.child(concat(next + i)), h, width, i == 0 ? g.stride : 1, g.expansion,
+                                      layers.of(n, i));
         next = last + 1;
     }
-    h = features.conv_bn(h, "18.0", "18.1", {.o = 1280, .i = h.channels}, {1, activation::relu6});
-    return classifier_head(m, h, "classifier.1", 1000);
+    h = features.conv_bn(layers.last(groups.size()), h, "18.0", "18.1", {.o = 1280, .i = h.channels},
+                         {1, activation::relu6});
+    return classifier_head(m, h, f == form::kernel_warehouse ? "classifier" : "classifier.1", 1000);
 }
 
 }  // namespace kdna::inline KDNA_ABI::models

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -16,12 +17,25 @@ namespace kdna::inline KDNA_ABI::models {
 
 using value = network::value;
 
-/// What a layer's call adds to its tensors: the stride, the activation behind it, and a value that is added before that.
+/// What a layer's call adds to its tensors: how it moves, and what follows: act( BN( layer(x) ) + residual ).
 struct layer_call {
     index_t stride = 1;
     activation act = activation::none;
     std::optional<value> residual{};
+    std::optional<padding> pad{};  ///< absent: as much as keeps the extent at a stride of one
+    index_t dilation = 1;
+    bool bias = false;  ///< "bias" is among the layer's tensors
+    std::optional<batch_norm> bn{};
 };
+
+template <conv_backend Backend>
+class module_builder;
+
+/// A kind of convolution: adds a layer with a kernel of the given shape from the tensors of its own module (`m.weights()`
+/// gives "weight", not "conv1.weight"). Blocks take these, so that a network's structure is written once for all methods.
+template <conv_backend B>
+using layer_maker =
+    std::function<value(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call)>;
 
 /// Adds layers under one name prefix to a network. Every function takes exactly the tensors its layer has, with exactly the
 /// shape the widths imply, and throws kdna::error naming the tensor otherwise. Copies share the network and the record of
@@ -39,6 +53,11 @@ public:
     [[nodiscard]] const state_dict_reader& weights() const noexcept { return weights_; }
     /// The full name of a layer, for messages.
     [[nodiscard]] std::string full_name(std::string_view layer) const { return concat(weights_.prefix(), layer); }
+    /// The full name of this module, for messages; "layer" if it is the whole file.
+    [[nodiscard]] std::string name() const {
+        const std::string& prefix = weights_.prefix();
+        return prefix.empty() ? "layer" : prefix.substr(0, prefix.size() - 1);
+    }
 
     /// "name.weight" as a packed kernel.
     [[nodiscard]] parent_kernel kernel(std::string_view name, const kernel_shape& k) const {
@@ -68,21 +87,23 @@ public:
     /// A plain layer, or a parent's own: act( BN( conv(x) ) + residual ), padded so that a stride of one keeps the extent.
     value conv_bn(const value& x, const parent_kernel& k, std::string_view name, std::string_view bn_name,
                   const layer_call& call) const {
-        return net_->add(conv2d<dense_kernel, no_router, Backend>(k, params(k, call), options(k, name, bn_name, call)),
-                         x, call.residual);
+        return child(name).add(x, k, with_bn(call, bn_name, k.shape().o));
     }
     value conv_bn(const value& x, std::string_view name, std::string_view bn_name, const kernel_shape& k,
                   const layer_call& call = {}) const {
         return conv_bn(x, kernel(name, k), name, bn_name, call);
     }
+    /// The layer that `make` adds from the tensors of module `name`, followed by a BatchNorm.
+    value conv_bn(const layer_maker<Backend>& make, const value& x, std::string_view name, std::string_view bn_name,
+                  const kernel_shape& k, const layer_call& call = {}) const {
+        return make(child(name), x, k, with_bn(call, bn_name, k.o));
+    }
 
     /// A child of `parent` with its own adapter, gate and BatchNorm.
     value child_bn(const value& x, const parent_kernel& parent, const static_adapter& adapter, squeeze_excite gate,
                    std::string_view name, std::string_view bn_name, const layer_call& call = {}) const {
-        return net_->add(
-            conv2d<dense_kernel, squeeze_excite, Backend>(parent.child(adapter, full_name(name)), params(parent, call),
-                                                          options(parent, name, bn_name, call), std::move(gate)),
-            x, call.residual);
+        return child(name).add(x, parent.child(adapter, full_name(name)), with_bn(call, bn_name, parent.shape().o),
+                               std::move(gate));
     }
 
     /// "name.{weight [outputs, channels], bias [outputs]}" on a pooled input.
@@ -95,21 +116,54 @@ public:
                                 x);
     }
 
-private:
-    [[nodiscard]] static conv_params params(const parent_kernel& k, const layer_call& call) {
-        return {.stride = call.stride, .pad = {k.shape().kh / 2, k.shape().kw / 2}};
+    /// Adds the convolution that is this module. `bias` may be empty; the network copies it.
+    template <kernel_source Source, router Router = no_router>
+    value add(const value& x, adapted<Source> kernel, const layer_call& call, Router routing = {},
+              std::span<const float> bias = {}) const {
+        const conv_params moves = params(kernel.source.layout().shape(), call);
+        return net_->add(
+            conv2d<Source, Router, Backend>(std::move(kernel), moves, options(call, bias), std::move(routing)), x,
+            call.residual);
     }
-    [[nodiscard]] conv_options options(const parent_kernel& k, std::string_view name, std::string_view bn_name,
-                                       const layer_call& call) const {
-        return {.bn = bn(bn_name, k.shape().o),
-                .residual = call.residual.has_value(),
-                .act = call.act,
-                .name = full_name(name)};
+    template <kernel_source Source, router Router = no_router>
+    value add(const value& x, Source kernel, const layer_call& call, Router routing = {},
+              std::span<const float> bias = {}) const {
+        return add(x, adapted<Source>{std::move(kernel), {}, {}}, call, std::move(routing), bias);
+    }
+
+    /// How a layer moves over its input.
+    [[nodiscard]] static conv_params params(const kernel_shape& k, const layer_call& call) {
+        const auto keeping = [&](index_t extent) { return call.dilation * (extent / 2); };
+        return {.stride = call.stride,
+                .pad = call.pad ? *call.pad : padding(keeping(k.kh), keeping(k.kw)),
+                .dilation = call.dilation};
+    }
+    /// What follows it. `bias` may be empty.
+    [[nodiscard]] conv_options options(const layer_call& call, std::span<const float> bias = {}) const {
+        return {.bn = call.bn, .bias = bias, .residual = call.residual.has_value(), .act = call.act, .name = name()};
+    }
+    /// "bias" [O], if the layer has one that is not routed.
+    [[nodiscard]] std::span<const float> static_bias(const kernel_shape& k, const layer_call& call) const {
+        return call.bias ? weights_.take("bias", {k.o}) : std::span<const float>();
+    }
+
+private:
+    [[nodiscard]] layer_call with_bn(const layer_call& call, std::string_view name, index_t channels) const {
+        layer_call out = call;
+        out.bn = bn(name, channels);
+        return out;
     }
 
     network_builder* net_;
     state_dict_reader weights_;
 };
+
+/// A plain convolution. Keys weight [, bias].
+template <conv_backend B>
+value plain_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
+    const auto weight = m.weights().take("weight", {k.o, k.channels_per_group(), k.kh, k.kw});
+    return m.add(x, dense_kernel::pack(k, weight, m.name()), call, no_router(), m.static_bias(k, call));
+}
 
 /// The static adapters of a group of children, stored in one tensor per kind: a_sp [n, 1, 1, KH, KW] and a_f [n, O, 1, 1, 1].
 class adapter_bank {

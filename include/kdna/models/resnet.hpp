@@ -1,10 +1,8 @@
-// ResNet18 and ResNet50, plain (torchvision's keys) and KernelDNA (the reference's keys).
+// ResNet18 and ResNet50: plain (torchvision's keys), KernelDNA and the dynamic methods (the keys of their public code).
 #pragma once
 
-#include <array>
-#include <span>
-
-#include <kdna/models/module_builder.hpp>
+#include <kdna/models/dynamic_layers.hpp>
+#include <kdna/models/form.hpp>
 
 namespace kdna::inline KDNA_ABI::models {
 
@@ -16,15 +14,24 @@ value resnet_stem(const module_builder<B>& m, const value& x) {
     return m.net().add(max_pool2d(3, 2, 1), h);
 }
 
+/// How a residual block makes the convolutions that read its input, and the one inside it.
+template <conv_backend B>
+struct block_layers {
+    layer_maker<B> entry = plain_layer<B>, shortcut = plain_layer<B>, inner = plain_layer<B>;
+};
+
 /// Keys conv1, bn1, conv2, bn2 [, downsample.0, downsample.1].
 template <conv_backend B>
-value basic_block(const module_builder<B>& m, const value& x, index_t width, index_t stride) {
+value basic_block(const module_builder<B>& m, const value& x, index_t width, index_t stride,
+                  const block_layers<B>& layers = {}) {
     value identity = x;
     if (stride != 1 || x.channels != width)
-        identity = m.conv_bn(x, "downsample.0", "downsample.1", {.o = width, .i = x.channels}, {.stride = stride});
-    const value h =
-        m.conv_bn(x, "conv1", "bn1", {.o = width, .i = x.channels, .kh = 3, .kw = 3}, {stride, activation::relu});
-    return m.conv_bn(h, "conv2", "bn2", {.o = width, .i = width, .kh = 3, .kw = 3}, {1, activation::relu, identity});
+        identity = m.conv_bn(layers.shortcut, x, "downsample.0", "downsample.1", {.o = width, .i = x.channels},
+                             {.stride = stride});
+    const value h = m.conv_bn(layers.entry, x, "conv1", "bn1", {.o = width, .i = x.channels, .kh = 3, .kw = 3},
+                              {stride, activation::relu});
+    return m.conv_bn(layers.inner, h, "conv2", "bn2", {.o = width, .i = width, .kh = 3, .kw = 3},
+                     {1, activation::relu, identity});
 }
 
 /// A bottleneck of `width`, 4 * width channels out; the stride is on the 3x3 (v1.5), whose kernel is given, since children
@@ -126,22 +133,64 @@ value classifier_head(const module_builder<B>& m, const value& x, std::string_vi
     return m.linear(m.net().add_global_average(x), name, classes);
 }
 
+/// How ResNet18 makes the layers of block `block` in stage `stage`, both counted from 0.
 template <conv_backend B>
-value resnet18(const module_builder<B>& m, const value& x, bool plain) {
-    const auto stage = [&](std::string_view name, const value& in, index_t width, index_t stride) {
-        const module_builder<B> s = m.child(name);
-        return basic_block(s.child("1"), basic_block(s.child("0"), in, width, stride), width, 1);
-    };
-    value h = resnet_stem(m, x);
-    h = stage("layer1", h, 64, 1);
-    h = stage("layer2", h, 128, 2);
-    h = plain ? stage("layer3", h, 256, 2) : dna_basic_stage(m.child("layer3"), h, 256, 2);
-    h = plain ? stage("layer4", h, 512, 2) : dna_basic_stage(m.child("layer4"), h, 512, 2);
-    return classifier_head(m, h, "fc", 1000);
+class resnet18_layers {
+public:
+    /// Takes what layers share.
+    resnet18_layers(const module_builder<B>& m, form f) : form_(f) {
+        if (f == form::kernel_warehouse) warehouses_ = take_warehouses(m, 4);
+    }
+    [[nodiscard]] block_layers<B> of(std::size_t stage, index_t block) const {
+        switch (form_) {
+            case form::odconv: return {odconv_layer<B>, plain_layer<B>, odconv_layer<B>};
+            case form::dyconv: return {dyconv_layer<B>, dyconv_layer<B>, dyconv_layer<B>};
+            case form::dcd: return {dcd_basic, plain_layer<B>, dcd_basic};
+            case form::kernel_warehouse: {
+                // The layers that read the stage before are made from that stage's cells.
+                const layer_maker<B> entry =
+                    warehouse_maker<B>(warehouses_[block == 0 && stage > 0 ? stage - 1 : stage]);
+                return {entry, entry, warehouse_maker<B>(warehouses_[stage])};
+            }
+            default: return {};
+        }
+    }
+
+private:
+    static value dcd_basic(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
+        return dcd_layer(m, x, k, call, 2);
+    }
+    form form_;
+    std::vector<warehouse> warehouses_{};
+};
+
+/// The classifier of DCD's networks; whether they were made with a dropout before it shows in its name.
+template <conv_backend B>
+value dcd_head(const module_builder<B>& m, const value& x, index_t classes) {
+    const bool dropout = m.weights().contains("classifier.1.cls.weight");
+    return dcd_classifier(m.child(dropout ? "classifier.1" : "classifier.0"), m.net().add_global_average(x), classes);
 }
 
 template <conv_backend B>
-value resnet50(const module_builder<B>& m, const value& x, bool plain) {
+value resnet18(const module_builder<B>& m, const value& x, form f) {
+    const resnet18_layers<B> layers(m, f);
+    value h = resnet_stem(m, x);
+    for (std::size_t s = 0; s < 4; ++s) {
+        const module_builder<B> stage = m.child(concat("layer", s + 1));
+        const index_t width = index_t{64} << s, stride = s == 0 ? 1 : 2;
+        if (f == form::kernel_dna && s >= 2) {
+            h = dna_basic_stage(stage, h, width, stride);
+        } else {
+            h = basic_block(stage.child("0"), h, width, stride, layers.of(s, 0));
+            h = basic_block(stage.child("1"), h, width, 1, layers.of(s, 1));
+        }
+    }
+    return f == form::dcd ? dcd_head(m, h, 1000) : classifier_head(m, h, "fc", 1000);
+}
+
+template <conv_backend B>
+value resnet50(const module_builder<B>& m, const value& x, form f) {
+    const bool plain = f == form::plain;
     const auto stage = [&](std::string_view name, value h, index_t width, index_t blocks, index_t stride) {
         for (index_t i = 0; i < blocks; ++i)
             h = bottleneck(m.child(concat(name, ".", i)), h, width, i == 0 ? stride : 1);

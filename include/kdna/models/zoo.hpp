@@ -1,4 +1,4 @@
-// The four published networks by name, from a state_dict or a .safetensors file.
+// The published networks by name, from a state_dict or a .safetensors file.
 #pragma once
 
 #include <array>
@@ -14,9 +14,6 @@ namespace kdna::inline KDNA_ABI::models {
 
 enum class arch { resnet18, resnet50, mobilenet_v2, mobilenet_v2_1d2 };
 
-/// Whether a network shares kernels (KernelDNA's reference keys) or not (torchvision's keys).
-enum class form { kernel_dna, plain };
-
 inline constexpr std::array<std::string_view, 4> arch_names{"resnet18", "resnet50", "mobilenet_v2", "mobilenet_v2_1d2"};
 
 /// Throws kdna::error if there is no network of this name.
@@ -26,17 +23,30 @@ inline constexpr std::array<std::string_view, 4> arch_names{"resnet18", "resnet5
     throw error("architecture", "resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2", concat("\"", name, "\""));
 }
 
+/// Whether a network was published in this form: all are plain and KernelDNA, resnet18 is everything, mobilenet_v2 also ODConv
+/// and KernelWarehouse.
+[[nodiscard]] constexpr bool published(arch a, form f) noexcept {
+    switch (f) {
+        case form::kernel_dna:
+        case form::plain: return true;
+        case form::odconv:
+        case form::kernel_warehouse: return a == arch::resnet18 || a == arch::mobilenet_v2;
+        default: return a == arch::resnet18;
+    }
+}
+
 /// A published network with the given weights. Throws kdna::error naming the tensor that is missing, superfluous, or of the
-/// wrong type or shape.
+/// wrong type or shape, or the form in which the network does not come.
 template <conv_backend B = backend::cpu>
 [[nodiscard]] network load(arch a, form f, state_dict weights) {
-    const bool plain = f == form::plain;
+    const auto name = [](const auto& names, auto i) { return std::string(names[static_cast<std::size_t>(i)]); };
+    if (!published(a, f)) throw error(name(arch_names, a), "a form in which it was published", name(form_names, f));
     return build<B>(std::move(weights), 3, [&](const module_builder<B>& m, const value& x) {
         switch (a) {
-            case arch::resnet18: return resnet18(m, x, plain);
-            case arch::resnet50: return resnet50(m, x, plain);
-            case arch::mobilenet_v2: return mobilenet_v2(m, x, plain, true);
-            case arch::mobilenet_v2_1d2: return mobilenet_v2(m, x, plain, false);
+            case arch::resnet18: return resnet18(m, x, f);
+            case arch::resnet50: return resnet50(m, x, f);
+            case arch::mobilenet_v2: return mobilenet_v2(m, x, f, true);
+            case arch::mobilenet_v2_1d2: return mobilenet_v2(m, x, f, false);
         }
         throw error("architecture", "one of the four published networks", concat(static_cast<int>(a)));
     });

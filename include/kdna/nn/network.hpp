@@ -483,17 +483,22 @@ public:
         return {0, channels};
     }
 
-    /// A convolution of `x`; with a residual if the layer takes one. Throws kdna::error if channel counts do not fit.
-    template <kernel_source S, router R, conv_backend B>
-    value add(conv2d<S, R, B> layer, const value& x, const std::optional<value>& residual = std::nullopt) {
+    /// A convolution of `x`, by a conv2d or a layer that is used like one; with a residual if the layer takes one. Throws
+    /// kdna::error if channel counts do not fit.
+    template <class Layer>
+    requires requires(const Layer& l) {
+        typename Layer::plan_type;
+        l.kernel();
+        l.takes_residual();
+    }
+    value add(Layer layer, const value& x, const std::optional<value>& residual = std::nullopt) {
         const kernel_shape k = layer.kernel();
         require(layer.name(), "input", x, k.i);
         if (layer.takes_residual() != residual.has_value())
             throw error(concat(layer.name(), " residual"), layer.takes_residual() ? "one" : "none",
                         residual ? "one" : "none");
         if (residual) require(layer.name(), "residual", *residual, k.o);
-        return push(std::make_unique<conv_operation<conv2d<S, R, B>>>(std::move(layer)), x,
-                    residual ? residual->id : -1, k.o);
+        return push(std::make_unique<conv_operation<Layer>>(std::move(layer)), x, residual ? residual->id : -1, k.o);
     }
     /// A fully connected layer, given as a 1x1 convolution without router, stride, padding or residual, on a pooled `x`.
     /// Throws kdna::error if it is not one, or if channel counts do not fit.

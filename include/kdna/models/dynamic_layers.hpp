@@ -1,0 +1,221 @@
+// The layers of the dynamic methods from a state_dict, under the names of their public code. Each function takes the tensors
+// of one layer's module and adds the layer; sizes that the kernel's shape does not give follow from the tensors.
+//
+// Training's temperatures are 1 here, whatever they were: no state_dict has them.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <kdna/dna/acdc.hpp>
+#include <kdna/dna/condconv.hpp>
+#include <kdna/dna/dcd.hpp>
+#include <kdna/dna/dyconv.hpp>
+#include <kdna/dna/kernel_warehouse.hpp>
+#include <kdna/dna/odconv.hpp>
+#include <kdna/dna/sparse_kernel.hpp>
+#include <kdna/models/module_builder.hpp>
+#include <kdna/nn/dcd_conv2d.hpp>
+
+namespace kdna::inline KDNA_ABI::models {
+
+namespace detail {
+
+/// "weight" [n, O, I/groups, KH, KW], any n.
+template <conv_backend B>
+[[nodiscard]] std::span<const float> kernels(const module_builder<B>& m, const kernel_shape& k) {
+    return m.weights().take("weight", {m.weights().extent("weight", 0, 5), k.o, k.channels_per_group(), k.kh, k.kw});
+}
+/// "weight" as a mixture, and "bias" [n, O] if the layer has one.
+template <conv_backend B>
+[[nodiscard]] mixture_kernel mixture(const module_builder<B>& m, const kernel_shape& k, bool with_bias) {
+    const index_t n = m.weights().extent("weight", 0, 5);
+    const auto biases = with_bias ? m.weights().take("bias", {n, k.o}) : std::span<const float>();
+    return mixture_kernel::pack(n, k, kernels(m, k), biases, m.name());
+}
+/// "name.{weight [outputs, inputs, 1, 1], bias [outputs]}".
+template <conv_backend B>
+[[nodiscard]] linear_weights head(const module_builder<B>& m, std::string_view name, index_t outputs, index_t inputs) {
+    return {.weight = m.weights().take(concat(name, ".weight"), {outputs, inputs, 1, 1}),
+            .bias = m.weights().take(concat(name, ".bias"), {outputs})};
+}
+}  // namespace detail
+
+/// Keys weight [n, O, I/groups, KH, KW], routing.{weight [n, C], bias [n]} [, bias [n, O]].
+template <conv_backend B>
+value condconv_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
+    const index_t n = m.weights().extent("weight", 0, 5);
+    condconv_router routing(m.weights().take("routing.weight", {n, k.i}), m.weights().take("routing.bias", {n}), k.i,
+                            m.name());
+    return m.add(x, detail::mixture(m, k, call.bias), call, std::move(routing));
+}
+
+/// Keys weight [n, O, I/groups, KH, KW], attention.{fc1.weight [h, C, 1, 1], fc2.{weight, bias}} [, bias [n, O]].
+template <conv_backend B>
+value dyconv_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
+    const module_builder<B> attention = m.child("attention");
+    const index_t n = m.weights().extent("weight", 0, 5), hidden = attention.weights().extent("fc1.weight", 0, 4);
+    dyconv_router routing(attention.weights().take("fc1.weight", {hidden, k.i, 1, 1}),
+                          detail::head(attention, "fc2", n, hidden), k.i, attention.name());
+    return m.add(x, detail::mixture(m, k, call.bias), call, std::move(routing));
+}
+
+/// Keys weight [n, O, I/groups, KH, KW], attention.{fc.weight [h, C, 1, 1], bn, channel_fc} and, except for a depthwise
+/// kernel, attention.filter_fc, for more than one tap attention.spatial_fc, for more than one kernel attention.kernel_fc
+/// [, bias].
+template <conv_backend B>
+value odconv_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
+    const module_builder<B> attention = m.child("attention");
+    const index_t n = m.weights().extent("weight", 0, 5), hidden = attention.weights().extent("fc.weight", 0, 4);
+    const bool depthwise = k.groups == k.i && k.groups == k.o;
+    const auto head = [&](bool there, std::string_view name, index_t outputs) {
+        return there ? detail::head(attention, name, outputs, hidden) : linear_weights();
+    };
+    odconv_router routing({.fc = attention.weights().take("fc.weight", {hidden, k.i, 1, 1}),
+                           .bn = attention.bn("bn", hidden),
+                           .channel = head(true, "channel_fc", k.i),
+                           .filter = head(!depthwise, "filter_fc", k.o),
+                           .spatial = head(k.taps() > 1, "spatial_fc", k.taps()),
+                           .kernel = head(n > 1, "kernel_fc", n)},
+                          attention.name());
+    const auto bias = m.static_bias(k, call);
+    if (n > 1) return m.add(x, detail::mixture(m, k, false), call, std::move(routing), bias);
+    return m.add(x, dense_kernel::pack(k, detail::kernels(m, k), m.name()), call, std::move(routing), bias);
+}
+
+/// The first `count` warehouses, warehouse_manager.weights.i [n, o_e, c_e, kh_e, kw_e].
+template <conv_backend B>
+[[nodiscard]] std::vector<warehouse> take_warehouses(const module_builder<B>& m, index_t count) {
+    const module_builder<B> manager = m.child("warehouse_manager.weights");
+    std::vector<warehouse> out;
+    for (index_t i = 0; i < count; ++i) {
+        const std::string name = concat(i);
+        const auto extent = [&](std::size_t axis) { return manager.weights().extent(name, axis, 5); };
+        const cell_shape s{.n = extent(0), .o = extent(1), .c = extent(2), .kh = extent(3), .kw = extent(4)};
+        out.push_back(
+            warehouse::pack(s, manager.weights().take(name, {s.n, s.o, s.c, s.kh, s.kw}), manager.full_name(name)));
+    }
+    return out;
+}
+
+/// How many of a warehouse's cells a layer of m combinations claims as its own, which is where the next layer's begin:
+/// ratio * m, and below one those on the diagonals of p x p squares, p = 1 / ratio.
+[[nodiscard]] inline index_t claimed_cells(index_t combinations, double ratio) {
+    if (ratio >= 1.0) return static_cast<index_t>(ratio) * combinations;
+    const auto p = static_cast<index_t>(1.0 / ratio);
+    index_t count = 0;
+    for (index_t i = 0; i < combinations; ++i) count += i % p == i / p % p ? 1 : 0;
+    return count;
+}
+
+/// A layer whose kernel is put together from a warehouse's cells. Keys attention.{fc1.weight [h, C], norm1, fc2.{weight
+/// [m * (n + 1), h], bias}} [, bias]; in the basis variant attention.{fc2.weight [m * (local + b + 1), h], fc3.weight
+/// [n - local, b], basis_bias [m * (n + 1)]}, where the layer's own cells begin at `first_local`.
+template <conv_backend B>
+value warehouse_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call,
+                      const warehouse& cells, index_t first_local = 0) {
+    const module_builder<B> attention = m.child("attention");
+    const state_dict_reader& a = attention.weights();
+    warehouse_kernel kernel(cells, k, m.name());
+    const index_t combinations = kernel.combinations(), n = cells.shape().n, hidden = a.extent("fc1.weight", 0, 2);
+    warehouse_weights w{.fc1 = a.take("fc1.weight", {hidden, k.i}), .norm = attention.bn("norm1", hidden)};
+    if (a.contains("fc3.weight")) {
+        const index_t others = a.extent("fc3.weight", 0, 2), basis = a.extent("fc3.weight", 1, 2);
+        if (others > n)
+            throw error(attention.full_name("fc3.weight"), concat("at most ", n, " rows, one for each cell"),
+                        concat(others));
+        w.local = n - others;
+        w.first_local = std::min(first_local, others);
+        w.fc2.weight = a.take("fc2.weight", {combinations * (w.local + basis + 1), hidden});
+        w.fc3 = a.take("fc3.weight", {others, basis});
+        w.basis_bias = a.take("basis_bias", {combinations * (n + 1)});
+    } else {
+        w.fc2 = {.weight = a.take("fc2.weight", {combinations * (n + 1), hidden}),
+                 .bias = a.take("fc2.bias", {combinations * (n + 1)})};
+    }
+    warehouse_router routing(w, combinations, n, k.i, attention.name());
+    return m.add(x, std::move(kernel), call, std::move(routing), m.static_bias(k, call));
+}
+
+/// Layers over one warehouse.
+template <conv_backend B>
+[[nodiscard]] layer_maker<B> warehouse_maker(const warehouse& cells) {
+    return [cells](const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
+        return warehouse_layer(m, x, k, call, cells);
+    };
+}
+
+namespace detail {
+
+/// The tensors of a DCD layer but for the static kernel, `flat`: without the two extents of 1x1 kernels.
+template <conv_backend B>
+[[nodiscard]] dcd_weights dcd_tensors(const module_builder<B>& m, const kernel_shape& k, index_t grid,
+                                      std::string_view q, std::string_view p, bool flat) {
+    const state_dict_reader& w = m.weights();
+    const std::string q_name = concat(q, ".weight"), p_name = concat(p, ".weight");
+    const index_t rank = w.extent(q_name, 0, flat ? 2 : 4), hidden = w.extent("fc.0.weight", 0, 2);
+    const auto matrix = [&](const std::string& name, index_t rows, index_t columns) {
+        return flat ? w.take(name, {rows, columns}) : w.take(name, {rows, columns, 1, 1});
+    };
+    return {.squeeze = w.take("fc.0.weight", {hidden, grid * grid * k.i}),
+            .gate = w.take("fc.1.fc.0.weight", {hidden, hidden}),
+            .phi = w.take("fc_phi.weight", {checked_mul(rank, rank, q_name), hidden}),
+            .scale = w.take("fc_scale.weight", {k.o, hidden}),
+            .q = matrix(q_name, rank, k.i),
+            .p = matrix(p_name, k.o, rank),
+            .bn1 = m.bn("bn1", rank),
+            .bn2 = m.bn("bn2", rank),
+            .grid = grid};
+}
+
+}  // namespace detail
+
+/// Keys conv.weight [O, C, KH, KW], q.weight [L, C, 1, 1], p.weight [O, L, 1, 1], fc.0, fc.1.fc.0, fc_phi, fc_scale (weights
+/// only), bn1, bn2. The router reads grid x grid means of each channel: 2 in ResNet's basic blocks, 1 elsewhere.
+template <conv_backend B>
+value dcd_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call,
+                index_t grid) {
+    const dcd_weights w = detail::dcd_tensors(m, k, grid, "q", "p", false);
+    return m.net().add(basic_dcd_conv2d<B>(m.kernel("conv", k), w, m.params(k, call), m.options(call)), x,
+                       call.residual);
+}
+
+/// A DCD layer instead of a fully connected one, on a pooled input. Keys cls.{weight [O, C], bias [O]}, cls_q.weight [L, C],
+/// cls_p.weight [O, L], and the others of dcd_layer.
+template <conv_backend B>
+value dcd_classifier(const module_builder<B>& m, const value& x, index_t outputs) {
+    const kernel_shape k{.o = outputs, .i = x.channels};
+    const dcd_weights w = detail::dcd_tensors(m, k, 1, "cls_q", "cls_p", true);
+    const auto weight = m.weights().take("cls.weight", {k.o, k.i}), bias = m.weights().take("cls.bias", {k.o});
+    return m.net().add(
+        basic_dcd_conv2d<B>(dense_kernel::pack(k, weight, m.name()), w, m.params(k, {}), m.options({}), bias), x);
+}
+
+/// A layer over coefficients that others share. Keys atoms [M, KH, KW] [, bias].
+template <conv_backend B>
+value acdc_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call,
+                 const shared_coefficients& coefficients) {
+    const auto atoms = m.weights().take("atoms", {coefficients.cells().shape().n, k.kh, k.kw});
+    return m.add(x, acdc_kernel(coefficients, k, atoms, m.name()), call, no_router(), m.static_bias(k, call));
+}
+
+/// Keys codebook [n, KH, KW] of +-1, index (uint8, log2(n) bits for each of the O * I/groups slices), alpha [O] [, bias].
+template <conv_backend B>
+value sparse_kernel_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
+    const index_t n = m.weights().extent("codebook", 0, 3);
+    if (n < 1 || !std::has_single_bit(static_cast<std::size_t>(n)))
+        throw error(m.full_name("codebook"), "a power of two of codewords", concat(n));
+    const index_t bits = std::countr_zero(static_cast<std::size_t>(n)),
+                  slices = checked_mul(k.o, k.channels_per_group(), m.name()),
+                  bytes = (checked_mul(slices, bits, m.name()) + 7) / 8;
+    const auto index = m.weights().template take<std::uint8_t>("index", {bytes});
+    const auto codebook = m.weights().take("codebook", {n, k.kh, k.kw}), alpha = m.weights().take("alpha", {k.o});
+    return m.add(x, codebook_kernel::pack(k, codebook, index, m.name()).scaled(alpha, m.name()), call, no_router(),
+                 m.static_bias(k, call));
+}
+
+}  // namespace kdna::inline KDNA_ABI::models
