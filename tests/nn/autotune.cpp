@@ -99,7 +99,6 @@ TEST_CASE("Tuning keeps to the budget") {
     const auto plan = plain_layer(3).plan({1, channels, 28, 28}, {.transform_budget = bytes2, .autotune = true});
     INFO(plan.explain());
     CHECK(has(plan.explain(), ", F(2x2) "));
-    CHECK_FALSE(has(plan.explain(), "F(4x4)"));
     CHECK(plan.transformed_bytes() <= bytes2);
 }
 

@@ -40,8 +40,9 @@ struct plan_options {
     executor_ref executor{};  ///< threads; must outlive the plan. Default: the calling thread
     std::pmr::memory_resource* memory = std::pmr::get_default_resource();  ///< workspace, routes, arena
     input_order order = input_order::any;                                  ///< promise about the input's strides
-    /// Bytes that may be spent on kernels transformed for Winograd, by a layer or by all layers of a network together; 0
-    /// forbids Winograd. They are kept with the layer, beside the shared kernel.
+    /// Bytes that may be spent on kernels that are kept transformed for Winograd, by a layer or by all layers of a network
+    /// together; they lie with the layer, beside the shared kernel. Kernels that differ from sample to sample, and those that do
+    /// not fit the budget, are transformed panel by panel as they are used: 1 means all, and 0 forbids Winograd.
     index_t transform_budget = std::numeric_limits<index_t>::max();
     /// Whether a run takes the means of the output's channels on its way (`channel_means::output`).
     bool channel_means = false;

@@ -240,7 +240,9 @@ private:
         x.n = samples;
         plan_options inner = options;
         inner.order = s.input == 0 ? options.order : input_order::nhwc;
-        inner.transform_budget = std::max<index_t>(options.transform_budget - p.transformed_bytes_, 0);
+        // When it is used up, kernels are transformed as they are used.
+        if (options.transform_budget > 0)
+            inner.transform_budget = std::max<index_t>(options.transform_budget - p.transformed_bytes_, 1);
         inner.channel_means = p.means_offsets_[i + 1] >= 0;
         return s.op->plan(x, inner);
     }
