@@ -1,5 +1,6 @@
 // Winograd, each variant on its own: every remainder of tiles, gate, spatial factor, residual, strides, samples.
 #include <cmath>
+#include <limits>
 
 #include <kdna/backend/cpu.hpp>
 #include <kdna/backend/reference.hpp>
@@ -40,7 +41,14 @@ double error_of(int m, const winograd_case& w, std::uint64_t stream, layout orde
     p.in = in;
     p.out = out;
     p.threads = threads;
-    const conv::problem q{&kernel.layout(), 0, params, w.gate, w.spatial, false, 0};
+    conv::problem q;
+    q.kernel = &kernel.layout();
+    q.params = params;
+    q.channel_factor = w.gate;
+    q.spatial_factor = w.spatial;
+    // Kept transformed, or transformed as it is used: for all samples, or as if they had kernels of their own.
+    if (r.chance(0.5)) q.transform_budget = std::numeric_limits<index_t>::max();
+    q.routed_kernel = r.chance(0.3);
     conv::plan_winograd(p, q, m, "winograd test");
     buffer<std::byte> workspace(p.workspace_bytes);
     const conv::winograd_kernel transformed(source_ref(kernel), w.spatial ? spatial.data() : nullptr, m);

@@ -69,13 +69,6 @@ struct cost_model {
     [[nodiscard]] static double with_weights(double products, double bytes) noexcept {
         return std::hypot(products, bytes / (bytes <= l3_bytes ? l3_bytes_per_cycle : memory_bytes_per_cycle));
     }
-    /// To put all panels together once.
-    [[nodiscard]] static double assembly(const problem& q) noexcept {
-        if (q.source_scratch == 0) return 0.0;
-        const index_t streams = std::min<index_t>(q.assembly_terms, 8);
-        return real(q.kernel->floats()) / simd::lanes *
-               (copy_cycles + stream_cycles * real(streams) + assembly_cycles * real(q.assembly_terms - streams));
-    }
     /// Rows of taps that lie on the map, over all rows of outputs.
     [[nodiscard]] KDNA_COLD static double tap_rows_on_map(const problem& q, const plan& p) noexcept {
         const index_t stride = q.params.stride.h, taps = q.kernel->shape().kh;
@@ -88,6 +81,13 @@ struct cost_model {
         return real(on_map);
     }
 
+    /// To put all panels together once.
+    [[nodiscard]] static double assembly(const problem& q) noexcept {
+        if (q.source_scratch == 0) return 0.0;
+        const index_t streams = std::min<index_t>(q.assembly_terms, 8);
+        return real(q.kernel->floats()) / simd::lanes *
+               (copy_cycles + stream_cycles * real(streams) + assembly_cycles * real(q.assembly_terms - streams));
+    }
     /// A matrix product. What is copied is known once the plan is made; before, in the choice, copies do not count.
     [[nodiscard]] KDNA_COLD static double direct(const problem& q, const plan& p) noexcept {
         const kernel_shape& k = q.kernel->shape();
@@ -109,7 +109,8 @@ struct cost_model {
         if (p.stage == staging::always) copied += real(p.staged.rows()) * real(p.staged.row_floats());
         return with_weights(products, kernel * sizeof(float)) + calls + rows + packing +
                (between ? outputs * runs : 0.0) + copy_cycles * copied / simd::lanes +
-               assembly(q) * real(p.pixel_blocks) + activations(p);
+               (p.mixes_input ? (real(q.mixes) - 1.0) * (products + packing) : assembly(q) * real(p.pixel_blocks)) +
+               activations(p);
     }
     [[nodiscard]] KDNA_COLD static double depthwise(const problem& q, const plan& p) noexcept {
         const kernel_shape& k = q.kernel->shape();
@@ -174,6 +175,17 @@ private:
     return cost_model::planes(q, p) + 0.5 * (cost_model::plane_gather * inputs + cost_model::plane_scatter * outputs) <
            cost_model::depthwise(q, p) +
                0.5 * (cost_model::channel_gather * inputs + cost_model::channel_scatter * outputs);
+}
+
+/// Whether the input is mixed rather than the kernels, where the source can do either: n convolutions in one deep product, of
+/// packed windows, instead of putting every panel together for each sample. That is for maps of a few pixels.
+[[nodiscard]] KDNA_COLD bool mixes_input(const problem& q, const plan& p) {
+    if (q.mixes == 0 || p.equal_kernels || q.channel_means || q.kernel->shape().depthwise()) return false;
+    const auto real = [](index_t i) { return static_cast<double>(i); };
+    const double pixels = real(p.out.h * p.out.w) / cost_model::gemm_efficiency, kernels = real(q.mixes),
+                 vectors = real(q.kernel->floats()) / simd::lanes,
+                 packing = cost_model::pack_cycles * real(p.out.h * p.out.w * q.kernel->groups() * q.kernel->depth());
+    return kernels * (pixels * vectors + packing) < pixels * vectors + cost_model::assembly(q);
 }
 
 /// Whether Winograd is possible and allowed; kernels whose transform is not affordable are transformed as they are used.

@@ -62,20 +62,33 @@ struct prepared_tile {
     float** y;               ///< [height], filter 0 of each pixel
     const float** residual;  ///< likewise, or null
     float* sums;             ///< of its part, or null
+    index_t n;               ///< a sample of which it has pixels: the one whose scale and shift it is finished with
+};
+
+/// Where in a thread's workspace the next tile's arrays go.
+struct tile_arrays {
+    const float** rows;
+    float** y;
+    const float** residual;  ///< null: none
+    index_t* depth;
+    float* factors;
+    float* packed;
+    tile_arrays(const plan& p, const call& c, const thread_space& space) noexcept
+        : rows(space.at<const float*>(p.rows_at)),
+          y(space.at<float*>(p.outputs_at)),
+          residual(c.residual.data != nullptr ? space.at<const float*>(p.residuals_at) : nullptr),
+          depth(space.at<index_t>(p.depth_at)),
+          factors(space.at<float>(p.factors_at)),
+          packed(space.at<float>(p.packed_at)) {}
 };
 
 /// Prepares every tile of pixels [first, last) of sample n; returns the number of tiles. `between`: spatial factors that are
 /// applied between runs, or null.
 inline index_t prepare_tiles(const plan& p, const call& c, const window_source& window, const float* zeros,
-                             const float* between, const thread_space& space, index_t n, index_t first, index_t last,
+                             const float* between, tile_arrays& arrays, index_t n, index_t first, index_t last,
                              prepared_tile* tiles) noexcept {
     const index_t most_runs = p.algo == algorithm::im2col ? 1 : p.kernel_rows ? window.kernel.kh : window.kernel.taps();
-    const auto** rows = space.at<const float*>(p.rows_at);
-    auto** y = space.at<float*>(p.outputs_at);
-    const auto** residual = c.residual.data != nullptr ? space.at<const float*>(p.residuals_at) : nullptr;
-    auto* depth = space.at<index_t>(p.depth_at);
-    auto* factors = space.at<float>(p.factors_at);
-    auto* packed = space.at<float>(p.packed_at);
+    auto& [rows, y, residual, depth, factors, packed] = arrays;
     float* const y_sample = c.y.at(n, 0, 0, 0);
     const float* const residual_sample = c.residual.data != nullptr ? c.residual.at(n, 0, 0, 0) : nullptr;
     window_origin origins[max_tile_height];
@@ -85,7 +98,7 @@ inline index_t prepare_tiles(const plan& p, const call& c, const window_source& 
     for (index_t pixel = first; pixel < last; ++count) {
         const index_t height = tile_height_for(last - pixel, p.tallest);
         prepared_tile& tile = tiles[count];
-        tile = {height, 1, rows, depth, nullptr, y, residual, part_sums(p, c, n, first / p.tallest + count)};
+        tile = {height, 1, rows, depth, nullptr, y, residual, part_sums(p, c, n, first / p.tallest + count), n};
         tile_windows windows{origins, offsets, height, true};
         // Pixel by pixel, with a division each, this took as long as a product of depth 16; so it goes from row to row.
         for (index_t r = 0; r < height;) {
@@ -142,16 +155,51 @@ inline index_t prepare_tiles(const plan& p, const call& c, const window_source& 
     return std::max<index_t>(1, ceil_div(rows.count * p.out.w - p.remnant, p.pixel_block));
 }
 
-/// One task: sample n, group g, one block of pixels, one chunk of panels.
-inline void gemm_task(const plan& p, const call& c, const float* zeros, const thread_space& space, index_t n, index_t g,
-                      index_t block, index_t chunk) noexcept {
-    const panel_layout& kernel = c.source.layout();
-    const kernel_shape& k = kernel.shape();
+/// One sample and one group of the call's input.
+[[nodiscard]] inline window_source window_of(const call& c, index_t n, index_t g) noexcept {
+    const kernel_shape& k = c.source.layout().shape();
     const index_t channels = k.channels_per_group();
     window_source window{c.x, k, c.params, c.rows.x_first};
     window.x.data = c.x.at(n, g * channels, 0, 0);
     window.x.shape = {1, channels, c.x.shape.h, c.x.shape.w};
+    return window;
+}
 
+/// Prepares all pixels of samples [n, n + samples) with their mixed windows. Tiles hold pixels of several samples if scale and
+/// shift are the same for all. Returns the number of tiles.
+inline index_t prepare_mixed_tiles(const plan& p, const call& c, tile_arrays& arrays, index_t n, index_t samples,
+                                   index_t g, index_t mixes, prepared_tile* tiles) noexcept {
+    const bool spans = c.factors.scale.stride == 0 && c.factors.shift.stride == 0;
+    const index_t channels = c.source.layout().shape().channels_per_group(), pixels = p.out.h * p.out.w,
+                  pieces = spans ? 1 : samples, piece = spans ? samples * pixels : pixels;
+    index_t count = 0;
+    for (index_t i = 0; i < pieces; ++i)
+        for (index_t row = 0; row < piece; ++count) {
+            const index_t height = tile_height_for(piece - row, p.tallest);
+            tiles[count] = {height, 1, arrays.rows, arrays.depth, nullptr, arrays.y, arrays.residual, nullptr, n + i};
+            *arrays.depth++ = 0;
+            for (const index_t end = row + height; row < end; ++row, arrays.packed += p.row_floats) {
+                const index_t at = i * pixels + row, sample = n + at / pixels, h = at % pixels / p.out.w,
+                              w = at % p.out.w;
+                const float* gate = c.factors.channel.of(sample);
+                pack_mixed_row(window_of(c, sample, g),
+                               {h * c.params.stride.h - c.params.pad.top, w * c.params.stride.w - c.params.pad.left},
+                               c.factors.mixture.of(sample), mixes, c.factors.spatial.of(sample),
+                               gate != nullptr ? gate + g * channels : nullptr, arrays.packed);
+                *arrays.rows++ = arrays.packed;
+                *arrays.y++ = c.y.at(sample, 0, h, w);
+                if (arrays.residual != nullptr) *arrays.residual++ = c.residual.at(sample, 0, h, w);
+            }
+        }
+    return count;
+}
+
+/// One task: task_samples samples from n on, group g, one block of pixels, one chunk of panels.
+inline void gemm_task(const plan& p, const call& c, const float* zeros, const thread_space& space, index_t n, index_t g,
+                      index_t block, index_t chunk) noexcept {
+    const panel_layout& kernel = c.source.layout();
+    const kernel_shape& k = kernel.shape();
+    const index_t channels = k.channels_per_group(), samples = std::min(p.task_samples, p.in.n - n);
     const float* spatial = c.factors.spatial.of(n);
     const float* gate = p.gate_in_panel ? c.factors.channel.of(n) + g * channels : nullptr;
     const bool between = spatial != nullptr && gate == nullptr && p.algo == algorithm::direct && !p.kernel_rows &&
@@ -160,10 +208,20 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
                   first = begin + block * p.pixel_block;
     const index_t last = block + 1 < blocks_of(p, c.rows) ? first + p.pixel_block : end;
     prepared_tile tiles[most_tiles];
-    const index_t count = prepare_tiles(p, c, window, zeros, between ? spatial : nullptr, space, n, first, last, tiles);
-    const index_t run = p.algo == algorithm::im2col ? kernel.depth() : p.kernel_rows ? k.kw * channels : channels;
+    tile_arrays arrays(p, c, space);
+    index_t count = 0;
+    if (p.mixes_input)
+        count = prepare_mixed_tiles(p, c, arrays, n, samples, g, p.mixes, tiles);
+    else
+        for (index_t sample = n; sample < n + samples; ++sample)
+            count += prepare_tiles(p, c, window_of(c, sample, g), zeros, between ? spatial : nullptr, arrays, sample,
+                                   first, last, tiles + count);
+    const index_t panel_depth = p.mixes_input ? p.mixes * kernel.depth() : kernel.depth(),
+                  run = p.algo == algorithm::im2col ? panel_depth
+                        : p.kernel_rows             ? k.kw * channels
+                                                    : channels;
 
-    const bool stored = c.source.scratch_floats() == 0;
+    const bool stored = p.mixes_input || c.source.scratch_floats() == 0;
     const auto multiply = [&](const prepared_tile& tile, index_t panel, const float* weights, index_t part,
                               index_t parts) {
         const index_t vectors = kernel.width_of(panel) / simd::lanes;
@@ -174,14 +232,14 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
                             .run = run,
                             .panel = weights,
                             .factors = tile.factors,
-                            .ahead = weights + (stored ? kernel.depth() * (kernel.width_of(panel) + part * step) : 0),
+                            .ahead = weights + (stored ? panel_depth * (kernel.width_of(panel) + part * step) : 0),
                             .ahead_step = step};
         micro_kernel_for(tile.height, vectors)(in, {.y = tile.y,
                                                     .residual = tile.residual,
                                                     .y_stride = c.y.stride.c,
                                                     .residual_stride = c.residual.stride.c,
-                                                    .scale = c.factors.scale.of(n),
-                                                    .shift = c.factors.shift.of(n),
+                                                    .scale = c.factors.scale.of(tile.n),
+                                                    .shift = c.factors.shift.of(tile.n),
                                                     .first = g * kernel.filters() + panel * panel_layout::width,
                                                     .filters = kernel.filters_of(panel),
                                                     .act = c.act,
@@ -196,9 +254,10 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
         return;
     }
     for (index_t panel = panel_first; panel < panel_end; ++panel) {
-        auto* assembled = space.at<float>(p.assembled_at);
-        const float* weights = c.source.panel(g, panel, c.factors.mixture.of(n), assembled);
-        if (gate != nullptr || (spatial != nullptr && !between))
+        const float* weights = p.mixes_input
+                                   ? c.source.expanded(g, panel)
+                                   : c.source.panel(g, panel, c.factors.mixture.of(n), space.at<float>(p.assembled_at));
+        if (!p.mixes_input && (gate != nullptr || (spatial != nullptr && !between)))
             weights = modulate_panel(weights, spatial, gate, k.taps(), channels, kernel.width_of(panel),
                                      space.at<float>(p.modulated_at));
         for (index_t i = 0; i < count; ++i) multiply(tiles[i], panel, weights, i, count);
@@ -208,7 +267,8 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
 }  // namespace detail
 
 [[nodiscard]] inline index_t gemm_tasks(const plan& p, const call& c) noexcept {
-    return p.in.n * c.source.layout().groups() * detail::blocks_of(p, c.rows) * p.panel_chunks;
+    return ceil_div(p.in.n, p.task_samples) * c.source.layout().groups() * detail::blocks_of(p, c.rows) *
+           p.panel_chunks;
 }
 
 /// Runs tasks [first, last) with one thread's workspace. Each output element is computed whole by one task, in an order
@@ -222,7 +282,7 @@ inline void gemm_nest(const plan& p, const call& c, const float* zeros, std::byt
         rest /= p.panel_chunks;
         const index_t block = rest % blocks;
         rest /= blocks;
-        detail::gemm_task(p, c, zeros, {thread_space}, rest / groups, rest % groups, block, chunk);
+        detail::gemm_task(p, c, zeros, {thread_space}, rest / groups * p.task_samples, rest % groups, block, chunk);
     }
 }
 

@@ -28,6 +28,8 @@ struct problem {
     bool channel_factor = false;   ///< a gate g[C] is applied
     bool spatial_factor = false;   ///< s[KH*KW] is applied
     bool routed_kernel = false;    ///< mixture or spatial factor differ from sample to sample
+    bool equal_routes = false;     ///< they are promised not to: those of sample 0 serve all
+    index_t mixes = 0;             ///< kernels that the input could be mixed for instead (source_ref::expanded), or 0
     bool channel_means = false;    ///< the means of the output's channels are wanted
     index_t transform_budget = 0;  ///< bytes that a kernel transformed for Winograd may take; 0 forbids it
     /// Not empty: this instead of the cost model's choice, where it is possible. 0: direct; m: F(m x m).
@@ -90,6 +92,12 @@ struct plan {
     index_t remnant = 0;                ///< so many pixels left over join the last block
     bool kernel_rows = false;           ///< direct: a kernel row is one run, on a staged input with a border
     bool gate_in_panel = false;  ///< matrix products: g[c] is multiplied into a copy of each panel, not into the input
+    /// The kernel is the same for all samples: a task of several (task_samples) assembles each panel once.
+    bool equal_kernels = false;
+    /// Matrix products: the input is mixed, not the kernels: rows are [kernel][channel][tap] of packed windows, each times its
+    /// kernel's coefficient, so that all kernels are one deep product. Tiles may hold pixels of several samples.
+    bool mixes_input = false;
+    index_t mixes = 0;
     bool tiles_outside = false;  ///< matrix products: each tile meets all panels before the next tile, not the reverse
     // Workspace of one thread, offsets in bytes; see the nests.
     index_t rows_at = 0, outputs_at = 0, residuals_at = 0, depth_at = 0, factors_at = 0, packed_at = 0,

@@ -102,22 +102,22 @@ inline void share_out_transforms(plan& p, const problem& q, index_t positions, s
     p.transform_depth = whole ? p.in.c : ceil_div(vectors, parts) * simd::lanes;
     p.input_parts = ceil_div(p.in.c, p.transform_depth);
     p.row_floats = (ceil_div(p.transform_depth, simd::lanes) + 1) * simd::lanes;
-    const index_t most_tiles =
+    const index_t task_tiles =
         std::max(whole ? task_input_bytes / tile_input
                        : std::min(task_input_bytes / tile_input, task_products_bytes / tile_products),
                  max_tile_height);
     // Blocks of tall tiles while a panel lies ready; otherwise all of a task's tiles at once.
-    if (p.tile_count <= most_tiles) {
+    if (p.tile_count <= task_tiles) {
         p.pixel_block = whole ? std::min<index_t>(p.tile_count, max_tile_height) : p.tile_count;
         if (p.tile_count <= 2 * tile_heights[1]) p.pixel_block = p.tile_count;
         p.pixel_blocks = p.task_blocks = ceil_div(p.tile_count, p.pixel_block);
         // A panel that is made as a whole is made once for all its parts, so it is that of one sample.
         if (whole || q.assembles_parts)
-            p.task_samples = std::clamp<index_t>(most_tiles / p.tile_count, 1, ceil_div(p.in.n, p.threads));
+            p.task_samples = std::clamp<index_t>(task_tiles / p.tile_count, 1, ceil_div(p.in.n, p.threads));
     } else {
-        p.pixel_block = whole ? max_tile_height : most_tiles / max_tile_height * max_tile_height;
+        p.pixel_block = whole ? max_tile_height : task_tiles / max_tile_height * max_tile_height;
         p.pixel_blocks = ceil_div(p.tile_count, p.pixel_block);
-        p.task_blocks = whole ? most_tiles / max_tile_height : 1;
+        p.task_blocks = whole ? task_tiles / max_tile_height : 1;
     }
     const index_t tasks = checked_mul(ceil_div(p.in.n, p.task_samples), ceil_div(p.pixel_blocks, p.task_blocks), where);
     p.panel_chunk = ceil_div(panels, std::clamp<index_t>(ceil_div(p.threads, tasks), 1, panels));
@@ -134,6 +134,7 @@ inline void plan_winograd(plan& p, const problem& q, int m, std::string_view whe
     p.tile_rows = ceil_div(p.out.h, m);
     p.tile_columns = ceil_div(p.out.w, m);
     p.transforms_panels = transforms_panels(q, m);
+    p.equal_kernels = q.equal_routes || !q.routed_kernel;
     p.tile_count =
         checked_mul(checked_mul(p.tile_rows, p.tile_columns, where), p.transforms_panels ? 1 : p.in.n, where);
     // Rows are whole vectors and one more, so that rows of 2 KiB and 4 KiB do not fight for the same cache sets.
@@ -252,11 +253,28 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
                       kernel.group_floats() * static_cast<index_t>(sizeof(float)) <=
                           (wide ? tiles_outside_bytes_wide : tiles_outside_bytes);
 
+    p.equal_kernels = q.source_scratch > 0 && (q.equal_routes || !q.routed_kernel);
+    p.mixes_input = mixes_input(q, p);
+    // A panel that serves several samples cannot have the gate of one in it.
+    if (p.equal_kernels && p.gate_in_panel) {
+        p.gate_in_panel = false;
+        plan_stage(p, staging::always, conflicts ? k.i + simd::lanes : k.i, 0);
+    }
+    if (p.mixes_input) {
+        p.mixes = q.mixes;
+        p.algo = algorithm::im2col;
+        p.kernel_rows = p.gate_in_panel = p.tiles_outside = false;
+        p.tallest = max_tile_height;
+        p.stage = staging::never;
+        if (p.order == input_order::any) plan_stage(p, staging::if_strided, k.i, 0);
+    }
     const bool packs = p.algo == algorithm::im2col;
     const index_t run_count = packs ? 1 : p.kernel_rows ? k.kh : taps;
-    p.row_floats = packs ? (ceil_div(kernel.depth(), simd::lanes) + 1) * simd::lanes : channels;
+    const index_t row_depth = p.mixes_input ? checked_mul(q.mixes, kernel.depth(), where) : kernel.depth();
+    p.row_floats = packs ? (ceil_div(row_depth, simd::lanes) + 1) * simd::lanes : channels;
     const index_t row_bytes = checked_mul(p.row_floats, static_cast<index_t>(sizeof(float)), where);
-    const index_t target = q.source_scratch > 0 ? packed_bytes_assembled : packed_bytes_target;
+    const bool assembles = q.source_scratch > 0 && !p.mixes_input;
+    const index_t target = assembles ? packed_bytes_assembled : packed_bytes_target;
     if (p.tallest == max_tile_height) p.remnant = 2 * tile_heights[1] - tile_heights[0];
     share_out(p,
               {.outer = checked_mul(p.in.n, kernel.groups(), where),
@@ -264,15 +282,22 @@ inline void plan_gemm(plan& p, const problem& q, std::string_view where) {
                .panels = kernel.panels(),
                .unit = p.tallest,
                .most_rows = std::clamp<index_t>(target / row_bytes, p.tallest, most_block_pixels),
-               .panel_rows = q.source_scratch > 0                  ? 8.0
+               .panel_rows = assembles                             ? 8.0
                              : q.spatial_factor || p.gate_in_panel ? 2.0
                                                                    : 0.5,
                .block_panels = 0.1},
               where);
-    const index_t block_pixels = std::min(p.pixel_block + p.remnant, pixels);
-
     // A block of b pixels is cut into at most b / tallest + the number of heights tiles.
-    const index_t tiles = block_pixels / p.tallest + static_cast<index_t>(tile_heights.size());
+    const auto tiles_of = [&](index_t rows) { return rows / p.tallest + static_cast<index_t>(tile_heights.size()); };
+    index_t block_pixels = std::min(p.pixel_block + p.remnant, pixels), tiles = tiles_of(block_pixels);
+    if (p.pixel_blocks == 1 && (p.equal_kernels || p.mixes_input)) {
+        const index_t most = std::min(std::min(most_block_pixels / pixels, most_tiles / tiles),
+                                      std::max<index_t>(target / checked_mul(row_bytes, pixels, where), 1));
+        p.task_samples = std::clamp<index_t>(ceil_div(p.in.n, p.threads), 1, std::max<index_t>(most, 1));
+        block_pixels *= p.task_samples;
+        tiles *= p.task_samples;
+    }
+
     workspace_layout thread;
     p.rows_at = thread.add<const float*>(checked_mul(block_pixels, run_count, where));
     p.outputs_at = thread.add<float*>(block_pixels);
@@ -369,8 +394,11 @@ KDNA_COLD void plan_map(plan& p, const problem& q, std::string_view where) {
                    place("in a panel copy", p.transforms_panels ? "in their transform" : "in the transformed kernel",
                          p.algo == algorithm::direct && !p.kernel_rows && !p.gate_in_panel ? "between taps"
                                                                                            : "in a panel copy"));
-    if (q.source_scratch > 0)
-        text += concat(", panels assembled in ", q.source_scratch * static_cast<index_t>(sizeof(float)) / 1024, " KiB");
+    if (p.mixes_input)
+        text += concat(", input mixed for all ", q.mixes, " kernels");
+    else if (q.source_scratch > 0)
+        text += concat(", panels assembled ", p.task_samples > 1 && p.equal_kernels ? "for several samples " : "",
+                       "in ", q.source_scratch * static_cast<index_t>(sizeof(float)) / 1024, " KiB");
     return text + concat(", ", p.tasks, p.tasks == 1 ? " task on " : " tasks on ", p.threads,
                          p.threads == 1 ? " thread" : " threads", ", workspace ", (p.workspace_bytes + 1023) / 1024,
                          " KiB");

@@ -125,4 +125,21 @@ inline void pack_rows(const window_source& s, const tile_windows& windows, index
     }
 }
 
+/// One window, packed once for each of n kernels: packed[kernel][channel][tap] = mixture[kernel] * s[t] * g[c] * x. `spatial` and
+/// `gate` may be null: ones.
+inline void pack_mixed_row(const window_source& s, const window_origin& origin, const float* mixture, index_t n,
+                           const float* spatial, const float* gate, float* packed) noexcept {
+    const index_t channels = s.x.shape.c, taps = s.kernel.taps();
+    for (index_t i = 0; i < s.kernel.kh; ++i)
+        for (index_t j = 0; j < s.kernel.kw; ++j) {
+            const index_t t = i * s.kernel.kw + j;
+            const float* from = s.under(origin, i, j);
+            const float factor = spatial != nullptr ? spatial[t] : 1.0F;
+            for (index_t c = 0; c < channels; ++c)
+                packed[c * taps + t] = from == nullptr ? 0.0F : from[c] * factor * (gate != nullptr ? gate[c] : 1.0F);
+        }
+    for (index_t k = n - 1; k >= 0; --k)
+        for (index_t d = 0; d < channels * taps; ++d) packed[k * channels * taps + d] = packed[d] * mixture[k];
+}
+
 }  // namespace kdna::inline KDNA_ABI::conv

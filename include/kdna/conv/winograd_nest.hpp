@@ -307,7 +307,8 @@ void winograd_transforming_task(const plan& p, const call& c, const thread_space
             const index_t next_panel = last_part ? panel + 1 : panel, next_from = last_part ? 0 : from + depth;
             const channel_range next{next_from, std::min(depth, channels - next_from)};
             for (index_t sample = 0; sample < samples; ++sample) {
-                transform_panel<M>(c, panel, n + sample, range, stride, assembled, part);
+                if (sample == 0 || !p.equal_kernels)
+                    transform_panel<M>(c, panel, n + sample, range, stride, assembled, part);
                 const bool ahead = in_parts && sample + 1 == samples && next_panel < panel_end;
                 for_each_block(sample, [&](index_t first, index_t count, index_t at) {
                     float* block_products = products + (depth < channels ? at * width : 0);

@@ -54,6 +54,8 @@ public:
                 combine_runs<2>(mixture, from, stride, n, taps, to + c * width, channels.count * width);
         }
     }
+    /// [kernel][channel][tap][filter].
+    [[nodiscard]] const float* expanded(index_t group, index_t p) const noexcept { return rows(group, p, 0); }
     void prefetch(index_t group, index_t p, const channel_range& channels, index_t i, index_t n) const noexcept {
         const index_t width = layout().width_of(p);
         for (index_t kernel = 0; kernel < storage_->n; ++kernel)

@@ -32,6 +32,8 @@ struct channel_range {
 ///     has_bias(), bias(o, mixture)      a bias of its own, added after the filter modulation
 ///     assembly_terms()                  multiply-adds that panel() spends on one weight, for the cost model; else 1
 ///     assemble(group, p, mixture, channels, to)  makes the rows of some channels only: to[taps][channels.count][filter]
+///     expanded(group, p)                all n kernels of a mixture, [kernel][channel][tap][filter]: what a panel is the sum of, so
+///                                       that the input can be mixed instead
 ///     prefetch(group, p, channels, i, n)  asks for share i of n of the stored floats that those rows are made of
 ///     needs_mixture                     static constexpr bool: whether mixture_size() is above 0, where the type knows
 ///     pointwise                         static constexpr bool: whether every kernel is 1x1, where the type knows
@@ -121,6 +123,10 @@ public:
                            const channel_range& channels, float* to) noexcept {
                 static_cast<const S*>(p)->assemble(group, panel, mixture, channels, to);
             };
+        if constexpr (requires { s.expanded(0, 0); })
+            expanded_ = [](const void* p, index_t group, index_t panel) noexcept {
+                return static_cast<const S*>(p)->expanded(group, panel);
+            };
         if constexpr (requires(const channel_range& r) { s.prefetch(0, 0, r, 0, 1); })
             prefetch_ = [](const void* p, index_t group, index_t panel, const channel_range& channels, index_t i,
                            index_t n) noexcept { static_cast<const S*>(p)->prefetch(group, panel, channels, i, n); };
@@ -140,6 +146,11 @@ public:
                   float* to) const noexcept {
         assemble_(source_, group, panel, mixture, channels, to);
     }
+    /// Whether it is a mixture whose kernels can be had as they are stored.
+    [[nodiscard]] bool expands() const noexcept { return expanded_ != nullptr; }
+    [[nodiscard]] const float* expanded(index_t group, index_t panel) const noexcept {
+        return expanded_(source_, group, panel);
+    }
     void prefetch(index_t group, index_t panel, const channel_range& channels, index_t i, index_t n) const noexcept {
         if (prefetch_ != nullptr) prefetch_(source_, group, panel, channels, i, n);
     }
@@ -151,6 +162,7 @@ private:
     const float* (*panel_)(const void*, index_t, index_t, const float*, float*) noexcept;
     double (*weight_)(const void*, index_t, index_t, index_t, const float*);
     void (*assemble_)(const void*, index_t, index_t, const float*, const channel_range&, float*) noexcept = nullptr;
+    const float* (*expanded_)(const void*, index_t, index_t) noexcept = nullptr;
     void (*prefetch_)(const void*, index_t, index_t, const channel_range&, index_t, index_t) noexcept = nullptr;
 };
 

@@ -44,6 +44,9 @@ struct plan_options {
     /// together; they lie with the layer, beside the shared kernel. Kernels that differ from sample to sample, and those that do
     /// not fit the budget, are transformed panel by panel as they are used: 1 means all, and 0 forbids Winograd.
     index_t transform_budget = std::numeric_limits<index_t>::max();
+    /// A promise that the kernels of all samples of a call are the same, because their coefficients are given or because the
+    /// samples are alike (tiles of one image): those of any one sample may be used for all, and are put together once.
+    bool equal_routes = false;
     /// Whether a run takes the means of the output's channels on its way (`channel_means::output`).
     bool channel_means = false;
     /// Whether a layer that could run by more than one algorithm tries them on made-up inputs and takes the fastest, instead of
@@ -296,6 +299,7 @@ private:
         conv::problem q = problem();
         q.transform_budget = options.transform_budget;
         q.channel_means = options.channel_means;
+        q.equal_routes = options.equal_routes;
         q.winograd = variant;
         return q;
     }
@@ -378,6 +382,7 @@ private:
         q.source_scratch = source_.scratch_floats();
         q.assembly_terms = q.source_scratch > 0 ? 1 : 0;
         if constexpr (requires { source_.assembly_terms(); }) q.assembly_terms = source_.assembly_terms();
+        if (source_ref(source_).expands()) q.mixes = source_.mixture_size();
         q.assembles_parts = q.source_scratch == 0 || source_ref(source_).assembles_parts();
         q.params = params_;
         q.channel_factor = router_.widths().channel > 0;
