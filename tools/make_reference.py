@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from kdna_torch import ARCHS, build
 from kdna_torch.checkpoint import randomise
+from kdna_torch.dynamic_networks import DYNAMIC_ARCHS
 
 
 def main() -> None:
@@ -30,18 +31,20 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help=".npy to write")
     args = parser.parse_args()
 
+    height, width = map(int, args.size.split("x"))
+    channels = 1 if "fashion" in args.arch else 3
+    rng = torch.Generator().manual_seed(args.seed + 1)
+    x = torch.randn(args.batch, channels, height, width, generator=rng)
+    x *= torch.linspace(0.5, 1.5, args.batch).view(-1, 1, 1, 1)  # samples differ, so do their gates
+
     net = build(args.arch)
     if args.keep_weights:
         net.load_state_dict(load_file(args.weights))
     else:
-        randomise(net, args.seed, gain=2.0 if "mobilenet" in args.arch else 1.4)
+        sample = x if args.arch in DYNAMIC_ARCHS else None
+        randomise(net, args.seed, gain=2.0 if "mobilenet" in args.arch else 1.4, sample=sample)
         save_file(dict(sorted(net.state_dict().items())), args.weights)
 
-    height, width = map(int, args.size.split("x"))
-    channels = net.state_dict()["features.0.0.weight" if "mobilenet" in args.arch else "conv1.weight"].shape[1]
-    rng = torch.Generator().manual_seed(args.seed + 1)
-    x = torch.randn(args.batch, channels, height, width, generator=rng)
-    x *= torch.linspace(0.5, 1.5, args.batch).view(-1, 1, 1, 1)  # samples differ, so do their gates
     with torch.no_grad():
         y = net.double().eval()(x.double())
     np.save(args.input, x.numpy())

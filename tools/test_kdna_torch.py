@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Checks of the PyTorch package: state_dict layout, counts, known answers, plain equivalence.
+"""Checks of the PyTorch package: state_dict layout, counts, known answers, formulas, plain equivalence.
 
     python test_kdna_torch.py [SHARED]      or      KDNA_SHARED=SHARED pytest test_kdna_torch.py
 
-SHARED is a folder with ``keys/<arch>.txt`` (one ``key<TAB>shape<TAB>dtype`` a line) and ``golden/`` (known-answer
-cases); without it the checks that need them are skipped.
+Layouts (``<arch>.txt``, one ``key<TAB>shape<TAB>dtype`` a line) and known-answer cases are those of the repository's
+tests; SHARED is a folder with more of them under ``keys/`` and ``golden/``.
 """
 
 from __future__ import annotations
@@ -16,17 +16,23 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from torch import Tensor
 
-from kdna_torch import ARCHS, CondConv2d, SqueezeExcite, build, child_kernel, multiply_adds, parameter_count
+from kdna_torch import ARCHS, CondConv2d, ODConv2d, SqueezeExcite, build, child_kernel, formulas
+from kdna_torch import multiply_adds, parameter_count
 from kdna_torch.cases import run_case
 from kdna_torch.checkpoint import randomise
+from kdna_torch.dynamic_networks import DYNAMIC_ARCHS
+from kdna_torch.kernels import pack_bits, unpack_bits
 
 SHARED = os.environ.get("KDNA_SHARED", "")
+TESTS = Path(__file__).resolve().parents[1] / "tests"
 
-# parameters, keys, float buffers, multiply-adds at 224x224 (28x28 for the Fashion-MNIST pair)
+# parameters, keys, float buffers, multiply-adds at 224x224 (28x28 for the Fashion-MNIST pair), None where not checked
 COUNTS = {
     "resnet18": (9_240_798, 192, 13_824, 2_276_986_880),
     "resnet50": (22_778_060, 370, 56_832, 4_307_779_584),
@@ -38,11 +44,20 @@ COUNTS = {
     "mobilenet_v2_1d2_plain": (1_968_680, 314, None, 97_131_840),
     "fashion_dna": (121_317, None, None, 13_880_448),
     "fashion_plain": (225_258, None, None, 13_874_304),
+    "resnet18_odconv_1x": (11_943_944, 314, None, None),
+    "resnet18_odconv_4x": (44_901_640, 346, None, None),
+    "resnet18_dyconv_4x": (45_475_008, 179, None, None),
+    "resnet18_dcd": (14_703_332, 394, None, None),
+    "resnet18_kw_1x": (11_932_148, 259, None, None),
+    "mobilenet_v2_odconv_1x": (4_940_185, 824, None, None),
+    "mobilenet_v2_odconv_4x": (11_512_149, 926, None, None),
+    "mobilenet_v2_kw_1x": (5_168_146, 691, None, None),
 }
 
 
-def shared(part: str) -> Path | None:
-    return Path(SHARED) / part if SHARED else None
+def folders(own: str, part: str) -> list[Path]:
+    """The repository's folder of layouts or cases, and the shared one."""
+    return [TESTS / own] + ([Path(SHARED) / part] if SHARED else [])
 
 
 def layout(arch: str) -> list[str]:
@@ -60,35 +75,58 @@ def test_counts() -> None:
         assert parameter_count(net) == params, arch
         assert keys in (None, len(net.state_dict())), arch
         assert buffers in (None, sum(b.numel() for b in net.buffers() if b.is_floating_point())), arch
-        assert multiply_adds(arch, (1, 28, 28) if "fashion" in arch else (3, 224, 224)) == macs, arch
+        if macs is not None:
+            assert multiply_adds(arch, (1, 28, 28) if "fashion" in arch else (3, 224, 224)) == macs, arch
 
 
 def test_layout() -> None:
-    folder = shared("keys")
-    if folder is None:
-        return
-    for arch in ARCHS:
-        path = folder / f"{arch}.txt"
-        if path.exists():
-            assert sorted(layout(arch)) == sorted(path.read_text().splitlines()), arch
+    for folder in folders("models/keys", "keys"):
+        for arch in ARCHS:
+            path = folder / f"{arch}.txt"
+            if path.exists():
+                assert sorted(layout(arch)) == sorted(path.read_text().splitlines()), path
+            else:
+                assert folder.parent != TESTS / "models" or arch not in DYNAMIC_ARCHS, arch
+
+
+def known_cases() -> list[tuple[str, dict, dict[str, Tensor], Tensor, Tensor]]:
+    """Name, case, tensors, input and output of every case."""
+    cases = []
+    for folder in folders("golden", "golden"):
+        for path in sorted(folder.glob("*.json")):
+            tensors = load_file(path.with_suffix(".safetensors"))
+            x, y = tensors.pop("input"), tensors.pop("output")
+            cases.append((path.stem, json.loads(path.read_text()), tensors, x, y))
+    return cases
 
 
 def test_known_answers() -> None:
-    folder = shared("golden")
-    if folder is None:
-        return
-    seen = 0
-    for path in sorted(folder.glob("*.json")):
-        case = json.loads(path.read_text())
-        if case["family"] not in ("kerneldna", "condconv"):
-            continue
-        tensors = load_file(path.with_suffix(".safetensors"))
-        x, expected = tensors.pop("input"), tensors.pop("output")
+    families = set()
+    for name, case, tensors, x, expected in known_cases():
         y = run_case(case, tensors, x)
         error = (y - expected).abs().max() / expected.abs().max()
-        assert error < 1e-6, f"{path.stem}: {error:.2e}"
-        seen += 1
-    assert seen
+        assert y.shape == expected.shape and error < 1e-6, f"{name}: {error:.2e}"
+        families.add(case["family"])
+    assert len(families) == 10, families
+
+
+def test_formulas() -> None:
+    """Where there is no public code, the modules agree with loops over the formula."""
+    seen = set()
+    for name, case, tensors, x, _ in known_cases():
+        if case["family"] in formulas.FAMILIES:
+            y = formulas.run(case, {k: t.numpy() for k, t in tensors.items()}, x.numpy())
+            np.testing.assert_allclose(run_case(case, tensors, x).numpy(), y, rtol=1e-10, atol=1e-10, err_msg=name)
+            seen.add(case["family"])
+    assert seen == set(formulas.FAMILIES)
+
+
+def test_packed_bits() -> None:
+    assert pack_bits(torch.tensor([1, 2, 3, 4, 5]), 3).tolist() == [0b11_010_001, 0b0_101_100_0]
+    for bits in range(1, 10):
+        values = torch.randint(0, 2**bits, (29,), generator=torch.Generator().manual_seed(bits))
+        packed = pack_bits(values, bits)
+        assert len(packed) == -(-29 * bits // 8) and torch.equal(unpack_bits(packed, bits, 29), values)
 
 
 def test_child_convolution_identities() -> None:
@@ -120,6 +158,44 @@ def test_condconv_equals_per_sample_convolution() -> None:
         torch.testing.assert_close(layer(x), torch.cat(rows))
 
 
+def test_odconv_equals_convolution_with_gated_kernels() -> None:
+    """Sample by sample, with all four attentions in the kernel."""
+    for groups, k, kernels in ((1, 3, 4), (2, 3, 1), (1, 1, 3), (8, 3, 4)):
+        layer = ODConv2d(8, 8, k, 2, k // 2, 1, groups, kernels)
+        randomise(layer, 0)
+        layer.double().eval()
+        x = torch.randn(3, 8, 7, 6, generator=torch.Generator().manual_seed(1)).double()
+        a, rows = layer.attention, []
+        for s in x:
+            z = a(s[None])
+            kernel = layer.weight
+            if kernels > 1:
+                kernel = kernel * torch.softmax(a.kernel_fc(z).view(-1, 1, 1, 1, 1), 0)
+            kernel = kernel.sum(0)
+            if k > 1:
+                kernel = kernel * torch.sigmoid(a.spatial_fc(z)).view(1, 1, k, k)
+            if groups < 8:
+                kernel = kernel * torch.sigmoid(a.filter_fc(z)).view(-1, 1, 1, 1)
+            gates = torch.sigmoid(a.channel_fc(z)).view(groups, -1)  # of the input channels, one row a group
+            kernel = kernel.unflatten(0, (groups, -1)) * gates[:, None, :, None, None]
+            rows.append(F.conv2d(s[None], kernel.flatten(0, 1), None, 2, k // 2, 1, groups))
+        torch.testing.assert_close(layer(x), torch.cat(rows))
+
+
+def test_random_networks_are_well_conditioned() -> None:
+    """With weights as make_reference.py makes them: logits of O(1) that differ, float32 close to double."""
+    for arch in ("mobilenet_v2_kw_1x", "resnet18_dcd"):
+        net = build(arch)
+        x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+        x = x * torch.tensor([0.5, 1.5]).view(-1, 1, 1, 1)
+        randomise(net, 0, sample=x)
+        with torch.no_grad():
+            single = net.eval()(x)
+            y = net.double()(x.double())
+        assert 0.3 < y.std() < 5 and (y[0] - y[1]).std() > 0.3 * y.std(), arch
+        assert (single - y).abs().max() < 1e-4 * y.abs().max(), arch
+
+
 def test_children_share_their_parent() -> None:
     """The gradient of a parent kernel includes its children's: one parameter, used more than once."""
     torch.manual_seed(0)
@@ -149,12 +225,18 @@ def test_plain_twin() -> None:
 
 def test_export() -> None:
     """Bare and wrapped checkpoints give the same file; anything else is refused with exit code 2."""
-    net = build("fashion_dna")
+    check_export("fashion_dna", "fc.bias", ("layer3.conv3.weight", "layer3.conv2.weight"))
+    tied = "features.4.conv.1.1.bias", "features.3.conv.1.1.bias"
+    check_export("mobilenet_v2_kw_1x", "warehouse_manager.weights.3", tied)
+
+
+def check_export(arch: str, left_out: str, tied_keys: tuple[str, str]) -> None:
+    net = build(arch)
     randomise(net, 1)
     state = net.state_dict()
     wrapped = {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in reversed(state.items())}}
-    incomplete = {k: v for k, v in state.items() if k != "fc.bias"}
-    tied = state | {"layer3.conv3.weight": state["layer3.conv2.weight"]}
+    incomplete = {k: v for k, v in state.items() if k != left_out}
+    tied = state | {tied_keys[0]: state[tied_keys[1]]}
     with tempfile.TemporaryDirectory() as folder:
 
         def export(content: object, *options: str) -> tuple[int, bytes]:
@@ -167,11 +249,11 @@ def test_export() -> None:
             assert b"Traceback" not in done.stderr, done.stderr
             return done.returncode, target.read_bytes() if target.exists() else b""
 
-        check = ("--arch", "fashion_dna")
+        check = ("--arch", arch)
         code, exported = export(state, *check)
         assert code == 0
         assert export(wrapped, *check) == (0, exported)
-        assert len(exported) < 4 * sum(t.numel() for t in state.values()) + 16_384
+        assert len(exported) < 4 * sum(t.numel() for t in state.values()) + 200 * len(state)
         for content in (incomplete, tied, [1, 2], {"state_dict": {}}, {"a": 1}, {"state_dict": state, "x": Path()}):
             assert export(content, *check) == (2, b"")
 

@@ -6,3 +6,4 @@
 #include <kdna/dna/kernel_dna.hpp>
 #include <kdna/nn/conv2d.hpp>
 #include <kdna/nn/pool.hpp>
+#include <kdna/nn/runtime_conv2d.hpp>

@@ -52,10 +52,12 @@ public:
             const case_result result = run_case<method::plain>(r, c);
             KDNA_TEST_CASE_INFO(cases_, name + ": " + c.describe() + "\n" + result.plan);
             if (!result.problem.empty()) FAIL(result.problem);
+            ++cases_;
+            // Few channels may be computed in planes; such a case counts for no name here (see planes.cpp).
+            if (w == way::depthwise && result.plan.find(": planes, ") != std::string::npos) continue;
             REQUIRE(result.plan.find(words_of(w)) != std::string::npos);
             REQUIRE((result.plan.find("input copied if strided") != std::string::npos) ==
                     (w == way::copied || (w != way::kernel_rows && !in_order)));
-            ++cases_;
             ++ran_[name];
         }
     }
@@ -225,8 +227,8 @@ TEST_CASE("Every cut of the work into blocks, chunks and threads is computed", "
               threads);
         e.run("groups and samples shared out", way::im2col, {.o = 6, .i = 6, .kh = 3, .kw = 3, .groups = 3}, {},
               {3, 6, 5, 5}, threads);
-        e.run("rows shared out", way::depthwise, {.o = 5, .i = 5, .kh = 3, .kw = 3, .groups = 5}, {.pad = 1},
-              {1, 5, 11, 4}, threads);
+        e.run("rows shared out", way::depthwise, {.o = width, .i = width, .kh = 3, .kw = 3, .groups = width},
+              {.pad = 1}, {1, width, 11, 4}, threads);
         e.run("channel panels shared out", way::depthwise,
               {.o = 5 * width, .i = 5 * width, .kh = 3, .kw = 3, .groups = 5 * width}, {.pad = 1}, {1, 5 * width, 3, 3},
               threads);

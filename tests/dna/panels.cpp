@@ -47,6 +47,28 @@ void check_source(const Source& source, const kernel_shape& k, const bounded_vec
                         if (!(std::abs(exact - w.value) <= 0.6 * w.error + 1e-12 * std::abs(w.value)))
                             FAIL("weight(" << o << ", " << c << ", " << t << ") is " << exact << ", not " << w.value);
                     }
+            if constexpr (requires(const channel_range& some, float* to) {
+                              source.assemble(0, 0, nullptr, some, to);
+                          }) {
+                // The same bits, and no others, in parts of any size.
+                const auto floats = static_cast<std::size_t>(taps * channels * width);
+                const std::vector<float> whole(panel, panel + floats);
+                const std::unique_ptr<float[]> parts(new float[floats]);
+                for (index_t step = 1; step <= channels; step += 2) {
+                    std::fill_n(parts.get(), floats, std::numeric_limits<float>::quiet_NaN());
+                    for (index_t c = 0; c < channels; c += step) {
+                        const channel_range range{c, std::min(step, channels - c)};
+                        if constexpr (requires { source.prefetch(g, p, range, index_t{0}, index_t{2}); })
+                            for (const index_t share : {0, 1}) source.prefetch(g, p, range, share, index_t{2});
+                        source.assemble(g, p, mixture.get(), range, parts.get());
+                        for (index_t t = 0; t < taps; ++t)  // what is not in the range yet is as it was
+                            for (index_t later = c + range.count; later < channels; ++later)
+                                if (!std::isnan(parts[static_cast<std::size_t>((t * channels + later) * width)]))
+                                    FAIL("wrote channel " << later << " for " << c << " + " << range.count);
+                    }
+                    if (!same_bits(whole, {parts.get(), parts.get() + floats})) FAIL("in parts of " << step);
+                }
+            }
         }
 }
 

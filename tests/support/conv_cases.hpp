@@ -104,14 +104,15 @@ struct conv_case {
     index_t threads = 1;
 
     [[nodiscard]] std::string describe() const {
-        const auto& [stride, pad, dilation] = params;
+        const auto& [stride, pad, dilation, mode] = params;
         constexpr std::array<const char*, 12> kinds{"plain",  "gated",    "routed",    "condconv", "mixed", "dyconv",
                                                     "odconv", "odconv n", "warehouse", "dcd",      "acdc",  "sparse"};
         return kdna::concat(
             kinds[static_cast<std::size_t>(kind)], " ", to_string(kernel), " on ", to_string(in), " ", to_string(x_at),
             order == kdna::conv::input_order::nhwc ? " (promised)" : "", " to ", to_string(y_at), ", stride ", stride.h,
-            "x", stride.w, ", pad ", pad.top, ",", pad.bottom, ",", pad.left, ",", pad.right, ", dilation ", dilation.h,
-            "x", dilation.w, bias.empty() ? "" : ", bias", bn.empty() ? "" : ", bn",
+            "x", stride.w, ", pad ", pad.top, ",", pad.bottom, ",", pad.left, ",", pad.right,
+            mode == kdna::padding_mode::circular ? " circular" : "", ", dilation ", dilation.h, "x", dilation.w,
+            bias.empty() ? "" : ", bias", bn.empty() ? "" : ", bn",
             residual ? kdna::concat(", residual ", in_place ? "in place" : to_string(residual_at)) : std::string(),
             ", act ", to_string(act), spatial.empty() ? "" : ", spatial", filter.empty() ? "" : ", filter",
             ", mixture ", mixture, ", routed spatial ", router.widths().spatial, ", threads ", threads,
@@ -215,16 +216,20 @@ inline conv_case random_case(rng& r, method kind, double most_multiply_adds = 2.
         const auto input = [&](index_t out, index_t stride, index_t reach, index_t pads) {
             return std::max<index_t>(1, (out - 1) * stride + reach - pads + r.between(0, stride - 1));
         };
-        const auto& [stride, pad, dilation] = c.params;
+        const auto& [stride, pad, dilation, mode] = c.params;
         const auto out_extent = [&] { return r.pick<index_t>({1, 2, 3, 5, 7, 7, 13, 14, 17}); };
         const index_t out_h = out_extent(), out_w = r.chance(0.5) ? out_h : out_extent();
         c.in = {r.pick<index_t>({1, 1, 2, 3}), k.i,
                 input(out_h, stride.h, dilation.h * (k.kh - 1) + 1, pad.top + pad.bottom),
                 input(out_w, stride.w, dilation.w * (k.kw - 1) + 1, pad.left + pad.right)};
+        // Not more padding than map on any side.
+        if (r.chance(0.2) && std::max(pad.top, pad.bottom) <= c.in.h && std::max(pad.left, pad.right) <= c.in.w)
+            c.params.mode = kdna::padding_mode::circular;
     } while (cost_of(c) > most_multiply_adds);
     if ((is_static(kind) || kind == method::gated) && r.chance(0.02)) {  // worth Winograd
         c.kernel = {.o = r.pick<index_t>({33, 64}), .i = r.pick<index_t>({48, 65}), .kh = 3, .kw = 3};
         c.params = {.pad = {r.between(0, 2), r.between(0, 2), r.between(0, 2), r.between(0, 2)}};
+        if (r.chance(0.3)) c.params.mode = kdna::padding_mode::circular;
         c.in = {r.between(1, 2), c.kernel.i, r.between(7, 14), r.between(7, 14)};
     }
     randomise_call(r, c);

@@ -245,7 +245,7 @@ inline expectation convolve(const convolution& c, const kdna::tensor_view<const 
     const kdna::kernel_shape& k = c.kernel;
     const auto extent = [](index_t in, index_t before, index_t after, index_t window, index_t dilation,
                            index_t stride) { return (in + before + after - dilation * (window - 1) - 1) / stride + 1; };
-    const auto& [stride, pad, dilation] = c.params;
+    const auto& [stride, pad, dilation, mode] = c.params;
     expectation e{{x.shape.n, k.o, extent(x.shape.h, pad.top, pad.bottom, k.kh, dilation.h, stride.h),
                    extent(x.shape.w, pad.left, pad.right, k.kw, dilation.w, stride.w)},
                   {},
@@ -284,8 +284,12 @@ inline expectation convolve(const convolution& c, const kdna::tensor_view<const 
                     double sum = 0.0, magnitude = 0.0, factor_error = 0.0;
                     for (index_t i = 0; i < k.kh; ++i)
                         for (index_t j = 0; j < k.kw; ++j) {
-                            const index_t ih = h * stride.h - pad.top + i * dilation.h,
-                                          iw = w * stride.w - pad.left + j * dilation.w;
+                            index_t ih = h * stride.h - pad.top + i * dilation.h,
+                                    iw = w * stride.w - pad.left + j * dilation.w;
+                            if (mode == kdna::padding_mode::circular) {
+                                ih = ((ih % x.shape.h) + x.shape.h) % x.shape.h;
+                                iw = ((iw % x.shape.w) + x.shape.w) % x.shape.w;
+                            }
                             if (ih < 0 || ih >= x.shape.h || iw < 0 || iw >= x.shape.w) continue;
                             for (index_t ch = 0; ch < channels; ++ch) {
                                 const bounded& weight = weights[static_cast<std::size_t>((ch * k.kh + i) * k.kw + j)];

@@ -91,10 +91,14 @@ inline std::set<std::string> features_of(const conv_case& c, const case_result& 
     const bool routed_spatial = c.router.widths().spatial > 0, depthwise = c.kernel.depthwise();
     const kdna::shape4 shape = kdna::output_shape(c.in, c.kernel, c.params);
     for (const char* words :
-         {": direct,", ": im2col,", ": depthwise,", ": winograd", "input copied if strided",
-          "input copied with its padding", "gate in the copy", "gate in a panel copy", "gate in the input transform",
-          "spatial between taps", "spatial in a panel copy", "spatial in the transformed kernel"})
+         {": direct,", ": im2col,", ": depthwise,", ": planes,", ": winograd", "input copied if strided",
+          "input copied with its padding", "input copied with its circular padding", "gate in the copy",
+          "gate in a panel copy", "gate in the input transform", "spatial between taps", "spatial in a panel copy",
+          "spatial in the transformed kernel"})
         note(words, result.plan.find(words) != std::string::npos);
+    if (c.params.mode == kdna::padding_mode::circular && c.params.pad != kdna::padding(0))
+        for (const char* words : {": direct,", ": im2col,", ": depthwise,", ": planes,", ": winograd"})
+            if (result.plan.find(words) != std::string::npos) out.insert(kdna::concat("circular padding", words));
     note("promised order", c.order == kdna::conv::input_order::nhwc);
     note("1x1 map", shape.h == 1 && shape.w == 1);
     note("residual in place", c.in_place);
@@ -127,8 +131,13 @@ inline std::set<std::string> required_features(method kind) {
     std::set<std::string> out{": direct,",
                               ": im2col,",
                               ": depthwise,",
+                              ": planes,",
                               "input copied if strided",
                               "input copied with its padding",
+                              "circular padding: direct,",
+                              "circular padding: im2col,",
+                              "circular padding: depthwise,",
+                              "circular padding: planes,",
                               "spatial between taps",
                               "spatial in a panel copy",
                               "promised order",
@@ -143,7 +152,8 @@ inline std::set<std::string> required_features(method kind) {
         out.insert(to_string(p));
         out.insert(kdna::concat("to ", to_string(p)));
     }
-    if (kind == method::plain || kind == method::gated) out.insert({": winograd", "spatial in the transformed kernel"});
+    if (kind == method::plain || kind == method::gated)
+        out.insert({": winograd", "circular padding: winograd", "spatial in the transformed kernel"});
     if (kind == method::gated)
         out.insert({"depthwise with channel factors", "gate in the copy", "gate in a panel copy",
                     "gate in the input transform"});

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .dynamic import DCDConv2d, DyConv2d, DYCls, ODConv2d
+from .kernels import ACDCChain, ACDCConv2d, RuntimeConv2d, SparseKernelConv2d, XVolution
 from .layers import CondConv2d
 from .networks import ResNet18Stage, ResNet50Layer3, ShareCluster
+from .warehouse import KWChain, KWManager
 
 
-def build_case(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
-    """The module of a case (``family``, ``kind``, ``stride``, ...), its widths taken from the tensors' shapes."""
+def build_kerneldna(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     stride = case["stride"]
-    if case["family"] == "condconv":
-        n, o, cg, k, _ = tensors["weight"].shape
-        groups = case["groups"]
-        return CondConv2d(cg * groups, o, k, n, stride, case["padding"], groups, "bias" in tensors)
-    if case["family"] != "kerneldna":
-        raise ValueError(f"unknown family {case['family']}")
     if case["kind"] == "resnet18_stage":
         width, cin = tensors["conv1.weight"].shape[:2]
         return ResNet18Stage(cin, width, stride)
@@ -34,9 +32,121 @@ def build_case(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     raise ValueError(f"unknown kind {case['kind']}")
 
 
+def build_condconv(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    n, o, cg, k, _ = tensors["weight"].shape
+    groups = case["groups"]
+    return CondConv2d(cg * groups, o, k, n, case["stride"], case["padding"], groups, "bias" in tensors)
+
+
+def build_odconv(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    n, o, cg, k, _ = tensors["weight"].shape
+    groups = case["groups"]
+    return ODConv2d(cg * groups, o, k, case["stride"], case["padding"], case.get("dilation", 1), groups, n)
+
+
+def build_dyconv(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    n, o, cg, k, _ = tensors["weight"].shape
+    groups, bias = case["groups"], "bias" in tensors
+    return DyConv2d(cg * groups, o, k, case["stride"], case["padding"], case.get("dilation", 1), groups, bias, n)
+
+
+class AsClassifier(DYCls):
+    """DYCls between maps of one pixel: [B, C, 1, 1] -> [B, O, 1, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(1))[:, :, None, None]
+
+
+def build_dcd(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    if case["kind"] == "classifier":
+        o, c = tensors["cls.weight"].shape
+        return AsClassifier(c, o, *tensors["cls_q.weight"].shape[:1], *tensors["fc.0.weight"].shape[:1])
+    o, c = tensors["conv.weight"].shape[:2]
+    if case["kind"] == "basic":
+        return DCDConv2d(c, o, 3, case["stride"], 1, pool=2)
+    if case["kind"] == "conv":
+        return DCDConv2d(c, o, case["kernel"], case["stride"], case["padding"], pool=1)
+    raise ValueError(f"unknown kind {case['kind']}")
+
+
+def build_kernel_warehouse(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    """The output channels follow from how many cells a layer mixes: m = (k / k_e)^2 (O / o_e) (C / g / c_e)."""
+    n, o_e, c_e, k_e, _ = tensors["warehouse_manager.weights.0"].shape
+    basis = case.get("nonlocal_basis_ratio", 1)
+    shapes = []
+    for i, layer in enumerate(case["layers"]):
+        prefix = f"convs.{i}.attention."
+        cin, groups = tensors[f"{prefix}fc1.weight"].shape[1], layer.get("groups", 1)
+        mixtures = len(tensors[prefix + ("basis_bias" if basis < 1 else "fc2.bias")]) // (n + 1)
+        per_column = (layer["kernel"] // k_e) ** 2 * (cin // groups // c_e)
+        shapes.append((cin, mixtures // per_column * o_e, groups))
+    manager = KWManager(
+        case["cell_num_ratio"],
+        Fraction(c_e, math.gcd(*(c // g for c, _, g in shapes))),
+        Fraction(o_e, math.gcd(*(o for _, o, _ in shapes))),
+        basis,
+        spatial_partition=k_e == 1,
+    )
+    convs = [
+        manager.conv("", c, o, layer["kernel"], layer.get("stride", 1), layer["padding"], g)
+        for (c, o, g), layer in zip(shapes, case["layers"])
+    ]
+    return KWChain(manager, convs, [layer["act"] for layer in case["layers"]])
+
+
+def build_acdc(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    layers = []
+    for i, layer in enumerate(case["layers"]):
+        m, kh, kw = tensors[f"layers.{i}.atoms"].shape
+        groups, dilation = layer.get("groups", 1), layer.get("dilation", 1)
+        layers.append(ACDCConv2d(m, (kh, kw), layer["stride"], layer["padding"], groups, dilation))
+    return ACDCChain(tuple(tensors["coefficients"].shape), layers, [layer["act"] for layer in case["layers"]])
+
+
+def build_sparse_kernel(case: dict[str, Any], tensors: dict[str, Tensor], channels: int) -> nn.Module:
+    return SparseKernelConv2d(
+        channels,
+        len(tensors["alpha"]),
+        tuple(tensors["codebook"].shape[1:]),
+        case["bits"],
+        case["stride"],
+        case["padding"],
+        case["groups"],
+        "bias" in tensors,
+    )
+
+
+BUILDERS = {
+    "kerneldna": build_kerneldna,
+    "condconv": build_condconv,
+    "odconv": build_odconv,
+    "dyconv": build_dyconv,
+    "dcd": build_dcd,
+    "kernel_warehouse": build_kernel_warehouse,
+    "acdc": build_acdc,
+}
+
+
+def build_case(case: dict[str, Any], tensors: dict[str, Tensor], x: Tensor) -> nn.Module:
+    """The module of a case (``family``, ``kind``, ``stride``, ...), its widths taken from the tensors' shapes."""
+    family = case["family"]
+    if family == "sparse_kernel":
+        return build_sparse_kernel(case, tensors, x.shape[1])
+    if family == "runtime_kernel":
+        mode = case["padding_mode"]
+        return RuntimeConv2d(case["kind"], case["stride"], case["padding"], mode, case.get("groups", 1))
+    if family == "x_volution":
+        return XVolution(x.shape[1], tensors["weight"].shape[-1], case["padding"])
+    if family not in BUILDERS:
+        raise ValueError(f"unknown family {family}")
+    return BUILDERS[family](case, tensors)
+
+
 @torch.no_grad()
 def run_case(case: dict[str, Any], tensors: dict[str, Tensor], x: Tensor) -> Tensor:
     """The case's output [B, O, H', W'], computed in double precision in eval mode."""
-    module = build_case(case, tensors)
+    module = build_case(case, tensors, x).eval()
+    if case["family"] == "runtime_kernel":
+        return module(x.double(), tensors["kernel"].double())
     module.load_state_dict(tensors)
-    return module.double().eval()(x.double())
+    return module.double()(x.double())

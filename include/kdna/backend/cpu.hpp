@@ -3,6 +3,7 @@
 
 #include <kdna/backend/backend.hpp>
 #include <kdna/conv/depthwise_nest.hpp>
+#include <kdna/conv/plane_nest.hpp>
 #include <kdna/conv/planner.hpp>
 #include <kdna/conv/winograd_nest.hpp>
 
@@ -33,13 +34,15 @@ struct cpu {
                       [&](index_t, index_t first, index_t last) { conv::winograd_transform(p, c, first, last); });
         }
         std::byte* spaces = workspace + (p.workspace_bytes - p.threads * p.thread_bytes);
-        const index_t tasks = p.algo == conv::algorithm::winograd    ? p.tasks
+        const bool planned = p.algo == conv::algorithm::winograd || p.algo == conv::algorithm::planes;
+        const index_t tasks = planned                                ? p.tasks
                               : p.algo == conv::algorithm::depthwise ? conv::depthwise_tasks(p, c)
                                                                      : conv::gemm_tasks(p, c);
         in_chunks(tasks, p.threads, executor, [&](index_t worker, index_t first, index_t last) {
             std::byte* space = spaces + worker * p.thread_bytes;
             switch (p.algo) {
                 case conv::algorithm::depthwise: return conv::depthwise_nest(p, c, space, first, last);
+                case conv::algorithm::planes: return conv::plane_nest(p, c, space, first, last);
                 case conv::algorithm::winograd: return conv::winograd_nest(p, c, space, first, last);
                 case conv::algorithm::direct:
                 case conv::algorithm::im2col: return conv::gemm_nest(p, c, zeros, space, first, last);
@@ -94,6 +97,7 @@ private:
         });
         c.rows.x_first = 0;
         c.x = p.staged.view(staged);
+        if (p.staged.circular) c.params.pad = 0;
         if (!nest_gates) c.factors.channel = {};
     }
 };

@@ -49,8 +49,12 @@ private:
         double sum = 0.0;
         for (index_t i = 0; i < k.kh; ++i)
             for (index_t j = 0; j < k.kw; ++j) {
-                const index_t ih = h * c.params.stride.h - c.params.pad.top + i * c.params.dilation.h;
-                const index_t iw = w * c.params.stride.w - c.params.pad.left + j * c.params.dilation.w;
+                index_t ih = h * c.params.stride.h - c.params.pad.top + i * c.params.dilation.h;
+                index_t iw = w * c.params.stride.w - c.params.pad.left + j * c.params.dilation.w;
+                if (c.params.mode == padding_mode::circular) {
+                    ih = (ih + c.x.shape.h) % c.x.shape.h;
+                    iw = (iw + c.x.shape.w) % c.x.shape.w;
+                }
                 if (ih < 0 || ih >= c.x.shape.h || iw < 0 || iw >= c.x.shape.w) continue;
                 const index_t t = i * k.kw + j;
                 for (index_t ch = 0; ch < channels; ++ch) {

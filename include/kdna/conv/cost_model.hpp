@@ -33,8 +33,11 @@ struct cost_model {
     static constexpr double pack_cycles = 1;     ///< to copy a float of a window (im2col)
     /// 3x3 depthwise, per tap and vector of outputs. Sliding rows do little but multiply; elsewhere each tap loads its input.
     static constexpr double sliding_tap = 1.06, jumping_tap = 1.8;
+    static constexpr double part_tap = 5;  ///< of a last vector that is not whole: 3 channels, 11x11 taps, 256x256
     /// To begin a row of a vector of channels: weights into registers, first and last column.
     static constexpr double sliding_row = 35, jumping_row = 65;
+    /// Depthwise in planes, per tap and vector of outputs, to begin and store such a vector, and to copy a float.
+    static constexpr double plane_tap = 1.0, plane_vector = 20, plane_copy = 0.6;
     /// F(2x2), F(4x4), F(6x6), per tile and vector of channels, or of filters; with the calls of the products, which store
     /// sums and finish nothing. The larger two do not fit 16 registers.
     static constexpr bool roomy = simd::registers >= 32;
@@ -103,9 +106,20 @@ struct cost_model {
     }
     [[nodiscard]] KDNA_COLD static double depthwise(const problem& q, const plan& p) noexcept {
         const kernel_shape& k = q.kernel->shape();
-        const bool slides = k.kw == 3 && k.kh <= 3 && q.params.stride.w == 1 && q.params.dilation.w == 1;
-        const double rows = real(p.out.h) * real(ceil_div(k.o, simd::lanes)), taps = real(p.out.w) * real(k.taps());
-        return rows * (taps * (slides ? sliding_tap : jumping_tap) + (slides ? sliding_row : jumping_row)) +
+        const bool part = k.o % simd::lanes != 0,
+                   slides = !part && k.kw == 3 && k.kh <= 3 && q.params.stride.w == 1 && q.params.dilation.w == 1;
+        const double rows = real(p.out.h) * real(ceil_div(k.o, simd::lanes)), taps = real(p.out.w) * real(k.taps()),
+                     last = part ? real(p.out.h) * taps * (part_tap - jumping_tap) : 0.0;
+        return rows * (taps * (slides ? sliding_tap : jumping_tap) + (slides ? sliding_row : jumping_row)) + last +
+               activations(p);
+    }
+    [[nodiscard]] KDNA_COLD static double planes(const problem& q, const plan& p) noexcept {
+        const kernel_shape& k = q.kernel->shape();
+        const double vectors = real(ceil_div(p.out.h, plane_tile_rows) * plane_tile_rows) *
+                               real(ceil_div(p.out.w, simd::lanes)),
+                     copied = (real(p.in.h + q.params.pad.top + q.params.pad.bottom)) *
+                              real(p.in.w + q.params.pad.left + q.params.pad.right);
+        return real(k.o) * (vectors * (real(k.taps()) * plane_tap + plane_vector) + copied * plane_copy) +
                activations(p);
     }
     [[nodiscard]] KDNA_COLD static double winograd(const problem& q, const plan& p, int m) noexcept {
@@ -129,6 +143,7 @@ struct cost_model {
     [[nodiscard]] KDNA_COLD static double predict(const problem& q, const plan& p) noexcept {
         const double sample = p.algo == algorithm::winograd    ? winograd(q, p, p.winograd_m)
                               : p.algo == algorithm::depthwise ? depthwise(q, p)
+                              : p.algo == algorithm::planes    ? planes(q, p)
                                                                : direct(q, p);
         return real(p.in.n) * sample;
     }
@@ -138,8 +153,17 @@ private:
     [[nodiscard]] static double pixels(const plan& p) noexcept { return real(p.out.h) * real(p.out.w); }
 };
 
-/// Whether F(m x m) is possible, and its transformed kernel affordable.
-[[nodiscard]] KDNA_COLD bool may_use_winograd(const problem& q, int m) {
+/// Whether a convolution of each channel with a filter of its own is expected to be faster on planes.
+[[nodiscard]] KDNA_COLD bool choose_planes(const problem& q, const plan& p) {
+    const kernel_shape& k = q.kernel->shape();
+    if (k.groups != k.i || k.o != k.i || k.taps() == 1) return false;
+    plan other = p;
+    other.algo = algorithm::direct;
+    return cost_model::planes(q, p) < (k.depthwise() ? cost_model::depthwise(q, p) : cost_model::direct(q, other));
+}
+
+/// Whether Winograd is possible and allowed; kernels whose transform is not affordable are transformed as they are used.
+[[nodiscard]] KDNA_COLD bool may_use_winograd(const problem& q) {
     const kernel_shape& k = q.kernel->shape();
     return q.transform_budget > 0 && winograd_fits(k) && q.params.stride == extent2(1) &&
            q.params.dilation == extent2(1) && std::min(k.i, k.o) >= simd::lanes;
@@ -150,8 +174,8 @@ inline constexpr std::array<int, 4> variants{0, 2, 4, 6};
 
 /// The m of Winograd's F(m x m) that is allowed, affordable and expected to be fastest, or asked for, else 0.
 [[nodiscard]] KDNA_COLD int choose_winograd(const problem& q, const plan& p) {
-    if (q.winograd) return may_use_winograd(q, *q.winograd) ? *q.winograd : 0;
-    if (!may_use_winograd(q, 2)) return 0;  // the smallest kernel
+    if (q.winograd) return may_use_winograd(q) ? *q.winograd : 0;
+    if (!may_use_winograd(q)) return 0;
     plan direct = p;
     direct.algo = algorithm::direct;
     int best = 0;
@@ -160,7 +184,7 @@ inline constexpr std::array<int, 4> variants{0, 2, 4, 6};
     plain.spatial_factor = plain.channel_factor = false;
     double least = cost_model::direct(plain, direct);
     for (const int m : variants) {
-        if (m == 0 || !may_use_winograd(q, m)) continue;
+        if (m == 0) continue;
         if (m == 6 && ceil_div(p.out.h, 6) * ceil_div(p.out.w, 6) < cost_model::fewest_tiles_of_6) continue;
         const double cost = cost_model::winograd(q, p, m);
         if (cost < least * (m == 6 ? cost_model::share_of_6 : 1.0)) {

@@ -206,7 +206,7 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
     const panel_layout& kernel = c.source.layout();
     const kernel_shape& k = kernel.shape();
     const bool sliding = k.kw == 3 && k.kh <= 3 && c.params.stride.w == 1 && c.params.dilation.w == 1 &&
-                         c.params.pad.left <= 1 && c.params.pad.right <= 1 && p.in.w >= 2;
+                         c.params.pad.left <= 1 && c.params.pad.right <= 1 && c.x.shape.w >= 2;
     const index_t row_begin = c.rows.first + block * p.pixel_block,
                   row_end = std::min(row_begin + p.pixel_block, c.rows.first + c.rows.count);
     for (index_t panel = 0; panel < kernel.panels(); ++panel) {
@@ -241,7 +241,7 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
             s.sums = part_sums(p, c, n, h);
             if (s.sums != nullptr) s.sums += filter;
             const index_t top = h * c.params.stride.h - c.params.pad.top;
-            const tap_range rows = taps_on_map(top, k.kh, c.params.dilation.h, p.in.h);
+            const tap_range rows = taps_on_map(top, k.kh, c.params.dilation.h, x.shape.h);
             if (sliding && rows.count > 0 && channels % simd::lanes == 0 && c.y.stride.c == 1 &&
                 c.residual.data == nullptr) {
                 s.pixels = p.out.w;
@@ -254,11 +254,11 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
             }
             for (index_t w = 0; w < p.out.w; w += s.pixels) {
                 const index_t left = w * c.params.stride.w - c.params.pad.left;
-                const tap_range columns = taps_on_map(left, k.kw, c.params.dilation.w, p.in.w);
+                const tap_range columns = taps_on_map(left, k.kw, c.params.dilation.w, x.shape.w);
                 s.pixels = 1;
                 if (columns.count == k.kw) {  // all windows up to the right border
                     const index_t reach = (k.kw - 1) * c.params.dilation.w + 1;
-                    s.pixels = std::min(p.out.w - w, (p.in.w - reach - left) / c.params.stride.w + 1);
+                    s.pixels = std::min(p.out.w - w, (x.shape.w - reach - left) / c.params.stride.w + 1);
                 }
                 s.rows = columns.count > 0 ? rows.count : 0;
                 s.columns = rows.count > 0 ? columns.count : 0;

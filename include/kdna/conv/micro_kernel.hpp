@@ -25,6 +25,7 @@ struct tile_input {
     /// of a block fetch the next panel together, at an even pace, while they use this one.
     const float* ahead = nullptr;
     index_t ahead_step = 0;
+    index_t skip = 0;  ///< floats to leave out at the beginning of each row
 };
 
 /// Heights that are compiled, tallest first. The tallest fills the registers: two accumulators a row, two weights, one
@@ -67,7 +68,7 @@ KDNA_INLINE void multiply_rows(simd::vec (&acc)[Rows][Vectors], const tile_input
     for (index_t t = 0; t < in.runs; ++t) {
         const float* row[Rows];
         KDNA_UNROLL
-        for (int r = 0; r < Rows; ++r) row[r] = in.rows[t * height + first + r];
+        for (int r = 0; r < Rows; ++r) row[r] = in.rows[t * height + first + r] + in.skip;
         const float* w = in.panel + in.depth[t] * width;
         index_t k = 0;
         if constexpr (Rows * Vectors > 24) {

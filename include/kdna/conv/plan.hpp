@@ -8,6 +8,7 @@
 #include <kdna/conv/epilogue.hpp>
 #include <kdna/conv/micro_kernel.hpp>
 #include <kdna/conv/partition.hpp>
+#include <kdna/conv/planes.hpp>
 #include <kdna/conv/stage.hpp>
 #include <kdna/conv/winograd.hpp>
 #include <kdna/core/executor.hpp>
@@ -20,8 +21,9 @@ namespace kdna::inline KDNA_ABI::conv {
 /// What a plan needs to know of a layer.
 struct problem {
     const panel_layout* kernel = nullptr;
-    index_t source_scratch = 0;  ///< floats it takes to assemble one panel, 0 for a stored kernel
-    index_t assembly_terms = 0;  ///< multiply-adds of each weight of an assembled panel
+    index_t source_scratch = 0;   ///< floats it takes to assemble one panel, 0 for a stored kernel
+    index_t assembly_terms = 0;   ///< multiply-adds of each weight of an assembled panel
+    bool assembles_parts = true;  ///< some channels of a panel can be had by themselves
     conv_params params{};
     bool channel_factor = false;   ///< a gate g[C] is applied
     bool spatial_factor = false;   ///< s[KH*KW] is applied
@@ -39,13 +41,14 @@ struct row_band {
     index_t x_first = 0, y_first = 0;
 };
 
-enum class algorithm { direct, im2col, depthwise, winograd };
+enum class algorithm { direct, im2col, depthwise, planes, winograd };
 
 [[nodiscard]] constexpr const char* to_string(algorithm a) noexcept {
     switch (a) {
         case algorithm::direct: return "direct";
         case algorithm::im2col: return "im2col";
         case algorithm::depthwise: return "depthwise";
+        case algorithm::planes: return "planes";
         case algorithm::winograd: return "winograd";
     }
     return "?";
@@ -64,7 +67,7 @@ struct plan {
     input_order order = input_order::any;
     shape4 in{}, out{};
     index_t pixel_block =
-        1;  ///< output pixels prepared together; depthwise: output rows; Winograd: tiles of any sample
+        1;  ///< output pixels prepared together; depthwise, planes: output rows; Winograd: tiles of any sample
     index_t pixel_blocks = 1;  ///< blocks per sample; Winograd: in all
     index_t panel_chunk = 1;   ///< panels per task
     index_t panel_chunks = 1;  ///< chunks per group
@@ -73,13 +76,16 @@ struct plan {
     int winograd_m = 0;  ///< Winograd: extent of an output tile
     index_t tile_rows = 0, tile_columns = 0, tile_count = 0, row_floats = 0;
     /// Winograd: the kernel is not kept transformed. Each task transforms the panels it multiplies by, some channels of a
-    /// panel at a time (`transform_depth`), and its tiles are of one sample (`tile_count` is of one, too).
+    /// panel at a time (`transform_depth`), for `task_blocks` blocks of tiles of each of `task_samples` samples. A block is of
+    /// one sample then, and `tile_count` the tiles of one.
     bool transforms_panels = false;
-    index_t transform_depth = 0;
+    index_t transform_depth = 0, task_blocks = 1, task_samples = 1;
+    index_t input_parts = 1;  ///< of the transformed input, each of transform_depth channels
     /// Winograd: all input tiles are transformed first, for all threads, so that each needs to read only some panels.
     bool transform_first = false;
     staging stage = staging::never;
     stage_layout staged{};
+    plane_layout planes{};              ///< planes: the copy that each task makes
     index_t tallest = max_tile_height;  ///< matrix products: height of the tallest tile
     index_t remnant = 0;                ///< so many pixels left over join the last block
     bool kernel_rows = false;           ///< direct: a kernel row is one run, on a staged input with a border
@@ -102,6 +108,11 @@ struct plan {
 [[nodiscard]] inline index_t all_tiles(const plan& p) noexcept {
     return p.transforms_panels ? p.in.n * p.tile_count : p.tile_count;
 }
+
+/// Planes: output rows of a register tile of two vectors of columns, and most rows of taps that it meets at a time, whose
+/// weights are in registers too. A tile loads (rows + taps - 1) x 2 vectors for rows x taps x 2 multiply-adds.
+inline constexpr index_t plane_tile_rows = simd::registers >= 32 ? 6 : 4;
+inline constexpr index_t plane_tap_rows = simd::registers >= 32 ? 6 : 4;
 
 /// Blocks of a matrix product have at most so many pixels and tiles.
 inline constexpr index_t most_block_pixels = 64 * max_tile_height;

@@ -16,7 +16,7 @@ struct winograd_tile {
     return {tile / per_sample, part, part / p.tile_columns * p.winograd_m, part % p.tile_columns * p.winograd_m};
 }
 
-/// B^T (g . x) B of one tile, all channels: v[position * position_stride + channel].
+/// B^T (g . x) B of one tile, channels [first, last): v[position * position_stride + channel - first].
 ///
 /// Column by column into a tile in L1, then row by row out of it: 36 or 64 vectors do not fit the registers in any case.
 /// The loops over columns and rows stay loops: unrolled they ran slower (F(4x4), 64 channels, 56x56: 892 us for the layer
@@ -24,15 +24,16 @@ struct winograd_tile {
 /// L2 wait for (with the output's lines, below: 64 channels, 224x224, 18 %); at the end of a row that is of no use, and does
 /// no harm.
 template <int M>
-void winograd_input(const call& c, const winograd_tile& tile, index_t position_stride, float* v) noexcept {
+void winograd_input(const call& c, const winograd_tile& tile, index_t first, index_t last, index_t position_stride,
+                    float* v) noexcept {
     constexpr int n = winograd<M>::inputs;
     const tensor_view<const float>& x = c.x;
     const index_t top = tile.h - c.params.pad.top, left = tile.w - c.params.pad.left;
     const bool rows_inside = top >= 0 && top + n <= x.shape.h;
     const float* gate = c.factors.channel.of(tile.n);
     const float* sample = x.at(tile.n, 0, 0, 0);
-    for (index_t ch = 0; ch < x.shape.c; ch += simd::lanes) {
-        const index_t count = std::min(x.shape.c - ch, simd::lanes);
+    for (index_t ch = first; ch < last; ch += simd::lanes) {
+        const index_t count = std::min(last - ch, simd::lanes);
         const simd::vec g = gate != nullptr ? simd::load_strided(gate + ch, 1, count) : simd::zero();
         simd::vec t[n * n];
         for (int j = 0; j < n; ++j) {
@@ -64,7 +65,7 @@ void winograd_input(const call& c, const winograd_tile& tile, index_t position_s
             }
             winograd<M>::input(d, 1, t + j, n);
         }
-        float* to = v + ch;
+        float* to = v + (ch - first);
         for (int i = 0; i < n; ++i, to += n * position_stride) {
             simd::vec row[n];
             winograd<M>::input(t + i * n, 1, row, 1);
@@ -123,12 +124,23 @@ void winograd_output(const plan& p, const call& c, const winograd_tile& tile, in
     if (float* sums = part_sums(p, c, tile.n, tile.part); sums != nullptr) add_to(sums + filter, sum, count);
 }
 
-/// The input transform of tiles [first, first + count) of a block of `block` tiles: to[position][tile][channel].
+/// Floats of one tile's transformed input.
+[[nodiscard]] inline index_t tile_floats(const plan& p) noexcept {
+    return static_cast<index_t>(p.winograd_m + 2) * (p.winograd_m + 2) * p.row_floats * p.input_parts;
+}
+
+/// The input transform of tiles [first, first + count) of a block of `block` tiles: to[part][position][tile][channel of the
+/// part].
 template <int M>
 void transform_tiles(const plan& p, const call& c, index_t block_first, index_t first, index_t count, index_t block,
                      float* to) noexcept {
+    constexpr index_t positions = winograd<M>::inputs * winograd<M>::inputs;
+    const index_t depth = p.input_parts > 1 ? p.transform_depth : p.in.c;
     for (index_t i = first; i < first + count; ++i)
-        winograd_input<M>(c, winograd_tile_at(p, block_first + i), block * p.row_floats, to + i * p.row_floats);
+        for (index_t part = 0; part < p.input_parts; ++part)
+            winograd_input<M>(c, winograd_tile_at(p, block_first + i), part * depth,
+                              std::min((part + 1) * depth, p.in.c), block * p.row_floats,
+                              to + (part * positions * block + i) * p.row_floats);
 }
 
 /// G (s . w) G^T of `count` channels of an assembled panel w[tap][channel][filter], from channel `first` on:
@@ -157,11 +169,12 @@ void transform_panel(const float* w, const float* spatial, index_t channels, ind
     }
 }
 
-/// The products of one panel at all positions, for channels [from, from + depth): products[position][tile][filter].
-/// `weights(position)` are [depth][filter]; tiles' rows begin at those channels.
-template <class Weights>
-void multiply_positions(index_t positions, index_t count, index_t width, const float* const* rows, index_t depth,
-                        bool add, const Weights& weights, float* products) noexcept {
+/// The products of one panel at all positions, for `depth` channels: products[position][tile][filter], or added to them. Rows
+/// begin `skip` floats after where they point. `weights(position)` are [depth][filter]. `between(position)` is called after each.
+template <class Weights, class Between>
+void multiply_positions(index_t positions, index_t count, index_t width, const float* const* rows, index_t skip,
+                        index_t depth, bool add, const Weights& weights, const Between& between,
+                        float* products) noexcept {
     const index_t vectors = width / simd::lanes, start = 0;
     for (index_t q = 0; q < positions; ++q) {
         const float* panel = weights(q);
@@ -175,63 +188,121 @@ void multiply_positions(index_t positions, index_t count, index_t width, const f
                                                .panel = panel,
                                                .factors = nullptr,
                                                .ahead = panel + depth * (width + width * i / count),
-                                               .ahead_step = width * height / count},
+                                               .ahead_step = width * height / count,
+                                               .skip = skip},
                                               {.sums = products + (q * count + i) * width, .add_to_sums = add});
             i += height;
         }
+        between(q);
     }
 }
 
-/// One task: one block of tiles, one chunk of panels. Piece `piece` is a sample where panels are transformed here; otherwise
-/// there is one piece, and a block may hold tiles of several samples.
+/// Outputs of a block of tiles from the products of one panel.
 template <int M>
-void winograd_task(const plan& p, const call& c, const thread_space& space, index_t piece, index_t block,
-                   index_t chunk) noexcept {
+void finish_tiles(const plan& p, const call& c, index_t first, index_t count, index_t panel,
+                  const float* products) noexcept {
+    const index_t width = c.source.layout().width_of(panel);
+    for (index_t i = 0; i < count; ++i)
+        for (index_t j = 0; j < width; j += simd::lanes) {
+            const index_t filter = panel * panel_layout::width + j;
+            winograd_output<M>(p, c, winograd_tile_at(p, first + i), filter, std::min(p.out.c - filter, simd::lanes),
+                               products + i * width + j, count * width);
+        }
+}
+
+/// The transformed input of a block of tiles, made here unless that was done for all threads.
+template <int M>
+const float* block_input(const plan& p, const call& c, index_t first, index_t count, float* own) noexcept {
+    if (p.transform_first) return c.transformed_input + first * tile_floats(p);
+    transform_tiles<M>(p, c, first, 0, count, count, own);
+    return own;
+}
+
+/// One task of a kernel that is kept transformed: one block of tiles (of any samples), one chunk of panels.
+template <int M>
+void winograd_task(const plan& p, const call& c, const thread_space& space, index_t block, index_t chunk) noexcept {
     constexpr index_t positions = winograd<M>::inputs * winograd<M>::inputs;
     const panel_layout& kernel = c.source.layout();
-    const index_t in_piece = block * p.pixel_block, count = std::min(p.pixel_block, p.tile_count - in_piece),
-                  first = piece * p.tile_count + in_piece, channels = p.in.c;
-    float* transformed = nullptr;
-    if (p.transform_first) {
-        transformed = c.transformed_input + first * positions * p.row_floats;
-    } else {
-        transformed = space.at<float>(p.packed_at);
-        transform_tiles<M>(p, c, first, 0, count, count, transformed);
-    }
+    const index_t first = block * p.pixel_block, count = std::min(p.pixel_block, p.tile_count - first);
+    const float* transformed = block_input<M>(p, c, first, count, space.at<float>(p.packed_at));
     auto* products = space.at<float>(p.assembled_at);
     const auto** rows = space.at<const float*>(p.rows_at);
-    const index_t depth = p.transforms_panels ? p.transform_depth : channels, parts = ceil_div(channels, depth);
-    for (index_t part = 0; part < parts; ++part)
-        for (index_t i = 0; i < count * positions; ++i)
-            rows[part * count * positions + i] = transformed + i * p.row_floats + part * depth;
+    for (index_t i = 0; i < count * positions; ++i) rows[i] = transformed + i * p.row_floats;
     const index_t panel_end = std::min((chunk + 1) * p.panel_chunk, kernel.panels());
     for (index_t panel = chunk * p.panel_chunk; panel < panel_end; ++panel) {
-        const index_t width = kernel.width_of(panel), vectors = width / simd::lanes;
-        if (p.transforms_panels) {
-            const float* weights =
-                c.source.panel(0, panel, c.factors.mixture.of(piece), space.at<float>(p.modulated_at));
-            auto* part_weights = space.at<float>(p.factors_at);
-            const index_t stride = transformed_stride(p);
-            for (index_t part = 0; part < parts; ++part) {
-                const index_t from = part * depth, some = std::min(depth, channels - from);
-                transform_panel<M>(weights, c.factors.spatial.of(piece), channels, width, from, some, stride,
-                                   part_weights);
-                multiply_positions(
-                    positions, count, width, rows + part * count * positions, some, part > 0,
-                    [&](index_t q) { return part_weights + q * stride; }, products);
-            }
-        } else {
-            multiply_positions(
-                positions, count, width, rows, channels, false,
-                [&](index_t q) { return c.transformed->panel(panel, q); }, products);
+        multiply_positions(
+            positions, count, kernel.width_of(panel), rows, 0, p.in.c, false,
+            [&](index_t q) { return c.transformed->panel(panel, q); }, [](index_t) {}, products);
+        finish_tiles<M>(p, c, first, count, panel, products);
+    }
+}
+
+/// One task of a kernel that is not: task_samples samples from `n` on, task_blocks blocks of tiles of each, one chunk of panels.
+///
+/// Some channels of a panel at a time: assembled for a sample, transformed, multiplied by that sample's tiles, before the next
+/// sample, so that what a panel is assembled from is read from memory once for all of them. While positions are multiplied,
+/// what the next channels are made of is asked for.
+template <int M>
+void winograd_transforming_task(const plan& p, const call& c, const thread_space& space, index_t n,
+                                index_t blocks_first, index_t chunk) noexcept {
+    constexpr index_t positions = winograd<M>::inputs * winograd<M>::inputs;
+    const panel_layout& kernel = c.source.layout();
+    const index_t samples = std::min(p.task_samples, p.in.n - n), channels = p.in.c, depth = p.transform_depth,
+                  blocks_end = std::min(blocks_first + p.task_blocks, p.pixel_blocks),
+                  first_tile = blocks_first * p.pixel_block,
+                  tiles = std::min(blocks_end * p.pixel_block, p.tile_count) - first_tile;
+    auto* products = space.at<float>(p.assembled_at);
+    auto* assembled = space.at<float>(p.modulated_at);
+    auto* part = space.at<float>(p.factors_at);
+    const auto** rows = space.at<const float*>(p.rows_at);
+    const index_t stride = transformed_stride(p);
+    // f(first tile, tiles, where its rows and products begin) for every block of one sample of the task.
+    const auto for_each_block = [&](index_t sample, const auto& f) {
+        for (index_t block = blocks_first; block < blocks_end; ++block) {
+            const index_t in_sample = block * p.pixel_block, count = std::min(p.pixel_block, p.tile_count - in_sample);
+            f((n + sample) * p.tile_count + in_sample, count, (sample * tiles + in_sample - first_tile) * positions);
         }
-        for (index_t i = 0; i < count; ++i)
-            for (index_t j = 0; j < vectors; ++j) {
-                const index_t filter = panel * panel_layout::width + j * simd::lanes;
-                winograd_output<M>(p, c, winograd_tile_at(p, first + i), filter,
-                                   std::min(p.out.c - filter, simd::lanes), products + i * width + j * simd::lanes,
-                                   count * width);
+    };
+    for (index_t sample = 0; sample < samples; ++sample)
+        for_each_block(sample, [&](index_t first, index_t count, index_t at) {
+            const float* transformed =
+                block_input<M>(p, c, first, count, space.at<float>(p.packed_at) + at / positions * tile_floats(p));
+            for (index_t i = 0; i < count * positions; ++i) rows[at + i] = transformed + i * p.row_floats;
+        });
+
+    const bool in_parts = c.source.scratch_floats() == 0 || c.source.assembles_parts();
+    const index_t panel_end = std::min((chunk + 1) * p.panel_chunk, kernel.panels());
+    for (index_t panel = chunk * p.panel_chunk; panel < panel_end; ++panel) {
+        const index_t width = kernel.width_of(panel);
+        for (index_t from = 0; from < channels; from += depth) {
+            const channel_range range{from, std::min(depth, channels - from)};
+            const bool last_part = from + depth >= channels;
+            const index_t next_panel = last_part ? panel + 1 : panel, next_from = last_part ? 0 : from + depth;
+            const channel_range next{next_from, std::min(depth, channels - next_from)};
+            for (index_t sample = 0; sample < samples; ++sample) {
+                const float* mixture = c.factors.mixture.of(n + sample);
+                const float* weights = assembled;
+                if (c.source.assembles_parts())
+                    c.source.assemble(0, panel, mixture, range, assembled);
+                else if (c.source.scratch_floats() == 0 || from == 0)
+                    weights = c.source.panel(0, panel, mixture, assembled);
+                transform_panel<M>(weights, c.factors.spatial.of(n + sample), channels, width, from, range.count,
+                                   stride, part);
+                const bool ahead = in_parts && sample + 1 == samples && next_panel < panel_end;
+                for_each_block(sample, [&](index_t first, index_t count, index_t at) {
+                    float* block_products = products + (depth < channels ? at * width : 0);
+                    const bool last_block = first + count == (n + sample) * p.tile_count + first_tile + tiles;
+                    multiply_positions(
+                        positions, count, width, rows + at, from / depth * positions * count * p.row_floats,
+                        range.count, from > 0, [&](index_t q) { return part + q * stride; },
+                        [&](index_t q) {
+                            if (ahead && last_block) c.source.prefetch(0, next_panel, next, q, positions);
+                        },
+                        block_products);
+                    if (last_part) finish_tiles<M>(p, c, first, count, panel, block_products);
+                });
             }
+        }
     }
 }
 
@@ -239,13 +310,12 @@ void winograd_task(const plan& p, const call& c, const thread_space& space, inde
 
 /// For a plan that transforms first: transforms input tiles [first, last) into c.transformed_input, block by block.
 inline void winograd_transform(const plan& p, const call& c, index_t first, index_t last) noexcept {
-    const index_t positions = static_cast<index_t>(p.winograd_m + 2) * (p.winograd_m + 2);
     while (first < last) {
         const index_t piece_first = first / p.tile_count * p.tile_count, in_piece = first - piece_first,
                       block_first = piece_first + in_piece / p.pixel_block * p.pixel_block,
                       block = std::min(p.pixel_block, piece_first + p.tile_count - block_first),
                       count = std::min(last, block_first + block) - first;
-        float* to = c.transformed_input + block_first * positions * p.row_floats;
+        float* to = c.transformed_input + block_first * detail::tile_floats(p);
         with_winograd(p.winograd_m, [&]<int M>() {
             detail::transform_tiles<M>(p, c, block_first, first - block_first, count, block, to);
         });
@@ -256,12 +326,16 @@ inline void winograd_transform(const plan& p, const call& c, index_t first, inde
 /// Runs tasks [first, last) with one thread's workspace; results do not depend on the number of threads. A thread's tasks
 /// are those of few panels and many blocks.
 inline void winograd_nest(const plan& p, const call& c, std::byte* thread_space, index_t first, index_t last) noexcept {
-    const index_t per_piece = p.pixel_blocks * p.panel_chunks;
     with_winograd(p.winograd_m, [&]<int M>() {
         for (index_t task = first; task < last; ++task) {
-            const index_t rest = task % per_piece;
-            detail::winograd_task<M>(p, c, {thread_space}, task / per_piece, rest % p.pixel_blocks,
-                                     rest / p.pixel_blocks);
+            if (!p.transforms_panels) {
+                detail::winograd_task<M>(p, c, {thread_space}, task % p.pixel_blocks, task / p.pixel_blocks);
+                continue;
+            }
+            const index_t chunk = task % p.panel_chunks, rest = task / p.panel_chunks,
+                          groups = ceil_div(p.pixel_blocks, p.task_blocks);
+            detail::winograd_transforming_task<M>(p, c, {thread_space}, rest / groups * p.task_samples,
+                                                  rest % groups * p.task_blocks, chunk);
         }
     });
 }

@@ -1,6 +1,7 @@
 // Shapes of tensors and kernels, convolution parameters, and the output extent they imply.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -25,7 +26,7 @@ struct extent2 {
     friend constexpr bool operator==(const extent2&, const extent2&) = default;
 };
 
-/// Zero padding, each side on its own. One number: all sides. Two: rows (top and bottom), columns (left and right).
+/// Padding, each side on its own. One number: all sides. Two: rows (top and bottom), columns (left and right).
 struct padding {
     index_t top, bottom, left, right;
     constexpr padding(index_t all)
@@ -47,11 +48,15 @@ struct kernel_shape {
     friend constexpr bool operator==(const kernel_shape&, const kernel_shape&) = default;
 };
 
-/// How a kernel moves over its input. Padding is with zeros.
+/// What lies in the padding: zeros, or the map again, as if it were wound around a torus (PyTorch's 'zeros' and 'circular').
+enum class padding_mode { zeros, circular };
+
+/// How a kernel moves over its input.
 struct conv_params {
     extent2 stride = 1;
     padding pad = 0;
     extent2 dilation = 1;
+    padding_mode mode = padding_mode::zeros;
     friend constexpr bool operator==(const conv_params&, const conv_params&) = default;
 };
 
@@ -92,12 +97,18 @@ struct conv_params {
     return (padded - reach) / stride + 1;
 }
 
-/// Shape of the output of a convolution of `in` with kernel `k`; throws kdna::error where there is none.
+/// Shape of the output of a convolution of `in` with kernel `k`; throws kdna::error where there is none, and where circular
+/// padding would wind a side more than once around the map.
 [[nodiscard]] inline shape4 output_shape(const shape4& in, const kernel_shape& k, const conv_params& p,
                                          std::string_view where = "conv2d") {
     static_cast<void>(element_count(in, where));
     static_cast<void>(weight_count(k, where));
     if (in.c != k.i) throw error(std::string(where), concat("an input of ", k.i, " channels"), to_string(in));
+    if (p.mode == padding_mode::circular &&
+        (std::max(p.pad.top, p.pad.bottom) > in.h || std::max(p.pad.left, p.pad.right) > in.w))
+        throw error(std::string(where),
+                    concat("circular padding of at most ", in.h, " rows and ", in.w, " columns, the map's own"),
+                    concat(p.pad.top, ", ", p.pad.bottom, ", ", p.pad.left, ", ", p.pad.right));
     const shape4 out{in.n, k.o, output_extent(in.h, k.kh, p.stride.h, p.pad.top, p.pad.bottom, p.dilation.h, where),
                      output_extent(in.w, k.kw, p.stride.w, p.pad.left, p.pad.right, p.dilation.w, where)};
     static_cast<void>(element_count(out, where));

@@ -67,7 +67,7 @@ public:
     [[nodiscard]] index_t assembly_terms() const noexcept { return cells_.shape().n; }
     [[nodiscard]] const float* panel(index_t group, index_t p, const float*, float* scratch) const noexcept {
         layout_.assemble(
-            cells_, group, p, [this](index_t j) { return atoms_of(j); }, scratch);
+            cells_, group, p, [this](index_t j) { return atoms_of(j); }, layout_.all_channels(), scratch);
         return scratch;
     }
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float*) const noexcept {

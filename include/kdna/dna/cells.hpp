@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <kdna/core/memory.hpp>
+#include <kdna/dna/source.hpp>
 #include <kdna/tensor/combine.hpp>
 #include <kdna/tensor/packed_kernel.hpp>
 
@@ -108,13 +109,15 @@ public:
     /// Combinations the kernel is made of, m = gs * go * gi.
     [[nodiscard]] index_t combinations() const noexcept { return pieces_ * filters_ * channels_; }
 
-    /// Puts panel p of a group together. `factors(j)` are the n factors of combination j.
+    /// Puts the rows of some channels of panel p of a group together. `factors(j)` are the n factors of combination j.
     template <class Factors>
-    void assemble(const cell_bank& bank, index_t group, index_t p, const Factors& factors,
+    void assemble(const cell_bank& bank, index_t group, index_t p, const Factors& factors, const channel_range& range,
                   float* panel) const noexcept {
         const index_t width = panels_.width_of(p), filters = panels_.filters_of(p), first = first_filter(group, p),
-                      channels = panels_.depth() / panels_.shape().taps();
-        if (filters < width) std::fill_n(panel, panels_.depth() * width, 0.0F);
+                      channels = channels_ * cell_.c, range_end = range.first + range.count;
+        if (filters < width)
+            for (index_t t = 0; t < panels_.shape().taps(); ++t)
+                std::fill_n(panel + (t * channels + range.first) * width, range.count * width, 0.0F);
         // Neighbouring filters of the panel that are neighbours in one block of one cell.
         for (index_t f = 0; f < filters;) {
             const index_t in_cell = (first + f) % cell_.o, block = in_cell / panel_layout::width,
@@ -132,8 +135,11 @@ public:
                         combine(a, rows, from, bank.width_of(block), cell_.n, count, to);
                         rows = 0;
                     };
+                    // Cells of which this channel is in the range.
+                    const index_t c_first = (std::max(range.first - channel, index_t{0}) + cell_.c - 1) / cell_.c,
+                                  c_end = (std::max(range_end - channel, index_t{0}) + cell_.c - 1) / cell_.c;
                     for (index_t s = 0; s < pieces_; ++s)
-                        for (index_t c = 0; c < channels_; ++c) {
+                        for (index_t c = c_first; c < c_end; ++c) {
                             a[rows] = factors((s * filters_ + o) * channels_ + c);
                             to[rows] =
                                 panel + ((s * cell_.taps() + tap) * channels + c * cell_.c + channel) * width + f;
@@ -144,6 +150,15 @@ public:
             f += count;
         }
     }
+    /// Asks for share i of n of the cells' floats that those rows are made of.
+    void prefetch(const cell_bank& bank, index_t group, index_t p, const channel_range& range, index_t i,
+                  index_t n) const noexcept {
+        const index_t in_cell = first_filter(group, p) % cell_.o, block = in_cell / panel_layout::width,
+                      first = range.first % cell_.c, count = std::min(range.count, cell_.c - first);
+        for (index_t tap = 0; tap < cell_.taps(); ++tap)
+            simd::prefetch_share(bank.rows(block, tap, first), count * cell_.n * bank.width_of(block), i, n);
+    }
+    [[nodiscard]] channel_range all_channels() const noexcept { return {0, channels_ * cell_.c}; }
     template <class Factors>
     [[nodiscard]] double weight(const cell_bank& bank, index_t o, index_t c, index_t t,
                                 const Factors& factors) const noexcept {

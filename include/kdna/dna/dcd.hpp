@@ -154,6 +154,13 @@ public:
 
     [[nodiscard]] index_t rank() const noexcept { return rank_; }
     [[nodiscard]] index_t channels() const noexcept { return channels_; }
+    /// Q' [L, C] as a kernel.
+    [[nodiscard]] dense_kernel q_kernel() const {
+        std::vector<float> weights(q_.size());
+        for (index_t j = 0; j < rank_; ++j)
+            for (index_t c = 0; c < channels_; ++c) weights[static_cast<std::size_t>(j * channels_ + c)] = q(j, c);
+        return dense_kernel::pack({.o = rank_, .i = channels_}, weights);
+    }
     /// Q' [C, L].
     [[nodiscard]] const float* q() const noexcept { return q_.data(); }
     [[nodiscard]] float q(index_t j, index_t c) const noexcept { return q_[static_cast<std::size_t>(c * rank_ + j)]; }
@@ -187,6 +194,39 @@ private:
     std::vector<float> q_;
 };
 
+/// The low-rank part by itself, for activations that Q' has been applied to: the 1x1 kernel P T^T with the bias P u. It needs
+/// the routes of a dcd_router.
+class low_rank_kernel {
+public:
+    explicit low_rank_kernel(std::shared_ptr<const low_rank_factors> low)
+        : low_(std::move(low)), in_{low_->panels().shape().o, low_->rank()} {}
+
+    [[nodiscard]] const panel_layout& layout() const noexcept { return low_->panels(); }
+    [[nodiscard]] index_t mixture_size() const noexcept { return in_.size(); }
+    [[nodiscard]] index_t scratch_floats() const noexcept { return layout().panel_floats(); }
+    [[nodiscard]] index_t assembly_terms() const noexcept { return low_->rank(); }
+    [[nodiscard]] const float* panel(index_t, index_t p, const float* routed, float* scratch) const noexcept {
+        low_->middle(p, routed + in_.core_at(), scratch);
+        return scratch;
+    }
+    [[nodiscard]] double weight(index_t o, index_t j, index_t, const float* routed) const noexcept {
+        return low_->middle(j, o, routed + in_.core_at());
+    }
+    [[nodiscard]] static bool has_bias() noexcept { return true; }
+    [[nodiscard]] float bias(index_t o, const float* routed) const noexcept {
+        return low_->shift(o, routed + in_.shift_at());
+    }
+    template <class F>
+    void for_each_storage(F&& f) const {
+        f(static_cast<const void*>(low_.get()), low_->bytes());
+    }
+
+private:
+    std::shared_ptr<const low_rank_factors> low_;
+    dcd_route_layout in_;
+};
+static_assert(kernel_source<low_rank_kernel>);
+
 /// The layer as one kernel that is put together for each sample, a panel at a time. It needs the routes of a dcd_router.
 class dcd_kernel {
 public:
@@ -212,8 +252,17 @@ public:
             throw error(concat(where, ".fc_scale.weight"), concat(k.o, " x ", phi / square, " values"), concat(scale));
     }
 
+    /// W0, and Q' and P, as parts that this kernel shares with whoever takes them.
+    [[nodiscard]] const dense_kernel& w0() const noexcept { return w0_; }
+    [[nodiscard]] const std::shared_ptr<const low_rank_factors>& low_rank() const noexcept { return low_; }
+    [[nodiscard]] bool has_static_bias() const noexcept { return !bias_.empty(); }
+
     [[nodiscard]] const panel_layout& layout() const noexcept { return w0_.layout(); }
     [[nodiscard]] index_t mixture_size() const noexcept { return in_.size(); }
+    /// The middle of the low-rank part costs L multiply-adds for each of L + C rows of the centre tap.
+    [[nodiscard]] index_t assembly_terms() const noexcept {
+        return 1 + low_->rank() * (low_->rank() + low_->channels()) / layout().depth();
+    }
     [[nodiscard]] index_t scratch_floats() const noexcept {
         return layout().panel_floats() + low_->rank() * panel_layout::width;
     }

@@ -37,9 +37,16 @@ public:
     [[nodiscard]] index_t scratch_floats() const noexcept { return layout().panel_floats(); }
     [[nodiscard]] index_t assembly_terms() const noexcept { return cells_.shape().n; }
     [[nodiscard]] const float* panel(index_t group, index_t p, const float* alpha, float* scratch) const noexcept {
-        layout_.assemble(
-            cells_, group, p, [&](index_t j) { return alpha + j * assembly_terms(); }, scratch);
+        assemble(group, p, alpha, layout_.all_channels(), scratch);
         return scratch;
+    }
+    void assemble(index_t group, index_t p, const float* alpha, const channel_range& channels,
+                  float* panel) const noexcept {
+        const auto factors = [&](index_t j) { return alpha + j * assembly_terms(); };
+        layout_.assemble(cells_, group, p, factors, channels, panel);
+    }
+    void prefetch(index_t group, index_t p, const channel_range& channels, index_t i, index_t n) const noexcept {
+        layout_.prefetch(cells_, group, p, channels, i, n);
     }
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float* alpha) const noexcept {
         return layout_.weight(cells_, o, c, t, [&](index_t j) { return alpha + j * assembly_terms(); });

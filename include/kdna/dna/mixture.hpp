@@ -43,6 +43,19 @@ public:
         combine_long(mixture, part(group, p, 0), count, storage_->n, count, scratch);
         return scratch;
     }
+    void assemble(index_t group, index_t p, const float* mixture, const channel_range& channels,
+                  float* panel) const noexcept {
+        for_each_run(p, channels, [&](index_t at, index_t count) {
+            combine_long(mixture, part(group, p, 0) + at, layout().depth() * layout().width_of(p), storage_->n, count,
+                         panel + at);
+        });
+    }
+    void prefetch(index_t group, index_t p, const channel_range& channels, index_t share, index_t of) const noexcept {
+        for (index_t i = 0; i < storage_->n; ++i)
+            for_each_run(p, channels, [&](index_t at, index_t count) {
+                simd::prefetch_share(part(group, p, i) + at, count, share, of);
+            });
+    }
     /// Panel p of kernel i by itself.
     [[nodiscard]] const float* part(index_t group, index_t p, index_t i) const noexcept {
         return storage_->data.data() + storage_->offset(group, p, i);
@@ -95,6 +108,12 @@ private:
         buffer<float> data;
         std::vector<float> biases;
     };
+    /// f(offset, floats) for the neighbours in a panel that some channels are, tap by tap.
+    template <class F>
+    void for_each_run(index_t p, const channel_range& channels, const F& f) const noexcept {
+        const index_t width = layout().width_of(p), depth = layout().depth() / shape().taps();
+        for (index_t t = 0; t < shape().taps(); ++t) f((t * depth + channels.first) * width, channels.count * width);
+    }
     explicit mixture_kernel(std::shared_ptr<const storage> s) : storage_(std::move(s)) {}
     std::shared_ptr<const storage> storage_;
 };

@@ -62,4 +62,17 @@ struct no_router {
 };
 static_assert(router<no_router>);
 
+/// The router of a layer whose coefficients come with each call: nothing is pooled or computed, and the layer reads the
+/// caller's memory (conv2d::run with `given_coefficients`): a sample's `count` mixture coefficients, then its `filters` filter
+/// factors.
+struct given_mixture {
+    index_t count = 0;    ///< the source's mixture_size()
+    index_t filters = 0;  ///< O, or 0: none
+    [[nodiscard]] static constexpr index_t input_channels() noexcept { return 0; }
+    [[nodiscard]] constexpr route_widths widths() const noexcept { return {.mixture = count, .filter = filters}; }
+    [[nodiscard]] static constexpr index_t scratch_floats() noexcept { return 0; }
+    void operator()(const float*, const route&, float*) const noexcept {}
+};
+static_assert(router<given_mixture>);
+
 }  // namespace kdna::inline KDNA_ABI

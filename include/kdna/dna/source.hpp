@@ -11,6 +11,11 @@
 
 namespace kdna::inline KDNA_ABI {
 
+/// Channels [first, first + count) of a group.
+struct channel_range {
+    index_t first, count;
+};
+
 /// A kernel source serves one packed panel of filters at a time. A static source returns a pointer into what it stores; one
 /// that is built per sample (a mixture, cells of a warehouse) writes the panel into `scratch` and returns that. So the loop
 /// nest never sees a whole kernel, and a source never knows about convolution.
@@ -25,7 +30,10 @@ namespace kdna::inline KDNA_ABI {
 /// Optional:
 ///
 ///     has_bias(), bias(o, mixture)      a bias of its own, added after the filter modulation
-///     assembly_terms()                  multiply-adds that panel() spends on one weight, for the cost model; else 1
+///     assembly_terms()                  multiply-adds it takes to make one weight of a panel (for the cost model), else 1
+///     assemble(group, p, mixture, channels, panel)  makes only the rows of some channels, of every tap, in their places in
+///                                       `panel` [taps][channels of a group][filter]; scratch_floats() is then one panel
+///     prefetch(group, p, channels, i, n)  asks for share i of n of the stored floats that those rows are made of
 ///     needs_mixture                     static constexpr bool: whether mixture_size() is above 0, where the type knows
 ///     pointwise                         static constexpr bool: whether every kernel is 1x1, where the type knows
 ///
@@ -70,6 +78,13 @@ public:
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float*) const noexcept {
         return packed_->weight(o, c, t);
     }
+    void prefetch(index_t group, index_t p, const channel_range& channels, index_t i, index_t n) const noexcept {
+        const panel_layout& l = layout();
+        const index_t width = l.width_of(p), depth = l.depth() / l.shape().taps();
+        for (index_t t = 0; t < l.shape().taps(); ++t)
+            simd::prefetch_share(packed_->panel(group, p) + (t * depth + channels.first) * width,
+                                 channels.count * width, i, n);
+    }
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(packed_.get()), packed_->bytes());
@@ -101,7 +116,16 @@ public:
           }),
           weight_([](const void* p, index_t o, index_t c, index_t t, const float* mixture) {
               return static_cast<double>(static_cast<const S*>(p)->weight(o, c, t, mixture));
-          }) {}
+          }) {
+        if constexpr (requires(const channel_range& r, float* panel) { s.assemble(0, 0, nullptr, r, panel); })
+            assemble_ = [](const void* p, index_t group, index_t panel, const float* mixture,
+                           const channel_range& channels, float* to) noexcept {
+                static_cast<const S*>(p)->assemble(group, panel, mixture, channels, to);
+            };
+        if constexpr (requires(const channel_range& r) { s.prefetch(0, 0, r, 0, 1); })
+            prefetch_ = [](const void* p, index_t group, index_t panel, const channel_range& channels, index_t i,
+                           index_t n) noexcept { static_cast<const S*>(p)->prefetch(group, panel, channels, i, n); };
+    }
 
     [[nodiscard]] const panel_layout& layout() const noexcept { return *layout_; }
     [[nodiscard]] index_t scratch_floats() const noexcept { return scratch_floats_; }
@@ -111,6 +135,15 @@ public:
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float* mixture) const {
         return weight_(source_, o, c, t, mixture);
     }
+    /// Whether some channels of a panel can be made by themselves.
+    [[nodiscard]] bool assembles_parts() const noexcept { return assemble_ != nullptr; }
+    void assemble(index_t group, index_t panel, const float* mixture, const channel_range& channels,
+                  float* to) const noexcept {
+        assemble_(source_, group, panel, mixture, channels, to);
+    }
+    void prefetch(index_t group, index_t panel, const channel_range& channels, index_t i, index_t n) const noexcept {
+        if (prefetch_ != nullptr) prefetch_(source_, group, panel, channels, i, n);
+    }
 
 private:
     const void* source_;
@@ -118,6 +151,8 @@ private:
     index_t scratch_floats_;
     const float* (*panel_)(const void*, index_t, index_t, const float*, float*) noexcept;
     double (*weight_)(const void*, index_t, index_t, index_t, const float*);
+    void (*assemble_)(const void*, index_t, index_t, const float*, const channel_range&, float*) noexcept = nullptr;
+    void (*prefetch_)(const void*, index_t, index_t, const channel_range&, index_t, index_t) noexcept = nullptr;
 };
 
 }  // namespace kdna::inline KDNA_ABI

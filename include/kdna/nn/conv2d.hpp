@@ -58,6 +58,10 @@ struct channel_means {
     float* output = nullptr;       ///< where those of y go; for plans made with plan_options::channel_means
 };
 
+/// Coefficients of a kernel source that come with a call: those of sample n at data + n * stride, 0: one set for all samples.
+/// For a runtime kernel they are its weights.
+using given_coefficients = factor_set::per_sample;
+
 /// The decisions and the memory of one layer for one input shape. A plan serves one run at a time; make one per thread.
 template <conv_backend Backend>
 class conv_plan {
@@ -85,7 +89,7 @@ public:
         if (widths_.channel == 0) return {};
         return {routes_.data() + n * route_floats_ + widths_.mixture, static_cast<std::size_t>(widths_.channel)};
     }
-    /// The mixture weights of sample n in the last run, empty if the layer has none.
+    /// The mixture weights of sample n in the last run, empty if the layer computes none.
     [[nodiscard]] std::span<const float> mixture(index_t n) const noexcept {
         if (widths_.mixture == 0) return {};
         return {routes_.data() + n * route_floats_, static_cast<std::size_t>(widths_.mixture)};
@@ -161,6 +165,8 @@ public:
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return source_.layout().shape(); }
     [[nodiscard]] const conv_params& params() const noexcept { return params_; }
     [[nodiscard]] bool takes_residual() const noexcept { return residual_; }
+    /// Whether the coefficients of the kernel source come with each call.
+    [[nodiscard]] static constexpr bool takes_coefficients() noexcept { return std::is_same_v<Router, given_mixture>; }
     /// Whether a router reads the means of the input's channels.
     [[nodiscard]] bool reads_channel_means() const noexcept { return routed() && pool_grid() == 1; }
     /// Throws kdna::error if the layer cannot run on an input of this shape.
@@ -185,30 +191,22 @@ public:
     }
     static void use_workspace(plan_type& p, std::byte* workspace) noexcept { p.workspace_ = workspace; }
 
+    /// Throws kdna::error unless `run` may be called with these arguments: coefficients where the source wants some, and all
+    /// that the other form asks for. For layers with a `given_mixture`.
+    void check(const plan_type& p, const tensor_view<const float>& x, const given_coefficients& coefficients,
+               const tensor_view<float>& y, const tensor_view<const float>& residual = {},
+               const channel_means& means = {}) const requires(takes_coefficients()) {
+        if (!coefficients && router_.widths().total() > 0)
+            throw error(concat(name_, " coefficients"), concat(router_.widths().total(), " values per sample"),
+                        "a null pointer");
+        check_views(p, x, y, residual, means);
+    }
     /// Throws kdna::error unless `run` may be called with these arguments: a plan of this layer or a copy of it, and views of
     /// the plan's shapes.
     void check(const plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
-               const tensor_view<const float>& residual = {}, const channel_means& means = {}) const {
-        const auto require = [&](std::string_view what, const shape4& expected, const shape4& found, const void* data) {
-            if (data == nullptr) throw error(concat(name_, " ", what), "a view of memory", "a null pointer");
-            if (found != expected) throw error(concat(name_, " ", what), to_string(expected), to_string(found));
-        };
-        if (p.owner_ != transformed_) throw error(name_, "a plan of this layer", "another layer's");
-        require("input", p.input_shape(), x.shape, x.data);
-        require("output", p.output_shape(), y.shape, y.data);
-        if (residual_)
-            require("residual", p.output_shape(), residual.shape, residual.data);
-        else if (residual.data != nullptr)
-            throw error(concat(name_, " residual"), "none (the layer was made without)", to_string(residual.shape));
-        if (p.takes_means_ != (means.output != nullptr))
-            throw error(concat(name_, " channel means"), p.takes_means_ ? "memory for them" : "a plan that takes them",
-                        p.takes_means_ ? "a null pointer" : "one that does not");
-        if (p.workspace_ == nullptr && p.workspace_bytes() > 0)
-            throw error(name_, "a plan with a workspace", "one without");
-        if constexpr (requires { p.decisions_.order; })
-            if (p.decisions_.order == conv::input_order::nhwc && x.stride.c != 1 && x.shape.c > 1)
-                throw error(concat(name_, " input"), "neighbouring channels side by side, as the plan was promised",
-                            concat("channel stride ", x.stride.c));
+               const tensor_view<const float>& residual = {}, const channel_means& means = {}) const
+        requires(!takes_coefficients()) {
+        check_views(p, x, y, residual, means);
     }
 
     /// y = act( BN( conv(x) + bias ) + residual ). Views of the plan's shapes, any strides; x and y must not overlap, y and
@@ -219,7 +217,7 @@ public:
     /// from rows.x_first and rows.y_first on, and have the shapes of the whole maps nevertheless.
     void run(plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
              const tensor_view<const float>& residual = {}, const channel_means& means = {},
-             const conv::row_band& rows = {}) const noexcept {
+             const conv::row_band& rows = {}) const noexcept requires(!takes_coefficients()) {
 #if KDNA_CHECK
         try {
             check(p, x, y, residual, means);
@@ -228,18 +226,35 @@ public:
         }
 #endif
         if constexpr (routed()) route_samples(p, x, means.input);
-        Backend::run(p.decisions_,
-                     {source_ref(source_), params_, x, y, residual, factors(p), act_, p.transformed_.get(),
-                      means.output, nullptr, nullptr, rows},
-                     p.workspace_, p.executor_);
+        compute(p, x, y, residual, means, rows, {});
+    }
+    /// The same for a layer with a `given_mixture`: the source's coefficients are read where the caller has them.
+    void run(plan_type& p, const tensor_view<const float>& x, const given_coefficients& coefficients,
+             const tensor_view<float>& y, const tensor_view<const float>& residual = {},
+             const channel_means& means = {}) const noexcept requires(takes_coefficients()) {
+#if KDNA_CHECK
+        try {
+            check(p, x, coefficients, y, residual, means);
+        } catch (const error& e) {
+            contract_failure(e);
+        }
+#endif
+        for (index_t n = 0; n < x.shape.n; ++n) {
+            float* base = p.routes_.data() + n * p.route_floats_;
+            if (varies_scale()) scale_filters(coefficients.of(n) + source_.mixture_size(), base + p.scale_at_);
+            mix_bias(coefficients.of(n), base + p.shift_at_);
+        }
+        compute(p, x, y, residual, means, {}, coefficients);
     }
 
     /// Whether runs of this plan may compute a few rows at a time (`rows` of `run`), and which.
     [[nodiscard]] band_support bands(const plan_type& p) const noexcept {
         const row_window window{(kernel().kh - 1) * params_.dilation.h + 1, params_.stride.h, params_.pad.top};
-        if (routed() || p.takes_means_ || p.input_shape().n != 1) return {0, window};
+        const bool circular = params_.mode == padding_mode::circular;  // the first rows need the last
+        if (routed() || circular || p.takes_means_ || p.input_shape().n != 1) return {0, window};
         if constexpr (requires { p.decisions_.tallest; }) {
-            if (p.decisions_.algo == conv::algorithm::winograd) return {0, window};
+            if (p.decisions_.algo == conv::algorithm::winograd || p.decisions_.algo == conv::algorithm::planes)
+                return {0, window};
             if (p.decisions_.algo == conv::algorithm::depthwise) return {1, window};
             return {p.decisions_.tallest / std::gcd(p.decisions_.tallest, p.output_shape().w), window};
         }
@@ -249,7 +264,7 @@ public:
     /// Plans and runs in one go and returns the output, in NCHW. Throws kdna::error. For tests and for code that runs once.
     [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x,
                                            const tensor_view<const float>& residual = {},
-                                           const plan_options& options = {}) const {
+                                           const plan_options& options = {}) const requires(!takes_coefficients()) {
         plan_type p = plan(x.shape, options);
         tensor<float> y(p.output_shape(), layout::nchw, options.memory);
         check(p, x, y.view(), residual);
@@ -269,10 +284,12 @@ public:
     }
 
 private:
-    [[nodiscard]] static constexpr bool routed() noexcept { return !std::is_same_v<Router, no_router>; }
+    [[nodiscard]] static constexpr bool routed() noexcept {
+        return !std::is_same_v<Router, no_router> && !takes_coefficients();
+    }
     /// Whether there is something to choose: a backend of somebody's own may use the CPU's plans, and be tuned like it.
     [[nodiscard]] static constexpr bool tunable() noexcept {
-        return std::is_same_v<typename Backend::plan, conv::plan>;
+        return std::is_same_v<typename Backend::plan, conv::plan> && !takes_coefficients();
     }
     [[nodiscard]] conv::problem problem(const plan_options& options, std::optional<int> variant) const noexcept {
         conv::problem q = problem();
@@ -289,7 +306,7 @@ private:
         p.takes_means_ = options.channel_means;
         p.executor_ = options.executor;
         p.decisions_ = Backend::make_plan(q, in, options.order, p.executor_.concurrency(), name_);
-        p.widths_ = router_.widths();
+        if constexpr (routed()) p.widths_ = router_.widths();
         index_t floats = p.widths_.total();
         const auto reserve = [&](index_t count) { return std::exchange(floats, checked_add(floats, count, name_)); };
         if (varies_scale()) p.scale_at_ = reserve(static_cast<index_t>(scale_.size()));
@@ -360,6 +377,7 @@ private:
         q.source_scratch = source_.scratch_floats();
         q.assembly_terms = q.source_scratch > 0 ? 1 : 0;
         if constexpr (requires { source_.assembly_terms(); }) q.assembly_terms = source_.assembly_terms();
+        q.assembles_parts = q.source_scratch == 0 || source_ref(source_).assembles_parts();
         q.params = params_;
         q.channel_factor = router_.widths().channel > 0;
         q.spatial_factor = has_spatial();
@@ -374,7 +392,7 @@ private:
     }
 
     void check_params() const {
-        const auto& [stride, pad, dilation] = params_;
+        const auto& [stride, pad, dilation, mode] = params_;
         if (stride.h < 1 || stride.w < 1 || dilation.h < 1 || dilation.w < 1)
             throw error(name_, "stride and dilation >= 1",
                         concat("stride ", stride.h, "x", stride.w, ", dilation ", dilation.h, "x", dilation.w));
@@ -403,7 +421,7 @@ private:
         if (w.spatial != 0) require("spatial factors", w.spatial, k.taps());
         if (routed() && pool_grid() < 1) throw error(concat(name_, " router"), "a pool grid >= 1", concat(pool_grid()));
         static_cast<void>(checked_mul(pool_grid(), pool_grid(), name_));
-        if (w.total() != 0) require("input channels", router_.input_channels(), k.i);
+        if (routed() && w.total() != 0) require("input channels", router_.input_channels(), k.i);
     }
 
     /// Windows along an axis that the router wants means of.
@@ -432,16 +450,23 @@ private:
             router_(pooled, out, base + p.scratch_at_);
             if (out.spatial != nullptr && !spatial_.empty())
                 for (index_t t = 0; t < w.spatial; ++t) out.spatial[t] *= spatial_[static_cast<std::size_t>(t)];
-            if (out.filter != nullptr)
-                for (index_t o = 0; o < w.filter; ++o)
-                    base[p.scale_at_ + o] = scale_[static_cast<std::size_t>(o)] * out.filter[o];
-            if constexpr (requires { source_.has_bias(); })
-                if (mixes_bias())
-                    for (index_t o = 0; o < kernel().o; ++o)
-                        base[p.shift_at_ + o] = shift_[static_cast<std::size_t>(o)] +
-                                                bias_scale_[static_cast<std::size_t>(o)] * source_.bias(o, out.mixture);
+            if (out.filter != nullptr) scale_filters(out.filter, base + p.scale_at_);
+            mix_bias(out.mixture, base + p.shift_at_);
         };
         p.executor_.parallel_for(x.shape.n, one);
+    }
+
+    /// The scale m [O] of a sample with filter factors.
+    void scale_filters(const float* filter, float* scale) const noexcept {
+        for (index_t o = 0; o < kernel().o; ++o) scale[o] = scale_[static_cast<std::size_t>(o)] * filter[o];
+    }
+    /// The shift b [O] of a sample whose source mixes its bias.
+    void mix_bias([[maybe_unused]] const float* mixture, [[maybe_unused]] float* shift) const noexcept {
+        if constexpr (requires { source_.has_bias(); })
+            if (mixes_bias())
+                for (index_t o = 0; o < kernel().o; ++o)
+                    shift[o] = shift_[static_cast<std::size_t>(o)] +
+                               bias_scale_[static_cast<std::size_t>(o)] * source_.bias(o, mixture);
     }
 
     /// Means of every sample's channels, in chunks of them where there are more threads than samples.
@@ -454,6 +479,41 @@ private:
             global_average(x, n, p.routes_.data() + n * p.route_floats_ + p.pooled_at_, units * chunk / chunks * unit,
                            std::min(units * (chunk + 1) / chunks * unit, x.shape.c));
         });
+    }
+
+    void check_views(const plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
+                     const tensor_view<const float>& residual, const channel_means& means) const {
+        const auto require = [&](std::string_view what, const shape4& expected, const shape4& found, const void* data) {
+            if (data == nullptr) throw error(concat(name_, " ", what), "a view of memory", "a null pointer");
+            if (found != expected) throw error(concat(name_, " ", what), to_string(expected), to_string(found));
+        };
+        if (p.owner_ != transformed_) throw error(name_, "a plan of this layer", "another layer's");
+        require("input", p.input_shape(), x.shape, x.data);
+        require("output", p.output_shape(), y.shape, y.data);
+        if (residual_)
+            require("residual", p.output_shape(), residual.shape, residual.data);
+        else if (residual.data != nullptr)
+            throw error(concat(name_, " residual"), "none (the layer was made without)", to_string(residual.shape));
+        if (p.takes_means_ != (means.output != nullptr))
+            throw error(concat(name_, " channel means"), p.takes_means_ ? "memory for them" : "a plan that takes them",
+                        p.takes_means_ ? "a null pointer" : "one that does not");
+        if (p.workspace_ == nullptr && p.workspace_bytes() > 0)
+            throw error(name_, "a plan with a workspace", "one without");
+        if constexpr (requires { p.decisions_.order; })
+            if (p.decisions_.order == conv::input_order::nhwc && x.stride.c != 1 && x.shape.c > 1)
+                throw error(concat(name_, " input"), "neighbouring channels side by side, as the plan was promised",
+                            concat("channel stride ", x.stride.c));
+    }
+
+    void compute(plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
+                 const tensor_view<const float>& residual, const channel_means& means, const conv::row_band& rows,
+                 const given_coefficients& coefficients) const noexcept {
+        factor_set f = factors(p);
+        if constexpr (takes_coefficients()) f.mixture = coefficients;
+        Backend::run(p.decisions_,
+                     {source_ref(source_), params_, x, y, residual, f, act_, p.transformed_.get(), means.output,
+                      nullptr, nullptr, rows},
+                     p.workspace_, p.executor_);
     }
 
     [[nodiscard]] factor_set factors(const plan_type& p) const noexcept {

@@ -55,6 +55,11 @@ KDNA_INLINE void prefetch(const float* from) noexcept {
     prefetch_line(from);
     prefetch_line(from + line_floats);
 }
+/// Share i of n of the lines of `floats` neighbours.
+inline void prefetch_share(const float* from, index_t floats, index_t i, index_t n) noexcept {
+    const index_t lines = (floats + line_floats - 1) / line_floats;
+    for (index_t line = lines * i / n; line < lines * (i + 1) / n; ++line) prefetch_line(from + line * line_floats);
+}
 KDNA_INLINE void prefetch_to_write(const float* to) noexcept {
 #if defined(__GNUC__)
     __builtin_prefetch(to, 1, 2);
@@ -141,6 +146,52 @@ void for_each_vector(float* v, index_t count, const F& f) noexcept {
         const index_t some = count - i < lanes ? count - i : lanes;
         store_strided(v + i, f(load_strided(v + i, 1, some)), 1, some);
     }
+}
+
+/// The sum of all lanes, by halves.
+[[nodiscard]] KDNA_INLINE float sum(const vec& v) noexcept {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps(v);
+#elif defined(__SSE3__)
+#if defined(__AVX__)
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+#else
+    __m128 half = v;
+#endif
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+#else
+    alignas(64) float lane[lanes];
+    store(lane, v);
+    for (index_t half = lanes / 2; half > 0; half /= 2)
+        for (index_t i = 0; i < half; ++i) lane[i] += lane[i + half];
+    return lane[0];
+#endif
+}
+/// Of two vectors that lie behind one another, the elements with an even and with an odd index.
+struct vec_pair {
+    vec even, odd;
+};
+[[nodiscard]] KDNA_INLINE vec_pair unzip(const vec& a, const vec& b) noexcept {
+#if defined(__AVX512F__)
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    return {_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b)};
+#elif defined(__AVX__)
+    const __m256 low = _mm256_permute2f128_ps(a, b, 0x20), high = _mm256_permute2f128_ps(a, b, 0x31);
+    return {_mm256_shuffle_ps(low, high, 0x88), _mm256_shuffle_ps(low, high, 0xdd)};
+#elif defined(__SSE2__)
+    return {_mm_shuffle_ps(a, b, 0x88), _mm_shuffle_ps(a, b, 0xdd)};
+#else
+    alignas(64) float both[2 * lanes], even[lanes], odd[lanes];
+    store(both, a);
+    store(both + lanes, b);
+    for (index_t i = 0; i < lanes; ++i) {
+        even[i] = both[2 * i];
+        odd[i] = both[2 * i + 1];
+    }
+    return {load(even), load(odd)};
+#endif
 }
 
 /// y += a * x over `count` floats, neighbours in memory. (g++ 12 vectorises such a loop by itself only from -O3 on.

@@ -1,0 +1,79 @@
+// Convolution with a kernel of its own at every position, channels in the vectors.
+#pragma once
+
+#include <kdna/conv/epilogue.hpp>
+#include <kdna/core/shape.hpp>
+#include <kdna/dna/position_kernel.hpp>
+#include <kdna/tensor/view.hpp>
+
+namespace kdna::inline KDNA_ABI::conv {
+
+/// One call: y = act( m * (sum over taps of w(x0, i) * xi) + b + residual ), stride 1, zeros around the map.
+struct position_call {
+    tensor_view<const float> x;  ///< stride.c == 1
+    tensor_view<float> y;
+    tensor_view<const float> residual;  ///< data is null where there is none
+    const float* scale;                 ///< m [C], readable for whole vectors past the last channel
+    const float* shift;                 ///< b [C], likewise
+    activation act;
+    const float* zeros;  ///< [C]
+};
+
+namespace detail {
+
+/// `Vectors` vectors of channels from c on, all of one group, `count` channels of them (whole vectors unless Vectors is 1).
+template <int Vectors>
+void weigh_neighbours(const position_call& p, const neighbourhood& at, const float* weights, index_t taps, index_t c,
+                      index_t count) noexcept {
+    simd::vec acc[Vectors];
+    KDNA_UNROLL
+    for (int v = 0; v < Vectors; ++v) acc[v] = simd::zero();
+    for (index_t i = 0; i < taps; ++i) {
+        const simd::vec w(weights[i]);
+        KDNA_UNROLL
+        for (int v = 0; v < Vectors; ++v) {
+            const float* from = at.around[i] + c + v * simd::lanes;
+            acc[v] =
+                simd::multiply_add(w, Vectors == 1 ? simd::load_strided(from, 1, count) : simd::load(from), acc[v]);
+        }
+    }
+    for (int v = 0; v < Vectors; ++v) {
+        const index_t first = c + v * simd::lanes;
+        const finisher finish(p.scale + first, p.shift + first, range_of(p.act));
+        finish(acc[v], p.residual.data != nullptr ? p.residual.at(at.n, first, at.h, at.w) : nullptr,
+               p.residual.stride.c, p.y.at(at.n, first, at.h, at.w), p.y.stride.c, Vectors == 1 ? count : simd::lanes);
+    }
+}
+
+}  // namespace detail
+
+/// Computes rows [first, last), counted over all samples. `around` [KH*KW] and `weights` [groups][KH*KW] are scratch.
+template <position_kernel Kernel>
+void position_nest(const Kernel& kernel, const position_call& p, const float** around, float* weights, index_t first,
+                   index_t last) noexcept {
+    const extent2 window = kernel.window();
+    const index_t taps = window.h * window.w, group = kernel.channels() / kernel.groups();
+    for (index_t row = first; row < last; ++row) {
+        neighbourhood at{nullptr, around, row / p.x.shape.h, row % p.x.shape.h, 0};
+        for (; at.w < p.x.shape.w; ++at.w) {
+            for (index_t i = 0; i < window.h; ++i)
+                for (index_t j = 0; j < window.w; ++j) {
+                    const index_t h = at.h + i - window.h / 2, w = at.w + j - window.w / 2;
+                    const bool outside = h < 0 || h >= p.x.shape.h || w < 0 || w >= p.x.shape.w;
+                    around[i * window.w + j] = outside ? p.zeros : p.x.at(at.n, 0, h, w);
+                }
+            at.centre = p.x.at(at.n, 0, at.h, at.w);
+            kernel(at, weights);
+            for (index_t g = 0; g < kernel.groups(); ++g) {
+                index_t c = g * group;
+                const index_t end = c + group;
+                for (; c + 4 * simd::lanes <= end; c += 4 * simd::lanes)
+                    detail::weigh_neighbours<4>(p, at, weights + g * taps, taps, c, 0);
+                for (; c < end; c += simd::lanes)
+                    detail::weigh_neighbours<1>(p, at, weights + g * taps, taps, c, std::min(end - c, simd::lanes));
+            }
+        }
+    }
+}
+
+}  // namespace kdna::inline KDNA_ABI::conv

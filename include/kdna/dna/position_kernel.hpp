@@ -1,0 +1,94 @@
+// Kernels that differ from position to position.
+#pragma once
+
+#include <concepts>
+#include <string_view>
+
+#include <kdna/core/error.hpp>
+#include <kdna/core/shape.hpp>
+#include <kdna/simd/simd.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+/// A position x0 of the input and its neighbourhood A(x0), as a position kernel sees them. Channels lie side by side.
+struct neighbourhood {
+    const float* centre;  ///< x0 [C]
+    const float* const*
+        around;       ///< xi [C] for every tap of the window, row by row [KH*KW]; zeros where it leaves the map
+    index_t n, h, w;  ///< sample, row and column of x0
+};
+
+/// A position kernel gives the weights of one position, the same for all channels of a group:
+///     y[c](x0) = sum over xi in A(x0) of  w[g(c)](x0, i) * xi[c]
+/// so it maps C channels to C, with stride 1, and what lies outside the map counts as zero.
+///
+///     channels()      C, of the input and the output
+///     groups()        groups of neighbouring channels that share weights; divides C
+///     window()        KH x KW, both odd
+///     k(at, weights)  the weights [groups][KH*KW] of one position
+///
+/// It is called once per position and run, from any thread, so it must be const and allocate nothing.
+// clang-format off
+template <class K>
+concept position_kernel = std::copy_constructible<K> && requires(const K& k, const neighbourhood& at, float* weights) {
+    { k.channels() } -> std::convertible_to<index_t>;
+    { k.groups() } -> std::convertible_to<index_t>;
+    { k.window() } -> std::convertible_to<extent2>;
+    { k(at, weights) } noexcept;
+};
+// clang-format on
+
+/// X-volution's attention:  w(x0, xi) = w_q * w_k * w_v * <x0, xi>,  the inner product over all channels.
+class dot_product_attention {
+public:
+    /// Throws kdna::error unless there is a channel and the window is odd on both axes.
+    dot_product_attention(index_t channels, const extent2& window, float w_q = 1.0F, float w_k = 1.0F, float w_v = 1.0F,
+                          std::string_view where = "dot_product_attention")
+        : channels_(channels), window_(window), factor_(w_q * w_k * w_v) {
+        if (channels < 1) throw error(std::string(where), "at least one channel", concat(channels));
+        if (window.h < 1 || window.w < 1 || window.h % 2 == 0 || window.w % 2 == 0)
+            throw error(std::string(where), "an odd window", concat(window.h, "x", window.w));
+    }
+
+    [[nodiscard]] index_t channels() const noexcept { return channels_; }
+    [[nodiscard]] static constexpr index_t groups() noexcept { return 1; }
+    [[nodiscard]] extent2 window() const noexcept { return window_; }
+    [[nodiscard]] float factor() const noexcept { return factor_; }
+
+    void operator()(const neighbourhood& at, float* weights) const noexcept {
+        const index_t taps = window_.h * window_.w;
+        index_t i = 0;
+        for (; i + 8 <= taps; i += 8) products<8>(at, i, weights);
+        for (; i < taps; ++i) products<1>(at, i, weights);
+    }
+
+private:
+    /// <x0, xi> for `Count` neighbours from `first` on, which share what they load of x0.
+    template <int Count>
+    void products(const neighbourhood& at, index_t first, float* weights) const noexcept {
+        simd::vec sum[Count];
+        KDNA_UNROLL
+        for (int i = 0; i < Count; ++i) sum[i] = simd::zero();
+        index_t c = 0;
+        for (; c + simd::lanes <= channels_; c += simd::lanes) {
+            const simd::vec x0 = simd::load(at.centre + c);
+            KDNA_UNROLL
+            for (int i = 0; i < Count; ++i)
+                sum[i] = simd::multiply_add(x0, simd::load(at.around[first + i] + c), sum[i]);
+        }
+        if (c < channels_) {
+            const simd::lane_mask rest = simd::first_lanes(channels_ - c);
+            const simd::vec x0 = simd::load_masked(at.centre + c, rest);
+            KDNA_UNROLL
+            for (int i = 0; i < Count; ++i)
+                sum[i] = simd::multiply_add(x0, simd::load_masked(at.around[first + i] + c, rest), sum[i]);
+        }
+        for (int i = 0; i < Count; ++i) weights[first + i] = factor_ * simd::sum(sum[i]);
+    }
+    index_t channels_;
+    extent2 window_;
+    float factor_;
+};
+static_assert(position_kernel<dot_product_attention>);
+
+}  // namespace kdna::inline KDNA_ABI
