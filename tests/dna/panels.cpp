@@ -47,6 +47,25 @@ void check_source(const Source& source, const kernel_shape& k, const bounded_vec
                         if (!(std::abs(exact - w.value) <= 0.6 * w.error + 1e-12 * std::abs(w.value)))
                             FAIL("weight(" << o << ", " << c << ", " << t << ") is " << exact << ", not " << w.value);
                     }
+            if constexpr (requires(const channel_range& some, float* to) {
+                              source.assemble(0, 0, nullptr, some, to);
+                          }) {
+                // The same bits, and no others, in parts of any size: to[taps][channels of the part][width].
+                for (index_t step = 1; step <= channels; step += 2)
+                    for (index_t c = 0; c < channels; c += step) {
+                        const channel_range range{c, std::min(step, channels - c)};
+                        if constexpr (requires { source.prefetch(g, p, range, index_t{0}, index_t{2}); })
+                            for (const index_t share : {0, 1}) source.prefetch(g, p, range, share, index_t{2});
+                        const index_t run = range.count * width;
+                        const std::unique_ptr<float[]> part(new float[static_cast<std::size_t>(taps * run)]);
+                        source.assemble(g, p, mixture.get(), range, part.get());
+                        for (index_t t = 0; t < taps; ++t) {
+                            const float *from = panel + (t * channels + c) * width, *made = part.get() + t * run;
+                            if (!same_bits({from, from + run}, {made, made + run}))
+                                FAIL("channels " << c << " + " << range.count << " of tap " << t);
+                        }
+                    }
+            }
         }
 }
 

@@ -219,7 +219,7 @@ inline void plan_planes(plan& p, const problem& q, std::string_view where) {
     workspace_layout thread;
     p.rows_at = thread.add<float>(s.floats(where));
     p.packed_at = thread.add<float>(s.line_floats());
-    p.assembled_at = thread.add<float>(q.kernel->panel_floats());
+    p.assembled_at = thread.add<float>(q.source_scratch);
     p.factors_at = thread.add<float>(k.taps());
     p.depth_at = thread.add<index_t>(k.kw);
     plan_means(p, q, p.out.h);
