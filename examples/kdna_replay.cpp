@@ -117,9 +117,10 @@ value kernel_dna(const module_builder<>& m, const value& x, parameters& p) {
     throw error("kind", "resnet18_stage, resnet50_layer3, resnet50_layer4 or mobilenet_v2_cluster", kind);
 }
 
-/// How a layer moves, and what follows it: "padding", and "stride", "dilation" and "act" where they are not 1 and none.
-layer_call call_of(parameters& p) {
-    layer_call call{.stride = p.number_or("stride", 1),
+/// How a layer moves, and what follows it: "stride" (which layers in a chain may leave out), "padding", and "dilation" and "act"
+/// where they are not 1 and none.
+layer_call call_of(parameters& p, bool in_chain) {
+    layer_call call{.stride = in_chain ? p.number_or("stride", 1) : p.number("stride"),
                     .pad = padding(p.number("padding")),
                     .dilation = p.number_or("dilation", 1)};
     if (const std::string act = p.text_or("act", "none"); act == "relu")
@@ -141,7 +142,7 @@ family mixture(const Make& make) {
         const state_dict_reader& w = m.weights();
         const auto extent = [&](std::size_t axis) { return w.extent("weight", axis, 5); };
         const index_t groups = groups_of(p);
-        layer_call call = call_of(p);
+        layer_call call = call_of(p, false);
         call.bias = w.contains("bias");
         return make(m, x, {extent(1), checked_mul(extent(2), groups, "weight"), extent(3), extent(4), groups}, call);
     });
@@ -165,7 +166,7 @@ value kernel_warehouse(const module_builder<>& m, const value& x, parameters& p)
         if (pieces < 1 || wide < 1)
             throw error(conv.name(), concat("a kernel larger than ", to_string(cell)),
                         concat(extent, "x", extent, " on ", h.channels, " channels in ", groups, " groups"));
-        layer_call call = call_of(layer);
+        layer_call call = call_of(layer, true);
         call.bias = conv.weights().contains("bias");
         layer.finish();
         const index_t filters = checked_mul(combinations / (pieces * wide), cell.o, "filters");
@@ -201,7 +202,7 @@ value acdc(const module_builder<>& m, const value& x, parameters& p) {
         const module_builder<> conv = m.child(concat("layers.", i++));
         const kernel_shape k{filters, h.channels, conv.weights().extent("atoms", 1, 3),
                              conv.weights().extent("atoms", 2, 3), groups_of(layer)};
-        layer_call call = call_of(layer);
+        layer_call call = call_of(layer, true);
         call.bias = conv.weights().contains("bias");
         layer.finish();
         h = models::acdc_layer(conv, h, k, call, shared);
@@ -216,7 +217,7 @@ value sparse_kernel(const module_builder<>& m, const value& x, parameters& p) {
     const index_t bits = p.number("bits");
     if (bits > 16 || extent(0) != index_t{1} << bits)
         throw error("codebook", concat("2^", bits, " codewords"), concat(extent(0)));
-    layer_call call = call_of(p);
+    layer_call call = call_of(p, false);
     call.bias = w.contains("bias");
     return models::sparse_kernel_layer(m, x, k, call);
 }

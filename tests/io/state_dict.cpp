@@ -146,6 +146,19 @@ TEST_CASE("the reader gives what was asked for", "[state_dict]") {
     block.finish();
 }
 
+TEST_CASE("the reader gives other element types to who asks for them", "[state_dict]") {
+    state_dict dict = small_model();
+    dict.add("index", tensor_data::copy_of<std::uint8_t>({3}, std::array<std::uint8_t, 3>{1, 255, 0}));
+    const state_dict_reader reader(dict);
+    CHECK(reader.take<std::uint8_t>("index", {3})[1] == 255);
+    CHECK(reader.take<std::int64_t>("layer1.0.bn.num_batches_tracked", {}).front() == 7);
+    check_error(error_of([&] { return reader.take("index", {3}); }), "index", "float32 3", "uint8 3");
+    check_error(error_of([&] { return reader.take<std::uint8_t>("index", {2}); }), "index", "uint8 2", "uint8 3");
+    check_error(error_of([&] { return reader.take<std::uint8_t>("layer1.0.bn.weight", {4}); }), "layer1.0.bn.weight",
+                "uint8 4", "float32 4");
+    check_error(error_of([&] { reader.finish(); }), "conv1.weight", "every tensor to be used", "2 unused tensors");
+}
+
 TEST_CASE("the reader names a tensor of another shape", "[state_dict]") {
     const state_dict dict = small_model();
     const state_dict_reader reader(dict);

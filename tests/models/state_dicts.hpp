@@ -183,12 +183,15 @@ inline kdna::state_dict random_values(const key_list& keys, std::uint64_t stream
                 high = std::sqrt(6.0 / inputs);
                 const auto has = [&](std::string_view part) { return k.name.find(part) != std::string::npos; };
                 if (has(".se.fc") || has(".attention.")) high *= 0.3;  // gates that are neither closed nor open
-                if (several && k.name.starts_with("warehouse"))        // n small factors each, of either sign; nine taps
+                if (several && k.name.starts_with("warehouse"))  // n small factors each, of either sign; nine taps
                     high *= std::sqrt(static_cast<double>(k.shape[0]) / 9.0);
                 else if (several)  // weights that add up to one, and in ODConv gates from 0 to 1
                     high *= 2.0;
-                if (has("fc_phi.")) high *= 0.1;  // DCD: L terms each, beside the identity
-                if (has(".p.")) high *= 0.3;
+                // DCD: small beside the identity, not quadratic in x; but scales from 0 to 2.
+                if (has("fc_phi.")) high *= 0.1;
+                if (has(".fc.0.")) high *= 0.002;
+                if (has("fc_scale.")) high *= 20.0;
+                if (has(".p.")) high *= 0.2;
                 low = -high;
             }
             auto* values = reinterpret_cast<float*>(tensor.bytes().data());

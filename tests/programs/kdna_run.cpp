@@ -61,6 +61,31 @@ TEST_CASE("kdna_run writes the logits of double precision") {
     }
 }
 
+TEST_CASE("kdna_run runs the networks of the dynamic methods") {
+    const scratch_folder folder;
+    const tensor<float> x = random_image({1, 3, 32, 40});
+    save_npy(folder / "x.npy", {1, 3, 32, 40}, x.span());
+    for (const dynamic_network& n : dynamic_networks) {
+        if (n.arch != arch::mobilenet_v2 || n.name.ends_with("4x")) continue;
+        const state_dict weights = random_values(n.keys(), 903);
+        save_safetensors(folder / "w.safetensors", weights);
+        const std::string name(models::form_names[static_cast<std::size_t>(n.form)]);
+        const outcome result =
+            run(KDNA_RUN, folder, arguments(folder, "mobilenet_v2") + " --form " + name + " --repeat 1");
+        INFO(n.name << "\n" << result.output);
+        REQUIRE(result.code == 0);
+        CHECK(contains(result.output, "mobilenet_v2 " + name));
+        CHECK(load_npy(folder / "y.npy").shape == std::vector<index_t>{1, 1000});
+
+        const outcome other = run(KDNA_RUN, folder, arguments(folder, "mobilenet_v2"));
+        CHECK(other.code == 2);
+        CHECK(contains(other.output, "w.safetensors, features."));
+        const outcome unpublished = run(KDNA_RUN, folder, arguments(folder, "resnet50") + " --form " + name);
+        CHECK(unpublished.code == 2);
+        CHECK(contains(unpublished.output, "published"));
+    }
+}
+
 TEST_CASE("kdna_run answers mistakes with a message and exit code 2") {
     const scratch_folder folder;
     const auto keys = kernel_dna_keys(arch::mobilenet_v2_1d2);
@@ -81,6 +106,8 @@ TEST_CASE("kdna_run answers mistakes with a message and exit code 2") {
     fails_with(good + " --threads 0", {"--threads"});
     fails_with(good + " --repeat x", {"--repeat"});
     fails_with(arguments(folder, "resnet19"), {"resnet19", "resnet18"});
+    fails_with(good + " --form condconv", {"condconv", "kernel_warehouse"});
+    fails_with(good + " --form plain --plain", {"--plain"});
     fails_with(good + " --plain", {"w.safetensors", "no such tensor"});
     fails_with(arguments(folder, "resnet18"), {"w.safetensors", "conv1.weight"});
 
