@@ -67,17 +67,24 @@ TEST_CASE("Rows are combined, no more than a vector is read past one, and nothin
     }
 }
 
-TEST_CASE("Long rows are combined") {
+TEST_CASE("Rows of several streams are combined") {
     for (int i = 0; i < scaled(300); ++i) {
         rng r(501, static_cast<std::uint64_t>(i));
-        const index_t terms = r.between(1, 9), count = r.between(1, 30) * simd::lanes, stride = count + r.between(0, 5);
-        const auto from = r.floats((terms - 1) * stride + count), factors = r.floats(terms);
-        const exact_memory to(count);
-        combine_long(factors.data(), from.data(), stride, terms, count, to.data.get());
-        for (index_t j = 0; j < count; ++j) {
-            const bounded e = combined(factors.data(), from.data(), stride, terms, j);
-            if (!(std::abs(static_cast<double>(to.data[static_cast<std::size_t>(j)]) - e.value) <= e.error))
-                FAIL("case " << i << ", " << j);
-        }
+        const bool wide = r.chance(0.5);
+        const index_t width = (wide ? 2 : 1) * simd::lanes, terms = r.between(1, 9), rows = r.between(1, 12),
+                      stride = rows * width + r.between(0, 5), to_stride = width + r.between(0, 5);
+        const auto from = r.floats((terms - 1) * stride + rows * width), factors = r.floats(terms);
+        const exact_memory to((rows - 1) * to_stride + width);
+        if (wide)
+            combine_runs<2>(factors.data(), from.data(), stride, terms, rows, to.data.get(), to_stride);
+        else
+            combine_runs<1>(factors.data(), from.data(), stride, terms, rows, to.data.get(), to_stride);
+        for (index_t row = 0; row < rows; ++row)
+            for (index_t j = 0; j < width; ++j) {
+                const bounded e = combined(factors.data(), from.data() + row * width, stride, terms, j);
+                const float found = to.data[static_cast<std::size_t>(row * to_stride + j)];
+                if (!(std::abs(static_cast<double>(found) - e.value) <= e.error))
+                    FAIL("case " << i << ", row " << row << ", " << j);
+            }
     }
 }
