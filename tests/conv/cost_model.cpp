@@ -122,7 +122,11 @@ TEST_CASE("A plan can be told which variant to take, where it is possible") {
     CHECK(m(0) == 0);
     CHECK(m(2) == 2);
     q.transform_budget = 16 * k.i * k.o * 4;
+    CHECK(m(4) == 4);  // transformed as it is used
+    CHECK(conv::make_plan(q, {1, k.i, 28, 28}, input_order::any, 1, "test").transforms_panels);
+    q.transform_budget = 0;
     CHECK(m(4) == 0);
+    q.transform_budget = 16 * k.i * k.o * 4;
     q.params.stride = 2;
     CHECK(m(2) == 0);
 }
