@@ -1,5 +1,5 @@
-// The dynamic layers beside the plain layer of the same shape, alone, on one thread: the 3x3 shapes of ResNet18 at batch 1
-// and 8, channels-last input and output, BatchNorm and ReLU behind them; and kernels that come with the call.
+// The dynamic layers beside the plain layer of the same shape, alone, on one thread: the 3x3 shapes of ResNet18 at
+// batch 1 and 8, channels-last input and output, BatchNorm and ReLU behind them; and kernels that come with the call.
 //
 //     plain                      the plain layer by its best plan: what the others are compared with
 //     plain_direct               Winograd forbidden
@@ -10,16 +10,16 @@
 //     acdc_expanded              ACDC with four atoms, its kernel written out when it is loaded
 //     acdc, acdc_assembled       put together panel by panel: when it is first planned, and in every run
 //     child                      KernelDNA
-//     constant, runtime          blur kernels of one channel for RGB images, circular: known beforehand, and with each call,
-//                                one for each sample
+//     constant, runtime          blur kernels of one channel for RGB images, circular: one known beforehand, and one
+//                                for each sample that comes with the call
 //
 //     dynamic --benchmark_min_time=0.1 --benchmark_counters_tabular=true        everything, 2 minutes
 //     dynamic --benchmark_filter='^256-256@14_3x3/.*/batch:8/'                  one shape and batch, all its variants
 //     dynamic --benchmark_filter='/(plain|odconv_4x)/batch:1/'                  two variants of all shapes
 //     dynamic --benchmark_filter='^dw3@256'                                     kernels that come with the call
 //
-// Names are <shape>/<variant>/batch:<N>/manual_time; times are a batch's, of the processor. Bursts of a layer and of the
-// plain layer take turns, each after a run that brings its weights into the caches.
+// Names are <shape>/<variant>/batch:<N>/manual_time; times are a batch's, of the processor. Bursts of a layer and of
+// the plain layer take turns, each after a run that brings its weights into the caches.
 //
 // Counters:
 //     ms/image       the median over the bursts
@@ -27,9 +27,9 @@
 //     vs_bar         by the plain layer's and, where every run puts the kernel together from others, the time of the
 //                    multiply-adds for that at the processor's peak
 //     GFLOP/s        operations of the plain layer by the direct algorithm, two a multiply-add
-// The label says how the layer ran, and how much routes differ: the smallest difference between two neighbouring samples,
-// relative to the largest factor. Every answer is checked against the double-precision reference before it is timed, and batches for routes that differ; what
-// is wrong ends the program.
+// The label says how the layer ran, and how much routes differ: the smallest difference between two neighbouring
+// samples, relative to the largest factor. Every answer is checked against the double-precision reference before it is
+// timed, and batches for routes that differ; what is wrong ends the program.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -183,7 +183,7 @@ template <class Method>
                                         dense ? checked_filters(s.kernel) : std::vector<index_t>());
     if (!(error <= tolerance))
         give_up(name, concat("wrong answer, off by ", error, " of the largest: ", made->plan.explain()));
-    const std::optional<double> spread = route_spread(made->plan);
+    const std::optional<double> spread = route_spread(oracle_plan);  // those of a DCD layer in parts do not show
     if (spread && *spread < least_route_spread) give_up(name, concat("samples take routes that differ by ", *spread));
     return {run, made->plan.explain(), spread};
 }
@@ -259,8 +259,8 @@ private:
     runnable layer_, plain_{};
 };
 
-/// Google Benchmark calls a benchmark several times until it knows how many iterations to make. The layers are prepared in
-/// the first of these calls and kept until it is others' turn.
+/// Google Benchmark calls a benchmark several times until it knows how many iterations to make. The layers are prepared
+/// in the first of these calls and kept until it is others' turn.
 void time_layer(benchmark::State& state, const std::shared_ptr<const job>& j) {
     static std::shared_ptr<const job> current;
     static std::unique_ptr<pair_of_layers> layers;

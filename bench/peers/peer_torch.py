@@ -1,6 +1,7 @@
 """PyTorch: channels last, oneDNN, inference mode.
 
 torch            eager
+torch-default    dynamic layers and networks: eager, memory format left as it is by default
 torch-prepacked  single layers: oneDNN's convolution with fused ReLU and reordered weights, what torch.compile calls
 torch-frozen     networks: TorchScript, frozen and optimised for inference
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
+import dynamic_items
 import items
 import kdna_torch.networks
 import numpy as np
@@ -43,6 +45,11 @@ class Peer:
         return {"PyTorch": torch.__version__.split("+")[0] + (f" with oneDNN {onednn[1]}" if onednn else "")}
 
     def prepare(self, item: dict[str, Any], variant: str, form: str, tensors: Arrays) -> Any:
+        if item["kind"] == "dynamic":
+            module, image = dynamic_items.load(item, form), torch.from_numpy(tensors["x"])
+            if variant == "torch":
+                module, image = channels_last(module), image.clone(memory_format=torch.channels_last)
+            return lambda: module(image), lambda: module(image).numpy(), ""
         x = torch.from_numpy(tensors["x"]).clone(memory_format=torch.channels_last)
         if item["kind"] == "network":
             call = self.network(item, variant, form, x)

@@ -3,11 +3,14 @@
 //
 //     {"do": "info"}                                              what there is here, and versions
 //     {"do": "prepare", "key": K, "variant": V, "form": F, "item": {...}}   builds, runs once and checks
-//     {"do": "time", "key": K, "ms": 25, "least": 3}              a burst of calls, each timed on its own
+//     {"do": "time", "key": K, "ms": 25, "least": 3}              a burst of calls, each timed on its own; further
+//                                                                 "processor": true, by the time that this process runs;
+//                                                                 "warm": the least number of calls before (2)
 //     {"do": "peak"}                                              multiply-adds a second on registers alone
 //     {"do": "drop"}                                              forgets all that was prepared
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <exception>
 #include <iostream>
 #include <kdna/simd/simd.hpp>
@@ -21,6 +24,7 @@
 #include "eigen_gemm.hpp"
 #include "item.hpp"
 #include "ours.hpp"
+#include "ours_dynamic.hpp"
 #ifdef PEERS_ONEDNN
 #include "onednn.hpp"
 #endif
@@ -38,6 +42,10 @@ using thread_pool = kdna::eigen_thread_pool;
 
 double milliseconds_since(clock_type::time_point start) {
     return std::chrono::duration<double, std::milli>(clock_type::now() - start).count();
+}
+
+double processor_milliseconds() {
+    return 1e3 * static_cast<double>(std::clock()) / static_cast<double>(CLOCKS_PER_SEC);
 }
 
 double median(std::vector<double> values) {
@@ -76,7 +84,8 @@ public:
         if (what == "prepare") return prepare(request);
         if (what == "time")
             return time(ready_.at(request.at("key").get<std::string>()), request.at("ms").get<double>(),
-                        request.at("least").get<std::size_t>());
+                        request.at("least").get<std::size_t>(), request.value("warm", 2),
+                        request.value("processor", false));
         if (what == "peak") return {{"gflops", peak()}};
         if (what == "drop") {
             ready_.clear();
@@ -113,7 +122,14 @@ private:
         try {
             peers::runnable made;
             double error = 0.0;
-            if (item.at("kind") == "network") {
+            if (item.at("kind") == "dynamic") {
+                made = peers::our_dynamic(item, form, executor());
+                made.run();
+                if (item.contains("file")) {
+                    const auto tensors = kdna::load_safetensors(item.at("file").get<std::string>());
+                    error = peers::relative_error(made.output(), tensors.at("y").values<float>());
+                }
+            } else if (item.at("kind") == "network") {
                 const auto tensors = kdna::load_safetensors(item.at("file").get<std::string>());
                 made = peers::our_network(item, tensors, form, shared(request), executor());
                 made.run();
@@ -146,17 +162,18 @@ private:
     static bool shared(const json& request) { return request.at("variant") == "kdna-shared"; }
     kdna::executor_ref executor() { return threads_ > 1 ? kdna::executor_ref(pool_) : kdna::executor_ref(); }
 
-    /// Two calls at least and `warm_ms` to warm up; then calls until `ms` have passed and `least` of them are done.
-    static json time(const peers::runnable& r, double ms, std::size_t least) {
+    /// `warm_calls` at least and `warm_ms` to warm up; then calls until `ms` have passed and `least` of them are done.
+    static json time(const peers::runnable& r, double ms, std::size_t least, int warm_calls, bool processor) {
         constexpr double warm_ms = 3.0;
         const auto warm = clock_type::now();
-        for (int i = 0; i < 2 || milliseconds_since(warm) < warm_ms; ++i) r.run();
+        for (int i = 0; i < warm_calls || milliseconds_since(warm) < warm_ms; ++i) r.run();
         std::vector<double> calls;
         const auto start = clock_type::now();
         while (calls.size() < least || milliseconds_since(start) < ms) {
             const auto before = clock_type::now();
+            const double ran = processor_milliseconds();
             r.run();
-            calls.push_back(milliseconds_since(before));
+            calls.push_back(processor ? processor_milliseconds() - ran : milliseconds_since(before));
         }
         return {{"ms", median(calls)}, {"calls", calls.size()}};
     }

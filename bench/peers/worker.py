@@ -38,19 +38,22 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     return worst if np.isfinite(worst) else float("inf")
 
 
-def median_call(run: Run, ms: float, least: int, warm_ms: float) -> tuple[float, int]:
-    """As peers.cpp does it: two calls at least to warm up, then calls timed one by one. Milliseconds, calls."""
+def median_call(
+    run: Run, ms: float, least: int, warm_ms: float, warm_calls: int = 2, processor: bool = False
+) -> tuple[float, int]:
+    """As peers.cpp does it: some calls at least to warm up, then calls timed one by one. Milliseconds, calls."""
     now = time.perf_counter_ns
+    clock = time.process_time_ns if processor else now
     start, calls = now(), 0
-    while calls < 2 or now() - start < warm_ms * 1e6:
+    while calls < warm_calls or now() - start < warm_ms * 1e6:
         run()
         calls += 1
     taken: list[int] = []
     start = now()
     while len(taken) < least or now() - start < ms * 1e6:
-        before = now()
+        before = clock()
         run()
-        taken.append(now() - before)
+        taken.append(clock() - before)
     return statistics.median(taken) * 1e-6, len(taken)
 
 
@@ -78,8 +81,9 @@ class Server:
         if do == "time":
             # A call costs something before the library starts to compute, above all Python's share. The same call on a
             # model of one element tells how much, in the same moment; peers.py subtracts it.
-            ms, calls = median_call(self.ready[request["key"]], request["ms"], request["least"], 3.0)
-            overhead, _ = median_call(self.peer.trivial, 1.0, 20, 0.5)
+            how = {"warm_calls": request.get("warm", 2), "processor": request.get("processor", False)}
+            ms, calls = median_call(self.ready[request["key"]], request["ms"], request["least"], 3.0, **how)
+            overhead, _ = median_call(self.peer.trivial, 1.0, 20, 0.5, processor=how["processor"])
             return {"ms": ms, "calls": calls, "overhead_ms": overhead}
         if do == "drop":
             self.ready.clear()
@@ -94,7 +98,8 @@ class Server:
             return {"not_applicable": True}
         run, output, explain = made
         run()
-        error = relative_error(output(), tensors["y.plain" if form == "plain" else "y.child"])
+        answer = "y" if item["kind"] == "dynamic" else "y.plain" if form == "plain" else "y.child"
+        error = relative_error(output(), tensors[answer])
         self.ready[key] = run
         return {"error": error, "explain": explain}
 

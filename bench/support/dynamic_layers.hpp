@@ -1,5 +1,5 @@
-// The dynamic layers that are measured, 3x3 with BatchNorm and ReLU behind them, by the state_dict keys of tools/kdna_torch:
-// the layer under "conv.", BatchNorm under "bn.".
+// The dynamic layers that are measured, 3x3 with BatchNorm and ReLU behind them, by the state_dict keys of
+// tools/kdna_torch: the layer under "conv.", BatchNorm under "bn.".
 //
 // `Tensors` says where weights come from: t.values(name, shape) is a tensor's floats, alive until the layer is made.
 #pragma once
@@ -28,8 +28,8 @@
 
 namespace kdna_bench {
 
-/// Random tensors by name, the same in every object: none is near zero or an identity, and logits of routers are such that
-/// samples take clearly different routes.
+/// Random tensors by name, the same in every object: none is near zero or an identity, and logits of routers are such
+/// that samples take clearly different routes.
 class random_tensors {
 public:
     [[nodiscard]] std::span<const float> values(const std::string& name, const std::vector<index_t>& shape) {
@@ -166,8 +166,8 @@ struct dyconv_4x_method {
     }
 };
 
-/// As in ResNet's basic blocks: the router reads 2 x 2 means of each channel. `make` chooses between one kernel per sample and
-/// the low-rank part on activations where the backend is the CPU's; others compute it as one kernel.
+/// As in ResNet's basic blocks: the router reads 2 x 2 means of each channel. On the CPU's backend the plan chooses
+/// between one kernel per sample and the low-rank part on activations; others compute it as one kernel.
 struct dcd_method {
     template <kdna::conv_backend B, class Tensors>
     [[nodiscard]] static auto make(const layer_shape& s, Tensors& t) {

@@ -61,9 +61,10 @@ private:
     kdna::state_dict weights_;
 };
 
-/// KernelDNA networks: the reference implementation's keys as the tests have them, "name<tab>64x3x7x7<tab>float32".
-[[nodiscard]] inline kdna::state_dict random_kernel_dna(kdna::models::arch a) {
-    const std::string path = kdna::concat(KDNA_KEYS_DIR, "/", name_of(a), ".txt");
+/// Networks of which the tests have the reference implementation's keys, "name<tab>64x3x7x7<tab>float32": KernelDNA's
+/// under the architecture's name, dynamic ones as tools/kdna_torch calls them.
+[[nodiscard]] inline kdna::state_dict random_by_keys(std::string_view network) {
+    const std::string path = kdna::concat(KDNA_KEYS_DIR, "/", network, ".txt");
     std::ifstream file(path);
     if (!file) throw kdna::error(path, "a list of keys", "no such file");
     random_state_dict out;
@@ -144,7 +145,7 @@ private:
 template <kdna::conv_backend B = kdna::backend::cpu>
 [[nodiscard]] kdna::network random_network(kdna::models::arch a, kdna::models::form f) {
     const bool plain = f == kdna::models::form::plain;
-    return kdna::models::load<B>(a, f, plain ? plain_network::random(a) : random_kernel_dna(a));
+    return kdna::models::load<B>(a, f, plain ? plain_network::random(a) : random_by_keys(name_of(a)));
 }
 
 }  // namespace kdna_bench

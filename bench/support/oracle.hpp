@@ -72,8 +72,8 @@ static_assert(kdna::conv_backend<sampled_reference>);
     return filters;
 }
 
-/// backend::reference at `checked_pixels` and `checked_filters`, each weight computed once a sample; the rest of the output
-/// is left as it is. For kernels that differ from sample to sample.
+/// backend::reference at `checked_pixels` and `checked_filters`, each weight computed once a sample; the rest of the
+/// output is left as it is. For kernels that differ from sample to sample. One group, no dilation, zero padding, ReLU.
 struct assembled_reference {
     using plan = kdna::backend::reference::plan;
 
@@ -109,7 +109,6 @@ private:
         if (c.factors.spatial) w *= static_cast<double>(c.factors.spatial.of(n)[t]);
         return w;
     }
-    /// One group, no dilation, zero padding, ReLU.
     [[nodiscard]] static double element(const kdna::conv::call& c, index_t n, index_t o, const pixel& at,
                                         const std::vector<double>& kernel) noexcept {
         const kdna::kernel_shape& k = c.source.layout().shape();
