@@ -3,6 +3,7 @@
 // (first: it replaces operator new for the whole program)
 #include "nn/networks.hpp"
 
+#include <kdna/nn/dcd_conv2d.hpp>
 #include <kdna/nn/position_conv2d.hpp>
 #include <kdna/nn/runtime_conv2d.hpp>
 
@@ -55,6 +56,8 @@ TEST_CASE("A run of a layer allocates nothing") {
     check_runs<method::routed, backend::cpu>(432, 150);
     check_runs<method::condconv, backend::cpu>(433, 100);
     check_runs<method::mixed, backend::cpu>(434, 100);
+    check_runs<method::odconv, backend::cpu>(436, 60);
+    check_runs<method::warehouse, backend::cpu>(437, 60);
     check_runs<method::gated, backend::reference>(435, 20);
 }
 
@@ -77,6 +80,22 @@ TEST_CASE("A run with a given kernel allocates nothing") {
         };
         check(runtime_conv2d(kernel, params));
         check(basic_runtime_conv2d<backend::reference>(kernel, params));
+    }
+}
+
+TEST_CASE("A run of a DCD layer allocates nothing in either form") {
+    for (const shape4& in : {shape4{2, 128, 7, 7}, shape4{2, 64, 30, 31}}) {
+        rng r(440, static_cast<std::uint64_t>(in.c));
+        const kernel_shape k{.o = in.c, .i = in.c, .kh = 3, .kw = 3};
+        auto t = dcd_tensors::random(r, k);
+        t.bias.clear();
+        const dcd_conv2d layer(dense_kernel::pack(k, r.floats(weight_count(k))), t.view(), {.pad = 1});
+        const tensor<float> x(in);
+        auto plan = layer.plan(in);
+        tensor<float> y(in);
+        const std::size_t before = allocations;
+        layer.run(plan, x.view(), y.view());
+        CHECK(allocations == before);
     }
 }
 
