@@ -140,7 +140,8 @@ private:
                 made.run();
                 error = peers::relative_error(made.output(), layer.values("y." + form));
             }
-            const json answer{{"error", error}, {"explain", made.explain}};
+            // JSON has no infinity.
+            const json answer{{"error", std::isfinite(error) ? error : 1e30}, {"explain", made.explain}};
             ready_[request.at("key").get<std::string>()] = std::move(made);
             return answer;
         } catch (const peers::not_applicable&) {
