@@ -112,6 +112,12 @@ struct plan {
     double predicted_cycles = 0.0;  ///< of a run on one thread, see cost_model.hpp
 };
 
+/// Floats between two positions of a part of a transformed panel; a line more than it needs, since positions 4 or 8 KiB apart
+/// would share a few sets of L1.
+[[nodiscard]] inline index_t transformed_stride(const plan& p) noexcept {
+    return p.transform_depth * panel_layout::width + simd::line_floats;
+}
+
 /// Winograd tiles of all samples.
 [[nodiscard]] inline index_t all_tiles(const plan& p) noexcept {
     return p.transforms_panels ? p.in.n * p.tile_count : p.tile_count;

@@ -82,12 +82,6 @@ inline constexpr index_t transformed_panel_bytes = 640 * 1024, transformed_part_
 /// Transformed input and products of a task that transforms panels.
 inline constexpr index_t task_input_bytes = 4 * 1024 * 1024, task_products_bytes = 384 * 1024;
 
-/// Floats between two positions of a part of a transformed panel; a line more than it needs, since positions 4 or 8 KiB apart
-/// would share a few sets of L1.
-[[nodiscard]] inline index_t transformed_stride(const plan& p) noexcept {
-    return p.transform_depth * panel_layout::width + simd::line_floats;
-}
-
 /// Cuts a Winograd convolution whose panels are transformed as they are used.
 inline void share_out_transforms(plan& p, const problem& q, index_t positions, std::string_view where) {
     const index_t channel_bytes = positions * panel_layout::width * static_cast<index_t>(sizeof(float)),
