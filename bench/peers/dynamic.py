@@ -34,6 +34,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from report import table, text, times
 from workers import Worker, WorkerError, operating_system, processor, save, significant, without_paths
 
 try:
@@ -221,22 +222,6 @@ def figures(group: Json, form: str) -> Json:
         if ours and ours["ms"]:
             out["speedup"] = median_ratio(theirs["ms"], ours["ms"])
     return out
-
-
-def text(value: float | None, digits: int = 3) -> str:
-    if value is None:
-        return "-"
-    decimals = max(0, digits - len(str(int(value)))) if value >= 1 else digits
-    return f"{value:.{decimals}f}"
-
-
-def times(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
-    return "\n".join(lines) + "\n"
 
 
 def layer_table(found: list[Json], batch: int) -> str:

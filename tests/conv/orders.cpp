@@ -19,15 +19,6 @@ using mixed_layer = conv2d<mixture_kernel, linear_router, Backend>;
 
 bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
-double error_of(const std::vector<float>& found, const std::vector<float>& expected) {
-    double worst = 0.0, largest = 0.0;
-    for (std::size_t i = 0; i < found.size(); ++i) {
-        worst = std::max(worst, std::abs(double(found[i]) - double(expected[i])));
-        largest = std::max(largest, std::abs(double(expected[i])));
-    }
-    return worst / largest;
-}
-
 /// Runs a layer and its reference on `in`, on several threads as well; returns the error, and checks that threads and the rest
 /// of a batch change no bit.
 template <class Make>

@@ -42,17 +42,6 @@ index_t storage_bytes(const Layer& layer) {
     return bytes;
 }
 
-/// Largest error relative to the largest value.
-double error_of(const std::vector<float>& found, const std::vector<float>& expected) {
-    double worst = 0.0, largest = 0.0;
-    for (std::size_t i = 0; i < expected.size(); ++i) {
-        const double e = static_cast<double>(expected[i]), d = std::abs(static_cast<double>(found[i]) - e);
-        worst = d <= worst ? worst : d;
-        largest = std::max(largest, std::abs(e));
-    }
-    return worst / largest;
-}
-
 }  // namespace
 
 TEST_CASE("A tuned layer computes what the reference backend computes") {

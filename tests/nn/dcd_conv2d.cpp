@@ -9,20 +9,6 @@ using namespace kdna;
 using namespace kdna_test;
 using kdna_test::frame;
 
-namespace {
-
-double error_of(const std::vector<float>& found, const std::vector<float>& expected) {
-    double worst = 0.0, largest = 0.0;
-    for (std::size_t i = 0; i < found.size(); ++i) {
-        const double d = std::abs(double(found[i]) - double(expected[i]));
-        worst = d <= worst ? worst : d;
-        largest = std::max(largest, std::abs(double(expected[i])));
-    }
-    return worst / largest;
-}
-
-}  // namespace
-
 TEST_CASE("A DCD layer gives the same in both forms, and its plan says which", "[threads]") {
     struct geometry {
         index_t o, i, extent, h, w, stride;

@@ -112,6 +112,17 @@ inline std::vector<float> values_of(const kdna::tensor_view<const float>& v) {
     return out;
 }
 
+/// The largest difference, relative to the largest expected value; NaN if there is one.
+inline double error_of(const std::vector<float>& found, const std::vector<float>& expected) {
+    double worst = 0.0, largest = 0.0;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+        const double e = static_cast<double>(expected[i]), d = std::abs(static_cast<double>(found[i]) - e);
+        worst = d <= worst ? worst : d;
+        largest = std::max(largest, std::abs(e));
+    }
+    return worst / largest;
+}
+
 /// Same bits, element by element.
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
     return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](float x, float y) {

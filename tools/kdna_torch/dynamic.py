@@ -13,24 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def conv2d_per_sample(
-    x: Tensor,
-    kernels: Tensor,
-    bias: Tensor | None = None,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
-    groups: int = 1,
-) -> Tensor:
-    """Sample b is convolved with kernels[b]: x [B, C, H, W], kernels [B, O, C/g, k, k], bias [B, O].
-
-    One grouped convolution of a single image with B * C channels.
-    """
-    b, o = kernels.shape[:2]
-    image, bias = x.reshape(1, -1, *x.shape[2:]), None if bias is None else bias.flatten()
-    y = F.conv2d(image, kernels.flatten(0, 1), bias, stride, padding, dilation, b * groups)
-    return y.view(b, o, *y.shape[2:])
+from .layers import conv2d_per_sample
 
 
 class ODConvAttention(nn.Module):

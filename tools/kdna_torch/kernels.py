@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dynamic import conv2d_per_sample
+from .layers import conv2d_per_sample
 
 
 class ACDCConv2d(nn.Module):

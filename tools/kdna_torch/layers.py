@@ -64,6 +64,25 @@ def child_conv2d(
     return F.conv2d(x, kernel, stride=stride, padding=parent.shape[-1] // 2, groups=groups)
 
 
+def conv2d_per_sample(
+    x: Tensor,
+    kernels: Tensor,
+    bias: Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Sample b is convolved with kernels[b]: x [B, C, H, W], kernels [B, O, C/g, k, k], bias [B, O].
+
+    One grouped convolution of a single image with B * C channels.
+    """
+    b, o = kernels.shape[:2]
+    image, bias = x.reshape(1, -1, *x.shape[2:]), None if bias is None else bias.flatten()
+    y = F.conv2d(image, kernels.flatten(0, 1), bias, stride, padding, dilation, b * groups)
+    return y.view(b, o, *y.shape[2:])
+
+
 class CondConv2d(nn.Module):
     """A convolution whose kernel is mixed per sample from n experts.
 
@@ -92,12 +111,7 @@ class CondConv2d(nn.Module):
         self.routing = nn.Linear(in_channels, experts)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        _, o, cg, k, _ = self.weight.shape
         alpha = torch.sigmoid(self.routing(x.mean((2, 3))))
-        kernels = (alpha @ self.weight.flatten(1)).view(b * o, cg, k, k)
-        bias = None if self.bias is None else (alpha @ self.bias).flatten()
-        y = F.conv2d(
-            x.reshape(1, b * c, h, w), kernels, bias, self.stride, self.padding, groups=b * self.groups
-        )
-        return y.view(b, o, *y.shape[2:])
+        kernels = (alpha @ self.weight.flatten(1)).view(-1, *self.weight.shape[1:])
+        bias = None if self.bias is None else alpha @ self.bias
+        return conv2d_per_sample(x, kernels, bias, self.stride, self.padding, groups=self.groups)

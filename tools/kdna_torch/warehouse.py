@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dynamic import conv2d_per_sample
+from .layers import conv2d_per_sample
 
 
 def claimed_cells(mixtures: int, cell_num_ratio: float) -> int:

@@ -65,4 +65,11 @@ struct scale_shift {
     return out;
 }
 
+/// As floats, with `more` zeros behind them: whole vectors, or panels, are read from any element on.
+[[nodiscard]] inline std::vector<float> padded_floats(const std::vector<double>& values, index_t more) {
+    std::vector<float> out(values.size() + static_cast<std::size_t>(more), 0.0F);
+    for (std::size_t i = 0; i < values.size(); ++i) out[i] = static_cast<float>(values[i]);
+    return out;
+}
+
 }  // namespace kdna::inline KDNA_ABI

@@ -93,7 +93,6 @@ private:
 /// sequence. c is a channel within its group, o counts over all groups.
 class celled_layout {
 public:
-    celled_layout() = default;
     /// Throws kdna::error if the cells do not tile the kernel.
     celled_layout(const kernel_shape& k, const cell_shape& cell, std::string_view where)
         : panels_(checked(k, where)), cell_(cell) {

@@ -151,11 +151,11 @@ public:
         check_router(k);
         const scale_shift folded = fold(options.bn, kernel.filter, options.bias, k.o, name_);
         // Whole panels are read from any filter on, so the arrays go on past the last filter.
-        scale_ = padded(folded.scale);
-        shift_ = padded(folded.shift);
+        scale_ = padded_floats(folded.scale, panel_layout::width);
+        shift_ = padded_floats(folded.shift, panel_layout::width);
         if constexpr (requires { source_.has_bias(); })
             if (source_.has_bias()) {
-                bias_scale_ = padded(fold(options.bn, {}, {}, k.o, name_).scale);
+                bias_scale_ = padded_floats(fold(options.bn, {}, {}, k.o, name_).scale, panel_layout::width);
                 if (!mixes_bias())
                     for (index_t o = 0; o < k.o; ++o)
                         shift_[static_cast<std::size_t>(o)] +=
@@ -389,12 +389,6 @@ private:
         q.spatial_factor = has_spatial();
         q.routed_kernel = source_.mixture_size() > 0 || router_.widths().spatial > 0;
         return q;
-    }
-
-    [[nodiscard]] static std::vector<float> padded(const std::vector<double>& values) {
-        std::vector<float> out(values.size() + static_cast<std::size_t>(panel_layout::width), 0.0F);
-        for (std::size_t i = 0; i < values.size(); ++i) out[i] = static_cast<float>(values[i]);
-        return out;
     }
 
     void check_params() const {

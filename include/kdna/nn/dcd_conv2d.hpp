@@ -61,7 +61,6 @@ public:
         };
         shape4 in_{}, out_{};
         executor_ref executor_{};
-        std::shared_ptr<const void> owner_{};
         std::optional<typename whole_layer::plan_type> whole_{};
         std::unique_ptr<parts> parts_{};
         buffer<std::byte> own_workspace_{};
@@ -70,26 +69,10 @@ public:
 
     /// `bias` [O] is added to W0 * x, so that lambda scales it; empty: none. Throws kdna::error, naming the layer, if a tensor
     /// does not fit, or unless the padding is that of an output as large as the input at stride one: Q is not padded.
-    basic_dcd_conv2d(dense_kernel w0, const dcd_weights& w, const conv_params& params, const conv_options& options = {},
-                     std::span<const float> bias = {})
-        : router_(w, w0.shape().i, options.name),
-          whole_(dcd_kernel(w0, w, bias, options.name), checked(params, w0.shape(), options.name), options, router_) {
-        if (!bias.empty()) return;
-        const kernel_shape& k = w0.shape();
-        const dcd_kernel kernel(w0, w, {}, options.name);
-        const index_t routes = router_.widths().mixture;
-        conv_options low = options, main{.residual = true, .act = options.act, .name = options.name};
-        low.act = activation::none;
-        low.name = concat(options.name, " low rank");
-        // BatchNorm's shift comes with the low-rank part.
-        std::vector<float> scale;
-        if (options.bn)
-            for (const double m : fold(*options.bn, k.o, options.name).scale) scale.push_back(static_cast<float>(m));
-        parts_ = std::make_shared<const layers>(layers{
-            main_layer(adapted<dense_kernel>{w0, {}, std::move(scale)}, params, main, {.filters = k.o}),
-            low_layer(low_rank_kernel(kernel.low_rank()), {}, low, {.count = routes}),
-            q_layer(kernel.low_rank()->q_kernel(), {.stride = params.stride}, {.name = concat(options.name, " q")})});
-    }
+    basic_dcd_conv2d(const dense_kernel& w0, const dcd_weights& w, const conv_params& params,
+                     const conv_options& options = {}, std::span<const float> bias = {})
+        : basic_dcd_conv2d{dcd_router(w, w0.shape().i, options.name), dcd_kernel(w0, w, bias, options.name), params,
+                           options} {}
 
     [[nodiscard]] const std::string& name() const noexcept { return whole_.name(); }
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return whole_.kernel(); }
@@ -176,6 +159,25 @@ private:
         low_layer low;
         q_layer q;
     };
+    /// Both forms share W0 and the low-rank factors.
+    basic_dcd_conv2d(dcd_router r, const dcd_kernel& kernel, const conv_params& params, const conv_options& options)
+        : router_(std::move(r)),
+          whole_(kernel, checked(params, kernel.layout().shape(), options.name), options, router_) {
+        if (kernel.has_static_bias()) return;
+        const kernel_shape& k = kernel.layout().shape();
+        const index_t routes = router_.widths().mixture;
+        conv_options low = options, main{.residual = true, .act = options.act, .name = options.name};
+        low.act = activation::none;
+        low.name = concat(options.name, " low rank");
+        // BatchNorm's shift comes with the low-rank part.
+        std::vector<float> scale;
+        if (options.bn)
+            for (const double m : fold(*options.bn, k.o, options.name).scale) scale.push_back(static_cast<float>(m));
+        parts_ = std::make_shared<const layers>(layers{
+            main_layer(adapted<dense_kernel>{kernel.w0(), {}, std::move(scale)}, params, main, {.filters = k.o}),
+            low_layer(low_rank_kernel(kernel.low_rank()), {}, low, {.count = routes}),
+            q_layer(kernel.low_rank()->q_kernel(), {.stride = params.stride}, {.name = concat(options.name, " q")})});
+    }
     [[nodiscard]] static const conv_params& checked(const conv_params& p, const kernel_shape& k,
                                                     std::string_view where) {
         const index_t rows = p.dilation.h * (k.kh / 2), columns = p.dilation.w * (k.kw / 2);

@@ -52,8 +52,8 @@ public:
         if (window.h < 1 || window.w < 1 || window.h % 2 == 0 || window.w % 2 == 0)
             throw error(name_, "an odd window", concat(window.h, "x", window.w));
         const scale_shift folded = fold(options.bn, {}, options.bias, channels, name_);
-        scale_ = padded(folded.scale);
-        shift_ = padded(folded.shift);
+        scale_ = padded_floats(folded.scale, simd::lanes);
+        shift_ = padded_floats(folded.shift, simd::lanes);
     }
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
@@ -161,11 +161,6 @@ public:
 private:
     [[nodiscard]] static bool strided(const tensor_view<const float>& x) noexcept {
         return x.stride.c != 1 && x.shape.c > 1;
-    }
-    [[nodiscard]] static std::vector<float> padded(const std::vector<double>& values) {
-        std::vector<float> out(values.size() + static_cast<std::size_t>(simd::lanes), 0.0F);
-        for (std::size_t i = 0; i < values.size(); ++i) out[i] = static_cast<float>(values[i]);
-        return out;
     }
     Kernel kernel_;
     std::string name_;

@@ -220,13 +220,4 @@ KDNA_NOINLINE void unzip_3(const float* from, index_t count, float* a, float* b,
 #endif
 }
 
-/// y += a * x over `count` floats, neighbours in memory. (g++ 12 vectorises such a loop by itself only from -O3 on.
-/// Inlined where it knows the array to be short it takes the loop for an overrun and warns.)
-KDNA_NOINLINE void axpy(float a, const float* x, float* y, index_t count) noexcept {
-    const vec factor(a);
-    index_t i = 0;
-    for (; i + lanes <= count; i += lanes) store(y + i, multiply_add(factor, load(x + i), load(y + i)));
-    for (; i < count; ++i) y[i] += a * x[i];
-}
-
 }  // namespace kdna::inline KDNA_ABI::simd
