@@ -51,8 +51,9 @@ struct cost_model {
     /// largest and its errors are. Nor is it for fewer tiles (12x12, 128 channels, 4 tiles: 5 % slower than F(4x4)).
     static constexpr double share_of_6 = 0.97;
     static constexpr index_t fewest_tiles_of_6 = 8;
-    /// To transform a vector of weights (nine taps) from a panel, and to put one together, per multiply-add.
-    static constexpr double kernel_transform[] = {65, roomy ? 125.0 : 150.0, roomy ? 250.0 : 320.0};
+    /// To transform a vector of weights (nine taps) from a panel, which waits for its stores to L2 (Zen 4 105 to 150 for F(4x4);
+    /// Zen 5, with two multiply-adds a clock, 185), and to put one together, per multiply-add.
+    static constexpr double kernel_transform[] = {65, 160, roomy ? 280.0 : 320.0};
     /// (a few terms are bound by the streams they come from, many by the arithmetic).
     static constexpr double stream_cycles = 2.5, assembly_cycles = 1.2;
     static constexpr double l2_bytes = 1024.0 * 1024;       ///< activations up to this size cost nothing

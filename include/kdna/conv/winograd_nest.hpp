@@ -197,30 +197,29 @@ void transform_panel(const call& c, index_t panel, index_t n, const channel_rang
 }
 
 /// The products of one panel at all positions, for `depth` channels: products[position][tile][filter], or added to them. Rows
-/// begin `skip` floats after where they point. `weights(position)` are [depth][filter]. `between(position)` is called after each.
-template <class Weights, class Between>
+/// begin `skip` floats after where they point. `weights(position)` are [depth][filter]; `ahead(position, row, height)` is what
+/// to ask for during that tile, neighbours in memory.
+template <class Weights, class Ahead>
 void multiply_positions(index_t positions, index_t count, index_t width, const float* const* rows, index_t skip,
-                        index_t depth, bool add, const Weights& weights, const Between& between,
-                        float* products) noexcept {
+                        index_t depth, bool add, const Weights& weights, const Ahead& ahead, float* products) noexcept {
     const index_t vectors = width / simd::lanes, start = 0;
     for (index_t q = 0; q < positions; ++q) {
         const float* panel = weights(q);
         for (index_t i = 0; i < count;) {
             const index_t height = tile_height_for(count - i);
-            // The next position's weights follow these; each tile fetches its share of them.
+            const std::span<const float> wanted = ahead(q, i, height);
             micro_kernel_for(height, vectors)({.rows = rows + q * count + i,
                                                .depth = &start,
                                                .runs = 1,
                                                .run = depth,
                                                .panel = panel,
                                                .factors = nullptr,
-                                               .ahead = panel + depth * (width + width * i / count),
-                                               .ahead_step = width * height / count,
+                                               .ahead = wanted.empty() ? panel : wanted.data(),
+                                               .ahead_step = static_cast<index_t>(wanted.size()) / depth,
                                                .skip = skip},
                                               {.sums = products + (q * count + i) * width, .add_to_sums = add});
             i += height;
         }
-        between(q);
     }
 }
 
@@ -259,7 +258,14 @@ void winograd_task(const plan& p, const call& c, const thread_space& space, inde
     for (index_t panel = chunk * p.panel_chunk; panel < panel_end; ++panel) {
         multiply_positions(
             positions, count, kernel.width_of(panel), rows, 0, p.in.c, false,
-            [&](index_t q) { return c.transformed->panel(panel, q); }, [](index_t) {}, products);
+            [&](index_t q) { return c.transformed->panel(panel, q); },
+            [&](index_t q, index_t i, index_t height) {
+                // The next position's weights follow these; each tile fetches its share of them.
+                const index_t floats = p.in.c * kernel.width_of(panel);
+                return std::span(c.transformed->panel(panel, q) + floats + floats * i / count,
+                                 static_cast<std::size_t>(floats * height / count));
+            },
+            products);
         finish_tiles<M>(p, c, first, count, panel, products);
     }
 }
@@ -268,7 +274,8 @@ void winograd_task(const plan& p, const call& c, const thread_space& space, inde
 ///
 /// Some channels of a panel at a time: assembled for a sample, transformed, multiplied by that sample's tiles, before the next
 /// sample, so that what a panel is assembled from is read from memory once for all of them. While positions are multiplied,
-/// what the next channels are made of is asked for.
+/// what the next channels are made of is asked for, a line or two with every step of the depth: more at a time the processor
+/// forgets (shares of 16 KiB between positions came to nothing).
 template <int M>
 void winograd_transforming_task(const plan& p, const call& c, const thread_space& space, index_t n,
                                 index_t blocks_first, index_t chunk) noexcept {
@@ -316,8 +323,10 @@ void winograd_transforming_task(const plan& p, const call& c, const thread_space
                     multiply_positions(
                         positions, count, width, rows + at, from / depth * positions * count * p.row_floats,
                         range.count, from > 0, [&](index_t q) { return part + q * stride; },
-                        [&](index_t q) {
-                            if (ahead && last_block) c.source.prefetch(0, next_panel, next, q, positions);
+                        [&](index_t q, index_t i, index_t height) {
+                            if (!ahead || !last_block) return std::span<const float>();
+                            return c.source.stored(0, next_panel, next, (q * count + i) / height,
+                                                   positions * count / height);
                         },
                         block_products);
                     if (last_part) finish_tiles<M>(p, c, first, count, panel, block_products);

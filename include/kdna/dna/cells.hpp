@@ -147,13 +147,13 @@ public:
             f += count;
         }
     }
-    /// Asks for share i of n of the cells' floats that those rows are made of.
-    void prefetch(const cell_bank& bank, index_t group, index_t p, const channel_range& range, index_t i,
-                  index_t n) const noexcept {
+    /// Share i of n of the cells' floats that those rows are made of.
+    [[nodiscard]] std::span<const float> stored(const cell_bank& bank, index_t group, index_t p,
+                                                const channel_range& range, index_t i, index_t n) const noexcept {
         const index_t in_cell = first_filter(group, p) % cell_.o, block = in_cell / panel_layout::width,
-                      first = range.first % cell_.c, count = std::min(range.count, cell_.c - first);
-        for (index_t tap = 0; tap < cell_.taps(); ++tap)
-            simd::prefetch_share(bank.rows(block, tap, first), count * cell_.n * bank.width_of(block), i, n);
+                      first = range.first % cell_.c, count = std::min(range.count, cell_.c - first),
+                      row = cell_.n * bank.width_of(block);
+        return share_of_runs(bank.rows(block, 0, first), cell_.c * row, cell_.taps(), count * row, i, n);
     }
     [[nodiscard]] channel_range all_channels() const noexcept { return {0, channels_ * cell_.c}; }
     template <class Factors>

@@ -45,8 +45,9 @@ public:
         const auto factors = [&](index_t j) { return alpha + j * assembly_terms(); };
         layout_.assemble(cells_, group, p, factors, channels, panel);
     }
-    void prefetch(index_t group, index_t p, const channel_range& channels, index_t i, index_t n) const noexcept {
-        layout_.prefetch(cells_, group, p, channels, i, n);
+    [[nodiscard]] std::span<const float> stored(index_t group, index_t p, const channel_range& channels, index_t i,
+                                                index_t n) const noexcept {
+        return layout_.stored(cells_, group, p, channels, i, n);
     }
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float* alpha) const noexcept {
         return layout_.weight(cells_, o, c, t, [&](index_t j) { return alpha + j * assembly_terms(); });

@@ -56,11 +56,11 @@ public:
     }
     /// [kernel][channel][tap][filter].
     [[nodiscard]] const float* expanded(index_t group, index_t p) const noexcept { return rows(group, p, 0); }
-    void prefetch(index_t group, index_t p, const channel_range& channels, index_t i, index_t n) const noexcept {
+    [[nodiscard]] std::span<const float> stored(index_t group, index_t p, const channel_range& channels, index_t i,
+                                                index_t n) const noexcept {
         const index_t width = layout().width_of(p);
-        for (index_t kernel = 0; kernel < storage_->n; ++kernel)
-            simd::prefetch_share(rows(group, p, channels.first) + kernel * layout().depth() * width,
-                                 channels.count * shape().taps() * width, i, n);
+        return share_of_runs(rows(group, p, channels.first), layout().depth() * width, storage_->n,
+                             channels.count * shape().taps() * width, i, n);
     }
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float* mixture) const noexcept {
         double sum = 0.0;

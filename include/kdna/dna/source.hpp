@@ -16,6 +16,15 @@ struct channel_range {
     index_t first, count;
 };
 
+/// Share i of n of `runs` runs of `floats` neighbours, `stride` floats apart: a part of one run, empty where they do not divide.
+[[nodiscard]] inline std::span<const float> share_of_runs(const float* from, index_t stride, index_t runs,
+                                                          index_t floats, index_t i, index_t n) noexcept {
+    const index_t each = std::max<index_t>(n / runs, 1), run = i / each, piece = i % each;
+    if (run >= runs) return {};
+    const index_t first = floats * piece / each;
+    return {from + run * stride + first, static_cast<std::size_t>(floats * (piece + 1) / each - first)};
+}
+
 /// A kernel source serves one packed panel of filters at a time. A static source returns a pointer into what it stores; one
 /// that is built per sample (a mixture, cells of a warehouse) writes the panel into `scratch` and returns that. So the loop
 /// nest never sees a whole kernel, and a source never knows about convolution.
@@ -34,7 +43,8 @@ struct channel_range {
 ///     assemble(group, p, mixture, channels, to)  makes the rows of some channels only: to[taps][channels.count][filter]
 ///     expanded(group, p)                all n kernels of a mixture, [kernel][channel][tap][filter]: what a panel is the sum of, so
 ///                                       that the input can be mixed instead
-///     prefetch(group, p, channels, i, n)  asks for share i of n of the stored floats that those rows are made of
+///     stored(group, p, channels, i, n)  share i of n of the stored floats that those rows are made of, neighbours in memory:
+///                                       what is asked for ahead
 ///     needs_mixture                     static constexpr bool: whether mixture_size() is above 0, where the type knows
 ///     pointwise                         static constexpr bool: whether every kernel is 1x1, where the type knows
 ///
@@ -79,12 +89,12 @@ public:
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float*) const noexcept {
         return packed_->weight(o, c, t);
     }
-    void prefetch(index_t group, index_t p, const channel_range& channels, index_t i, index_t n) const noexcept {
+    [[nodiscard]] std::span<const float> stored(index_t group, index_t p, const channel_range& channels, index_t i,
+                                                index_t n) const noexcept {
         const panel_layout& l = layout();
-        const index_t width = l.width_of(p), depth = l.depth() / l.shape().taps();
-        for (index_t t = 0; t < l.shape().taps(); ++t)
-            simd::prefetch_share(packed_->panel(group, p) + (t * depth + channels.first) * width,
-                                 channels.count * width, i, n);
+        const index_t width = l.width_of(p), taps = l.shape().taps(), depth = l.depth() / taps;
+        return share_of_runs(packed_->panel(group, p) + channels.first * width, depth * width, taps,
+                             channels.count * width, i, n);
     }
     template <class F>
     void for_each_storage(F&& f) const {
@@ -127,9 +137,9 @@ public:
             expanded_ = [](const void* p, index_t group, index_t panel) noexcept {
                 return static_cast<const S*>(p)->expanded(group, panel);
             };
-        if constexpr (requires(const channel_range& r) { s.prefetch(0, 0, r, 0, 1); })
-            prefetch_ = [](const void* p, index_t group, index_t panel, const channel_range& channels, index_t i,
-                           index_t n) noexcept { static_cast<const S*>(p)->prefetch(group, panel, channels, i, n); };
+        if constexpr (requires(const channel_range& r) { s.stored(0, 0, r, 0, 1); })
+            stored_ = [](const void* p, index_t group, index_t panel, const channel_range& channels, index_t i,
+                         index_t n) noexcept { return static_cast<const S*>(p)->stored(group, panel, channels, i, n); };
     }
 
     [[nodiscard]] const panel_layout& layout() const noexcept { return *layout_; }
@@ -151,8 +161,10 @@ public:
     [[nodiscard]] const float* expanded(index_t group, index_t panel) const noexcept {
         return expanded_(source_, group, panel);
     }
-    void prefetch(index_t group, index_t panel, const channel_range& channels, index_t i, index_t n) const noexcept {
-        if (prefetch_ != nullptr) prefetch_(source_, group, panel, channels, i, n);
+    /// Empty where a source does not say.
+    [[nodiscard]] std::span<const float> stored(index_t group, index_t panel, const channel_range& channels, index_t i,
+                                                index_t n) const noexcept {
+        return stored_ == nullptr ? std::span<const float>() : stored_(source_, group, panel, channels, i, n);
     }
 
 private:
@@ -163,7 +175,8 @@ private:
     double (*weight_)(const void*, index_t, index_t, index_t, const float*);
     void (*assemble_)(const void*, index_t, index_t, const float*, const channel_range&, float*) noexcept = nullptr;
     const float* (*expanded_)(const void*, index_t, index_t) noexcept = nullptr;
-    void (*prefetch_)(const void*, index_t, index_t, const channel_range&, index_t, index_t) noexcept = nullptr;
+    std::span<const float> (*stored_)(const void*, index_t, index_t, const channel_range&, index_t,
+                                      index_t) noexcept = nullptr;
 };
 
 }  // namespace kdna::inline KDNA_ABI

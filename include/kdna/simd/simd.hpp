@@ -50,15 +50,18 @@ KDNA_INLINE void prefetch_line(const float* from) noexcept {
     static_cast<void>(from);
 #endif
 }
+/// As prefetch_line, into L1.
+KDNA_INLINE void prefetch_near(const float* from) noexcept {
+#if defined(__GNUC__)
+    __builtin_prefetch(from, 0, 3);
+#else
+    static_cast<void>(from);
+#endif
+}
 /// The two lines at an address.
 KDNA_INLINE void prefetch(const float* from) noexcept {
     prefetch_line(from);
     prefetch_line(from + line_floats);
-}
-/// Share i of n of the lines of `floats` neighbours.
-inline void prefetch_share(const float* from, index_t floats, index_t i, index_t n) noexcept {
-    const index_t lines = (floats + line_floats - 1) / line_floats;
-    for (index_t line = lines * i / n; line < lines * (i + 1) / n; ++line) prefetch_line(from + line * line_floats);
 }
 KDNA_INLINE void prefetch_to_write(const float* to) noexcept {
 #if defined(__GNUC__)
