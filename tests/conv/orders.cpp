@@ -114,6 +114,26 @@ TEST_CASE("On maps of a few pixels the input is mixed, not the kernels", "[threa
     }
 }
 
+TEST_CASE("A map whose input is mixed is cut into blocks, by threads or by deep rows", "[threads]") {
+    rng r(865, 0);
+    for (const index_t channels : {24, 700}) {
+        // One kernel is worth mixing on larger maps than several are.
+        const kernel_shape k{.o = 8 * simd::lanes, .i = channels, .kh = 1, .kw = 5};
+        const auto weights = r.floats(weight_count(k), -0.1, 0.1);
+        const linear_router router(r, k.i, {.mixture = 1, .channel = k.i});
+        const auto make = [&]<class B>() {
+            return conv2d<mixture_kernel, linear_router, B>(mixture_kernel::pack(1, k, weights), {.pad = {0, 2}}, {},
+                                                            router);
+        };
+        for (const shape4& in : {shape4{1, channels, 5, 7}, shape4{3, channels, 4, 5}, shape4{2, channels, 3, 3}}) {
+            INFO(to_string(in));
+            std::string text;
+            CHECK(run_layer(make, in, {}, text) < 3e-5);
+            CHECK(has(text, "input mixed for all 1 kernels"));
+        }
+    }
+}
+
 TEST_CASE("A kernel that is the same for all samples is put together once", "[threads]") {
     rng r(863, 0);
     const kernel_shape k{.o = 40, .i = 30, .kh = 3, .kw = 3};

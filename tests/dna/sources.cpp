@@ -77,7 +77,8 @@ TEST_CASE("A kernel source of the user's own runs with every factor") {
         x.fill(r);
         const expectation e = expected(c, x.view(), {});
         KDNA_TEST_CASE_INFO(i, c.describe());
-        const double worst = worst_error(values_of(layer(x.view()).view()), e.value, e.float_tolerance);
+        const double worst =
+            worst_error(values_of(layer(x.view()).view()), e.value, e.float_tolerance, layer.plan(c.in).explain());
         if (!(worst <= 1.0)) FAIL("error of " << worst << " tolerances");
     }
 }

@@ -127,10 +127,7 @@ void check_runs(rng& r, const position_case& c, const Layer& layer, const frame&
         layer.run(plan, x.view(), to, c.in_place ? tensor_view<const float>(to) : added);
         INFO(plan.explain());
         if (!y.guards_intact() || !x.guards_intact() || !residual.guards_intact()) FAIL("wrote outside its output");
-        std::vector<double> bound = e.float_tolerance;
-        if (plan.explain().find(": winograd") != std::string::npos)
-            bound.assign(bound.size(), *std::max_element(bound.begin(), bound.end()));
-        const double worst = worst_error(values_of(y.view()), e.value, bound);
+        const double worst = worst_error(values_of(y.view()), e.value, e.float_tolerance, plan.explain());
         if (!(worst <= 1.0)) FAIL("error of " << worst << " tolerances");
         if (threads == 1)
             alone = values_of(y.view());

@@ -67,7 +67,8 @@ void check_case(rng& r, const conv_case& c, const given_kernels& g) {
         KDNA_TEST_CASE_INFO(threads, c.describe() + "\n" + plan.explain());
         if (!y.guards_intact() || !x.guards_intact()) FAIL("wrote outside its output");
         const bool single = std::is_same_v<Backend, backend::cpu>;
-        const double worst = worst_error(values_of(y.view()), e.value, single ? e.float_tolerance : e.double_tolerance);
+        const double worst =
+            worst_error(values_of(y.view()), e.value, single ? e.float_tolerance : e.double_tolerance, plan.explain());
         if (!(worst <= 1.0)) FAIL("error of " << worst << " tolerances");
         if (threads == 1)
             alone = values_of(y.view());

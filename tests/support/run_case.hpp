@@ -68,11 +68,7 @@ case_result run_case(rng& r, const conv_case& c) {
         if (plan.output_shape() != e.shape) result.problem += "output shape; ";
         if (!y.guards_intact()) result.problem += "wrote outside its output; ";
         if (!x.guards_intact() || !residual.guards_intact()) result.problem += "wrote to its input; ";
-        // Winograd mixes the outputs of a tile: an error is bounded by the largest sum of terms around, not by its own.
-        std::vector<double> bound = tolerance;
-        if (result.plan.find(": winograd") != std::string::npos)
-            bound.assign(bound.size(), *std::max_element(bound.begin(), bound.end()));
-        const double worst = worst_error(values_of(y.view()), e.value, bound);
+        const double worst = worst_error(values_of(y.view()), e.value, tolerance, result.plan);
         if (!(worst <= 1.0)) result.problem += kdna::concat("error of ", worst, " tolerances; ");
         return worst;
     };

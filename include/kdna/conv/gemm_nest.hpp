@@ -165,12 +165,12 @@ inline index_t prepare_tiles(const plan& p, const call& c, const window_source& 
     return window;
 }
 
-/// Prepares all pixels of samples [n, n + samples) with their mixed windows. Tiles hold pixels of several samples if scale and
-/// shift are the same for all. Returns the number of tiles.
+/// Prepares pixels [first, last) of samples [n, n + samples) with their mixed windows. Tiles hold pixels of several samples if
+/// scale and shift are the same for all. Returns the number of tiles.
 inline index_t prepare_mixed_tiles(const plan& p, const call& c, tile_arrays& arrays, index_t n, index_t samples,
-                                   index_t g, index_t mixes, prepared_tile* tiles) noexcept {
+                                   index_t g, index_t first, index_t last, prepared_tile* tiles) noexcept {
     const bool spans = c.factors.scale.stride == 0 && c.factors.shift.stride == 0;
-    const index_t channels = c.source.layout().shape().channels_per_group(), pixels = p.out.h * p.out.w,
+    const index_t channels = c.source.layout().shape().channels_per_group(), pixels = last - first,
                   pieces = spans ? 1 : samples, piece = spans ? samples * pixels : pixels;
     index_t count = 0;
     for (index_t i = 0; i < pieces; ++i)
@@ -179,15 +179,15 @@ inline index_t prepare_mixed_tiles(const plan& p, const call& c, tile_arrays& ar
             tiles[count] = {height, 1, arrays.rows, arrays.depth, nullptr, arrays.y, arrays.residual, nullptr, n + i};
             *arrays.depth++ = 0;
             for (const index_t end = row + height; row < end; ++row, arrays.packed += p.row_floats) {
-                const index_t at = i * pixels + row, sample = n + at / pixels, h = at % pixels / p.out.w,
-                              w = at % p.out.w;
+                const index_t at = i * pixels + row, sample = n + at / pixels, pixel = first + at % pixels,
+                              h = pixel / p.out.w, w = pixel % p.out.w;
                 const float* gate = c.factors.channel.of(sample);
                 pack_mixed_row(window_of(c, sample, g),
                                {h * c.params.stride.h - c.params.pad.top, w * c.params.stride.w - c.params.pad.left},
-                               c.factors.mixture.of(sample), mixes, c.factors.spatial.of(sample),
+                               c.factors.mixture.of(sample), p.mixes, c.factors.spatial.of(sample),
                                gate != nullptr ? gate + g * channels : nullptr, arrays.packed);
                 *arrays.rows++ = arrays.packed;
-                *arrays.y++ = c.y.at(sample, 0, h, w);
+                *arrays.y++ = c.y.at(sample, 0, h - c.rows.y_first, w);
                 if (arrays.residual != nullptr) *arrays.residual++ = c.residual.at(sample, 0, h, w);
             }
         }
@@ -211,7 +211,7 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
     tile_arrays arrays(p, c, space);
     index_t count = 0;
     if (p.mixes_input)
-        count = prepare_mixed_tiles(p, c, arrays, n, samples, g, p.mixes, tiles);
+        count = prepare_mixed_tiles(p, c, arrays, n, samples, g, first, last, tiles);
     else
         for (index_t sample = n; sample < n + samples; ++sample)
             count += prepare_tiles(p, c, window_of(c, sample, g), zeros, between ? spatial : nullptr, arrays, sample,
