@@ -3,14 +3,13 @@
 
 #include "support/catch.hpp"
 #include "support/executors.hpp"
+#include "support/lanes.hpp"
 #include "support/random.hpp"
 
 using namespace kdna;
 using namespace kdna_test;
 
 namespace {
-
-constexpr index_t lanes = simd::lanes;
 
 struct shape {
     kernel_shape kernel;

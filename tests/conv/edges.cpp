@@ -10,8 +10,7 @@ using kdna::conv::input_order;
 
 namespace {
 
-constexpr index_t lanes = kdna::simd::lanes, width = 2 * lanes;
-constexpr index_t tile = kdna::conv::max_tile_height;
+constexpr index_t width = 2 * lanes, tallest = kdna::conv::max_tile_height;
 constexpr index_t shortest = kdna::conv::shortest_direct_run;
 
 /// Ways through the loop nests, by the words of explain() that tell them: rows read in place, rows of a copy, kernel rows of
@@ -91,10 +90,10 @@ TEST_CASE("Every remainder of pixels by tile height is computed") {
             e.run(name, w, {.o = 5, .i = shortest}, {}, map_of(count, shortest));
             e.run(name, w, {.o = width + 1, .i = shortest, .kh = 3, .kw = 3}, {.pad = 1}, map_of(count, shortest));
         };
-        pixels("pixels == tile", tile);
-        for (index_t p = 1; p < tile; ++p) pixels("pixels < tile", p);
-        for (index_t p = tile + 1; p < 2 * tile; ++p) pixels("pixels > tile", p);
-        pixels("pixels % tile == 0", 3 * tile);
+        pixels("pixels == tile", tallest);
+        for (index_t p = 1; p < tallest; ++p) pixels("pixels < tile", p);
+        for (index_t p = tallest + 1; p < 2 * tallest; ++p) pixels("pixels > tile", p);
+        pixels("pixels % tile == 0", 3 * tallest);
         pixels("7x7 and 14x14", 49);
         pixels("7x7 and 14x14", 196);
         for (const index_t p : {31, 61, 127}) pixels("prime pixels", p);
@@ -216,7 +215,7 @@ TEST_CASE("Every cut of the work into blocks, chunks and threads is computed", "
     e.run("blocks of one tile", way::im2col, {.o = 7, .i = 7 * (shortest - 1), .kh = 13, .kw = 13, .groups = 7},
           {.pad = 6}, {1, 7 * (shortest - 1), 6, 17});
     e.run("a remnant that joins the last block", way::in_place, {.o = 1, .i = 1031}, {},
-          {1, 1031, 1, 14 * 5 * tile + 1});
+          {1, 1031, 1, 14 * 5 * tallest + 1});
     for (const index_t threads : {2, 3, 5, 16}) {
         e.run("more threads than tasks", way::in_place, {.o = 3, .i = 8}, {}, {1, 8, 1, 1}, threads);
         e.run("panels shared out", way::in_place, {.o = 4 * width + 1, .i = 8, .kh = 3, .kw = 3}, {.pad = 1},

@@ -5,6 +5,7 @@
 
 #include "support/errors.hpp"
 #include "support/executors.hpp"
+#include "support/patient_reference.hpp"
 #include "support/run_case.hpp"
 
 using namespace kdna;
@@ -12,10 +13,6 @@ using namespace kdna_test;
 using kdna_test::frame;
 
 namespace {
-
-/// Mixture weights of sample n: offset + slope * (mean of channel i).
-template <class Backend>
-using mixed_layer = conv2d<mixture_kernel, linear_router, Backend>;
 
 bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
@@ -27,7 +24,7 @@ double run_layer(const Make& make, const shape4& in, const plan_options& options
     frame x(r, in, placement::nhwc);
     x.fill(r);
     const auto layer = make.template operator()<backend::cpu>();
-    const auto oracle = make.template operator()<backend::reference>();
+    const auto oracle = make.template operator()<patient_reference>();
     const auto y = values_of(layer(x.view(), {}, options).view());
     text = layer.plan(in, options).explain();
     for (const index_t threads : {2, 3}) {

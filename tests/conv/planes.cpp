@@ -9,7 +9,7 @@ using kdna::padding_mode;
 
 namespace {
 
-constexpr index_t lanes = kdna::simd::lanes, tile = kdna::conv::plane_tile_rows, most_taps = kdna::conv::plane_tap_rows;
+constexpr index_t tile_rows = kdna::conv::plane_tile_rows, most_taps = kdna::conv::plane_tap_rows;
 
 /// Runs variants of a case, with both modes of padding, and notes under which name it ran on planes.
 class plane_runner {
@@ -53,7 +53,8 @@ TEST_CASE("Every remainder of columns and rows is computed on planes") {
     for (const index_t w :
          {2 * lanes, 2 * lanes + 1, 3 * lanes - 1, 3 * lanes, 3 * lanes + 1, 4 * lanes, 4 * lanes + 3})
         e.run("columns", 3, 5, 5, {.pad = 2}, 7, w);
-    for (index_t h = 1; h <= 2 * tile + 1; ++h) e.run("rows", 2, 7, 7, {.pad = {h < 3 ? h : 3, 3}}, h + 6, 3 * lanes);
+    for (index_t h = 1; h <= 2 * tile_rows + 1; ++h)
+        e.run("rows", 2, 7, 7, {.pad = {h < 3 ? h : 3, 3}}, h + 6, 3 * lanes);
     e.run("one channel", 1, 11, 11, {.pad = 5}, 13, 2 * lanes);
     e.run("several samples", 3, 5, 7, {.pad = {2, 3}}, 9, 2 * lanes, 1, 3);
     e.require_ran({"columns", "rows", "one channel", "several samples"});

@@ -7,14 +7,13 @@
 #include <kdna/nn/conv2d.hpp>
 
 #include "support/catch.hpp"
+#include "support/lanes.hpp"
 #include "support/random.hpp"
 
 using namespace kdna;
 using namespace kdna_test;
 
 namespace {
-
-constexpr index_t lanes = simd::lanes;
 
 struct winograd_case {
     index_t n, c, o, h, w;

@@ -8,6 +8,7 @@
 
 using namespace kdna;
 using kdna_test::bounded_vector;
+using kdna_test::check_bounds;
 using kdna_test::check_error;
 using kdna_test::rng;
 
@@ -31,13 +32,6 @@ const auto hard = [](float* v, index_t n) { hard_sigmoid(v, n); };
 const auto logistic = [](float* v, index_t n) { sigmoid(v, n); };
 const auto rectified = [](float* v, index_t n) { relu(v, n); };
 
-void check(const std::vector<float>& found, const bounded_vector& expected) {
-    REQUIRE(found.size() == expected.size());
-    for (std::size_t i = 0; i < found.size(); ++i)
-        if (!(std::abs(static_cast<double>(found[i]) - expected[i].value) <= expected[i].error))
-            FAIL("value " << i << ": " << found[i] << " instead of " << expected[i].value);
-}
-
 }  // namespace
 
 TEST_CASE("Activations agree with their formulas, logits of all sizes") {
@@ -51,14 +45,14 @@ TEST_CASE("Activations agree with their formulas, logits of all sizes") {
             return b;
         };
         INFO("case " << i << ", logits up to " << size);
-        check(in_place(logistic, v), with([](auto& b) { kdna_test::sigmoid(b); }));
-        check(in_place(soft, v), with([](auto& b) { kdna_test::softmax(b); }));
-        check(in_place(hard, v), with([](auto& b) {
-                  for (kdna_test::bounded& x : b)  // x + 3 is rounded first
-                      x.error = kdna_test::unit_roundoff * std::abs(x.value + 3.0);
-                  kdna_test::hard_sigmoid(b);
-              }));
-        check(in_place(rectified, v), with([](auto& b) { kdna_test::relu(b); }));
+        check_bounds(in_place(logistic, v), with([](auto& b) { kdna_test::sigmoid(b); }));
+        check_bounds(in_place(soft, v), with([](auto& b) { kdna_test::softmax(b); }));
+        check_bounds(in_place(hard, v), with([](auto& b) {
+                         for (kdna_test::bounded& x : b)  // x + 3 is rounded first
+                             x.error = kdna_test::unit_roundoff * std::abs(x.value + 3.0);
+                         kdna_test::hard_sigmoid(b);
+                     }));
+        check_bounds(in_place(rectified, v), with([](auto& b) { kdna_test::relu(b); }));
     }
 }
 

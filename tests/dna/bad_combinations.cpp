@@ -3,45 +3,44 @@
 
 #include "support/conv_cases.hpp"
 #include "support/errors.hpp"
+#include "support/ones.hpp"
 
 using namespace kdna;
+using kdna_test::bn_of_ones;
 using kdna_test::check_error;
+using kdna_test::ones;
 using kdna_test::rng;
 
 namespace {
-
-const std::vector<float> ones(8192, 1.0F);
-std::span<const float> some(index_t n) { return std::span(ones).first(static_cast<std::size_t>(n)); }
-batch_norm bn_of(index_t n) { return {.weight = some(n), .bias = some(n), .mean = some(n), .var = some(n)}; }
 
 const kernel_shape k33{.o = 6, .i = 4, .kh = 3, .kw = 3}, k11{.o = 6, .i = 4};
 const conv_options named{.name = "c"};
 
 /// ODConv's router with heads as long as asked for, 0 for none.
 odconv_router odconv(index_t channels, index_t filters, index_t taps, index_t n) {
-    const auto head = [](index_t outputs) { return linear_weights{some(2 * outputs), some(outputs)}; };
-    return odconv_router({.fc = some(2 * channels),
-                          .bn = bn_of(2),
+    const auto head = [](index_t outputs) { return linear_weights{ones(2 * outputs), ones(outputs)}; };
+    return odconv_router({.fc = ones(2 * channels),
+                          .bn = bn_of_ones(2),
                           .channel = head(channels),
                           .filter = head(filters),
                           .spatial = head(taps),
                           .kernel = head(n)});
 }
-dense_kernel dense(const kernel_shape& k) { return dense_kernel::pack(k, some(weight_count(k))); }
+dense_kernel dense(const kernel_shape& k) { return dense_kernel::pack(k, ones(weight_count(k))); }
 mixture_kernel mixture(index_t n, const kernel_shape& k) {
-    return mixture_kernel::pack(n, k, some(n * weight_count(k)));
+    return mixture_kernel::pack(n, k, ones(n * weight_count(k)));
 }
 
 /// A DCD layer's tensors for C 4, O 6, L 2, sq 3.
 dcd_weights dcd_tensors_of(index_t filters = 6, index_t channels = 4) {
-    return {.squeeze = some(3 * channels),
-            .gate = some(9),
-            .phi = some(12),
-            .scale = some(3 * filters),
-            .q = some(2 * channels),
-            .p = some(2 * filters),
-            .bn1 = bn_of(2),
-            .bn2 = bn_of(2)};
+    return {.squeeze = ones(3 * channels),
+            .gate = ones(9),
+            .phi = ones(12),
+            .scale = ones(3 * filters),
+            .q = ones(2 * channels),
+            .p = ones(2 * filters),
+            .bn1 = bn_of_ones(2),
+            .bn2 = bn_of_ones(2)};
 }
 
 /// Reads a grid of any size and routes channel gates.
@@ -96,22 +95,22 @@ TEST_CASE("A router of the wrong width on any axis is an error") {
     check_error([] { return conv2d(dense(k33), {}, named, odconv(4, 6, 9, 3)); }, "c router", "0 mixture weights", "3");
     check_error(
         [] {
-            return conv2d(mixture(3, k33), {}, named, dyconv_router(some(8), {some(8), some(4)}, 4));
+            return conv2d(mixture(3, k33), {}, named, dyconv_router(ones(8), {ones(8), ones(4)}, 4));
         },
         "c router", "3 mixture weights", "4");
     check_error(
         [] {
-            return conv2d(mixture(3, k33), {}, named, dyconv_router(some(10), {some(6), some(3)}, 5));
+            return conv2d(mixture(3, k33), {}, named, dyconv_router(ones(10), {ones(6), ones(3)}, 5));
         },
         "c router", "4 input channels", "5");
-    const auto cells = warehouse::pack({.n = 2, .o = 3, .c = 2, .kh = 3, .kw = 3}, some(108));
+    const auto cells = warehouse::pack({.n = 2, .o = 3, .c = 2, .kh = 3, .kw = 3}, ones(108));
     const auto routed = [&](index_t m, index_t n, index_t channels) {
         return [=] {
-            return conv2d(
-                warehouse_kernel(cells, k33), {}, named,
-                warehouse_router(
-                    {.fc1 = some(2 * channels), .norm = bn_of(2), .fc2 = {some(2 * m * (n + 1)), some(m * (n + 1))}}, m,
-                    n, channels));
+            return conv2d(warehouse_kernel(cells, k33), {}, named,
+                          warehouse_router({.fc1 = ones(2 * channels),
+                                            .norm = bn_of_ones(2),
+                                            .fc2 = {ones(2 * m * (n + 1)), ones(m * (n + 1))}},
+                                           m, n, channels));
         };
     };
     CHECK_NOTHROW(routed(4, 2, 4)());
@@ -128,7 +127,7 @@ TEST_CASE("A router of the wrong width on any axis is an error") {
 TEST_CASE("Cells that do not tile the kernel are an error") {
     const auto make = [](const cell_shape& s, const kernel_shape& k) {
         return
-            [=] { return warehouse_kernel(warehouse::pack(s, some(s.n * s.o * s.c * s.taps())), k, "layer1.0.conv1"); };
+            [=] { return warehouse_kernel(warehouse::pack(s, ones(s.n * s.o * s.c * s.taps())), k, "layer1.0.conv1"); };
     };
     CHECK_NOTHROW(make({.n = 2, .o = 3, .c = 2, .kh = 1, .kw = 3}, k33)());
     CHECK_NOTHROW(make({.n = 2, .o = 6, .c = 1}, {.o = 12, .i = 4, .kh = 3, .kw = 3, .groups = 4})());
@@ -145,26 +144,26 @@ TEST_CASE("Cells that do not tile the kernel are an error") {
 }
 
 TEST_CASE("A warehouse names what does not fit") {
-    check_error([] { return warehouse::pack({.n = 2, .o = 3, .c = 2, .kh = 3, .kw = 3}, some(107), "weights.0"); },
+    check_error([] { return warehouse::pack({.n = 2, .o = 3, .c = 2, .kh = 3, .kw = 3}, ones(107), "weights.0"); },
                 "weights.0", "2 x 54 weights", "107");
     for (const cell_shape& s : {cell_shape{.n = 0}, {.o = 0}, {.c = -1}, {.kh = 0}, {.kw = -2}})
         check_error([&] { return warehouse::pack(s, {}, "weights.0"); }, "weights.0", "extents >= 1", to_string(s));
-    check_error([] { return warehouse::pack({.n = index_t{1} << 40, .o = index_t{1} << 40}, some(1), "w"); }, "w",
+    check_error([] { return warehouse::pack({.n = index_t{1} << 40, .o = index_t{1} << 40}, ones(1), "w"); }, "w",
                 "fits in 64 bits", "");
 }
 
 TEST_CASE("ACDC's coefficients and atoms name what does not fit") {
-    check_error([] { return shared_coefficients::pack(6, 4, 3, some(71), "A"); }, "A", "6 x 4 x 3 values", "71");
-    check_error([] { return shared_coefficients::pack(6, 0, 3, some(0), "A"); }, "A", "extents >= 1", "6, 0, 3");
-    check_error([] { return shared_coefficients::pack(6, 4, -3, some(0), "A"); }, "A", "extents >= 1", "6, 4, -3");
-    check_error([] { return shared_coefficients::pack(index_t{1} << 40, index_t{1} << 40, 1, some(1), "A"); }, "A",
+    check_error([] { return shared_coefficients::pack(6, 4, 3, ones(71), "A"); }, "A", "6 x 4 x 3 values", "71");
+    check_error([] { return shared_coefficients::pack(6, 0, 3, ones(0), "A"); }, "A", "extents >= 1", "6, 0, 3");
+    check_error([] { return shared_coefficients::pack(6, 4, -3, ones(0), "A"); }, "A", "extents >= 1", "6, 4, -3");
+    check_error([] { return shared_coefficients::pack(index_t{1} << 40, index_t{1} << 40, 1, ones(1), "A"); }, "A",
                 "fits in 64 bits", "");
-    const auto a = shared_coefficients::pack(6, 4, 3, some(72));
-    CHECK_NOTHROW(acdc_kernel(a, k33, some(27)));
-    check_error([&] { return acdc_kernel(a, k33, some(26), "l"); }, "l atoms", "3 x 9 values", "26");
-    check_error([&] { return acdc_kernel(a, {.o = 6, .i = 6}, some(3), "l"); }, "l", "cells that tile", "I 4");
-    check_error([&] { return acdc_kernel(a, {.o = 9, .i = 4}, some(3), "l"); }, "l", "cells that tile", "O 6");
-    check_error([&] { return acdc_kernel(a, {.o = 6, .i = 4, .groups = 2}, some(3), "l"); }, "l", "cells that tile",
+    const auto a = shared_coefficients::pack(6, 4, 3, ones(72));
+    CHECK_NOTHROW(acdc_kernel(a, k33, ones(27)));
+    check_error([&] { return acdc_kernel(a, k33, ones(26), "l"); }, "l atoms", "3 x 9 values", "26");
+    check_error([&] { return acdc_kernel(a, {.o = 6, .i = 6}, ones(3), "l"); }, "l", "cells that tile", "I 4");
+    check_error([&] { return acdc_kernel(a, {.o = 9, .i = 4}, ones(3), "l"); }, "l", "cells that tile", "O 6");
+    check_error([&] { return acdc_kernel(a, {.o = 6, .i = 4, .groups = 2}, ones(3), "l"); }, "l", "cells that tile",
                 "I 4");
 }
 
@@ -175,16 +174,16 @@ TEST_CASE("A codebook kernel names what does not fit") {
     const auto make = [&](std::span<const float> book, std::size_t n, const kernel_shape& shape) {
         return [=] { return codebook_kernel::pack(shape, book, index(n), "conv"); };
     };
-    CHECK_NOTHROW(make(some(12), 2, k)());  // 4 codewords: 12 bits
-    CHECK_NOTHROW(make(some(3), 0, k)());   // one codeword: no bits
-    check_error(make(some(12), 1, k), "conv index", "2 bytes for 6 slices of 2 bits", "1");
-    check_error(make(some(12), 3, k), "conv index", "2 bytes for 6 slices of 2 bits", "3");
-    check_error(make(some(3), 1, k), "conv index", "0 bytes for 6 slices of 0 bits", "1");
-    check_error(make(some(9), 2, k), "conv codebook", "a power of two", "9 values");
-    check_error(make(some(11), 2, k), "conv codebook", "codewords of 3", "11 values");
-    check_error(make(some(0), 2, k), "conv codebook", "a power of two", "0 values");
-    check_error(make(some(12), 2, {.o = 3, .i = 2, .kh = 3, .kw = 11}), "conv", "at most 32 taps", "3x11");
-    check_error(make(some(12), 2, {.o = 3, .i = 2, .kh = 3, .groups = 2}), "conv", "groups that divide", "groups 2");
+    CHECK_NOTHROW(make(ones(12), 2, k)());  // 4 codewords: 12 bits
+    CHECK_NOTHROW(make(ones(3), 0, k)());   // one codeword: no bits
+    check_error(make(ones(12), 1, k), "conv index", "2 bytes for 6 slices of 2 bits", "1");
+    check_error(make(ones(12), 3, k), "conv index", "2 bytes for 6 slices of 2 bits", "3");
+    check_error(make(ones(3), 1, k), "conv index", "0 bytes for 6 slices of 0 bits", "1");
+    check_error(make(ones(9), 2, k), "conv codebook", "a power of two", "9 values");
+    check_error(make(ones(11), 2, k), "conv codebook", "codewords of 3", "11 values");
+    check_error(make(ones(0), 2, k), "conv codebook", "a power of two", "0 values");
+    check_error(make(ones(12), 2, {.o = 3, .i = 2, .kh = 3, .kw = 11}), "conv", "at most 32 taps", "3x11");
+    check_error(make(ones(12), 2, {.o = 3, .i = 2, .kh = 3, .groups = 2}), "conv", "groups that divide", "groups 2");
     const std::vector<float> large(std::size_t{1} << 17, 1.0F);
     check_error(make(large, 2, {.o = 3, .i = 2}), "conv codebook", "up to 65536", "131072 values");
     for (const float bad : {0.0F, 0.5F, -1.0001F, 2.0F, std::numeric_limits<float>::quiet_NaN()}) {
@@ -192,8 +191,8 @@ TEST_CASE("A codebook kernel names what does not fit") {
         book[7] = bad;
         check_error(make(book, 2, k), "conv codebook", "entries of +1 and -1", "in codeword 2");
     }
-    const auto good = make(some(12), 2, k)();
-    check_error([&] { return good.scaled(some(2), "conv"); }, "conv alpha", "3 values", "2");
+    const auto good = make(ones(12), 2, k)();
+    check_error([&] { return good.scaled(ones(2), "conv"); }, "conv alpha", "3 values", "2");
     check_error([&] { return good.scaled({}, "conv"); }, "conv alpha", "3 values", "0");
 }
 
@@ -211,13 +210,13 @@ TEST_CASE("A DCD kernel names what does not fit") {
                 "one group with a centre tap", "groups 2");
     check_error(make({.o = 6, .i = 4, .kh = 2, .kw = 3}, dcd_tensors_of()), "conv", "a centre tap", "2x3");
     check_error(make({.o = 6, .i = 4, .kh = 3, .kw = 4}, dcd_tensors_of()), "conv", "a centre tap", "3x4");
-    check_error(make(k33, dcd_tensors_of(), some(5)), "conv bias", "6 values", "5");
-    check_error(make(k33, changed([](auto& w) { w.q = some(7); })), "conv.q.weight", "2 x 4 values", "7");
-    check_error(make(k33, changed([](auto& w) { w.p = some(13); })), "conv.p.weight", "12 weights", "13");
+    check_error(make(k33, dcd_tensors_of(), ones(5)), "conv bias", "6 values", "5");
+    check_error(make(k33, changed([](auto& w) { w.q = ones(7); })), "conv.q.weight", "2 x 4 values", "7");
+    check_error(make(k33, changed([](auto& w) { w.p = ones(13); })), "conv.p.weight", "12 weights", "13");
     check_error(make(k33, changed([](auto& w) { w.bn1.bias = {}; })), "conv.bn1.bias", "one value per row of q", "0");
-    check_error(make(k33, changed([](auto& w) { w.bn1.mean = some(3); })), "conv.bn1.running_mean", "2 values", "3");
+    check_error(make(k33, changed([](auto& w) { w.bn1.mean = ones(3); })), "conv.bn1.running_mean", "2 values", "3");
     // The routes of 5 filters are as long as those of 6.
-    check_error(make(k33, changed([](auto& w) { w.scale = some(15); })), "conv.fc_scale.weight", "6 x 3 values", "15");
+    check_error(make(k33, changed([](auto& w) { w.scale = ones(15); })), "conv.fc_scale.weight", "6 x 3 values", "15");
     const dcd_kernel good(dense(k33), dcd_tensors_of());
     CHECK_NOTHROW(conv2d(good, {.pad = 1}, named, dcd_router(dcd_tensors_of(), 4)));
     check_error([&] { return conv2d(good, {.pad = 1}, named, dcd_router(dcd_tensors_of(100), 4)); }, "c router",

@@ -4,6 +4,7 @@
 
 #include "support/conv_cases.hpp"
 #include "support/errors.hpp"
+#include "support/ones.hpp"
 
 using namespace kdna;
 using namespace kdna_test;
@@ -53,10 +54,6 @@ void far_from_identity(rng& r, bn_tensors& bn) {
         bn.var[c] = static_cast<float>(r.real(0.01, 9.0));
     }
 }
-
-const std::vector<float> ones(4096, 1.0F);
-std::span<const float> some(index_t n) { return std::span(ones).first(static_cast<std::size_t>(n)); }
-batch_norm bn_of(index_t n) { return {.weight = some(n), .bias = some(n), .mean = some(n), .var = some(n)}; }
 
 /// `w` with one thing changed, as a router.
 template <class Router, class Weights, class... More>
@@ -158,10 +155,10 @@ TEST_CASE("KernelWarehouse's router normalises signed weights, in the basis vari
     }
     CHECK(basis > scaled(500) / 5);
     // Nothing but the 1e-3 in the denominator when all is zero, and NaN in, NaN out.
-    const warehouse_router zero({.fc1 = some(4), .norm = bn_of(2), .fc2 = {.weight = std::vector<float>(12, 0.0F)}}, 2,
-                                2, 2);
+    const warehouse_router zero(
+        {.fc1 = ones(4), .norm = bn_of_ones(2), .fc2 = {.weight = std::vector<float>(12, 0.0F)}}, 2, 2, 2);
     CHECK(run(zero, {1.0F, 1.0F}).mixture == std::vector<float>(4, 0.0F));
-    const warehouse_router all({.fc1 = some(4), .norm = bn_of(2), .fc2 = {.weight = some(12)}}, 2, 2, 2);
+    const warehouse_router all({.fc1 = ones(4), .norm = bn_of_ones(2), .fc2 = {.weight = ones(12)}}, 2, 2, 2);
     for (const float a : run(all, {1.0F, std::numeric_limits<float>::quiet_NaN()}).mixture) CHECK(std::isnan(a));
 }
 
@@ -207,30 +204,30 @@ TEST_CASE("DCD's router folds both BatchNorms into T and u") {
 
 TEST_CASE("ODConv's router names the tensor that does not fit") {
     using w = odconv_weights;
-    const w good{.fc = some(8),  // C 4, h 2
-                 .bn = bn_of(2),
-                 .channel = {some(8), some(4)},
-                 .filter = {some(12), some(6)},
-                 .spatial = {some(18), some(9)},
-                 .kernel = {some(6), some(3)}};
+    const w good{.fc = ones(8),  // C 4, h 2
+                 .bn = bn_of_ones(2),
+                 .channel = {ones(8), ones(4)},
+                 .filter = {ones(12), ones(6)},
+                 .spatial = {ones(18), ones(9)},
+                 .kernel = {ones(6), ones(3)}};
     const auto with = [&](std::function<void(w&)> change) { return broken<odconv_router>(good, change, "a"); };
     CHECK_NOTHROW(with([](w&) {})());
-    check_error(with([](w& t) { t.fc = some(7); }), "a.fc.weight", "a positive multiple of 4", "7");
-    check_error(with([](w& t) { t.bn.mean = some(3); }), "a.bn.running_mean", "2 values", "3");
-    check_error(with([](w& t) { t.channel.weight = some(7); }), "a.channel_fc.weight", "multiple of 2", "7");
+    check_error(with([](w& t) { t.fc = ones(7); }), "a.fc.weight", "a positive multiple of 4", "7");
+    check_error(with([](w& t) { t.bn.mean = ones(3); }), "a.bn.running_mean", "2 values", "3");
+    check_error(with([](w& t) { t.channel.weight = ones(7); }), "a.channel_fc.weight", "multiple of 2", "7");
     check_error(with([](w& t) { t.channel.bias = {}; }), "a.channel_fc.bias", "one value per channel", "0");
     check_error(with([](w& t) { t.channel.weight = {}; }), "a.channel_fc.weight", "multiple of 2", "0");
-    check_error(with([](w& t) { t.filter.bias = some(5); }), "a.filter_fc.bias", "6 values", "5");
+    check_error(with([](w& t) { t.filter.bias = ones(5); }), "a.filter_fc.bias", "6 values", "5");
     check_error(with([](w& t) { t.filter.weight = {}; }), "a.filter_fc.weight", "multiple of 2", "0");
-    check_error(with([](w& t) { t.spatial.weight = some(17); }), "a.spatial_fc.weight", "multiple of 2", "17");
-    check_error(with([](w& t) { t.spatial.bias = some(8); }), "a.spatial_fc.bias", "9 values", "8");
-    check_error(with([](w& t) { t.kernel.weight = some(5); }), "a.kernel_fc.weight", "multiple of 2", "5");
-    check_error(with([](w& t) { t.kernel.bias = some(4); }), "a.kernel_fc.bias", "3 values", "4");
+    check_error(with([](w& t) { t.spatial.weight = ones(17); }), "a.spatial_fc.weight", "multiple of 2", "17");
+    check_error(with([](w& t) { t.spatial.bias = ones(8); }), "a.spatial_fc.bias", "9 values", "8");
+    check_error(with([](w& t) { t.kernel.weight = ones(5); }), "a.kernel_fc.weight", "multiple of 2", "5");
+    check_error(with([](w& t) { t.kernel.bias = ones(4); }), "a.kernel_fc.bias", "3 values", "4");
 }
 
 TEST_CASE("DyConv's router names the tensor that does not fit") {
     const auto make = [](index_t fc1, index_t weight, index_t bias) {
-        return [=] { return dyconv_router(some(fc1), {some(weight), some(bias)}, 4, "a"); };
+        return [=] { return dyconv_router(ones(fc1), {ones(weight), ones(bias)}, 4, "a"); };
     };
     CHECK_NOTHROW(make(8, 6, 3)());
     check_error(make(7, 6, 3), "a.fc1.weight", "a positive multiple of 4", "7");
@@ -242,12 +239,12 @@ TEST_CASE("DyConv's router names the tensor that does not fit") {
 TEST_CASE("KernelWarehouse's router names the tensor that does not fit") {
     using w = warehouse_weights;
     // C 4, h 2, m 3, n 4; the basis variant with 1 local cell and 2 basis factors.
-    const w good{.fc1 = some(8), .norm = bn_of(2), .fc2 = {some(3 * 5 * 2), some(15)}};
-    const w basis{.fc1 = some(8),
-                  .norm = bn_of(2),
-                  .fc2 = {some(3 * 4 * 2), {}},
-                  .fc3 = some(6),
-                  .basis_bias = some(15),
+    const w good{.fc1 = ones(8), .norm = bn_of_ones(2), .fc2 = {ones(3 * 5 * 2), ones(15)}};
+    const w basis{.fc1 = ones(8),
+                  .norm = bn_of_ones(2),
+                  .fc2 = {ones(3 * 4 * 2), {}},
+                  .fc3 = ones(6),
+                  .basis_bias = ones(15),
                   .local = 1,
                   .first_local = 2};
     const auto with = [&](const w& from, std::function<void(w&)> change, index_t m = 3, index_t n = 4) {
@@ -255,12 +252,12 @@ TEST_CASE("KernelWarehouse's router names the tensor that does not fit") {
     };
     CHECK_NOTHROW(with(good, [](w&) {})());
     CHECK_NOTHROW(with(basis, [](w&) {})());
-    check_error(with(good, [](w& t) { t.fc1 = some(9); }), "a.fc1.weight", "multiple of 4", "9");
-    check_error(with(good, [](w& t) { t.norm.var = some(1); }), "a.norm1.running_var", "2 values", "1");
-    check_error(with(good, [](w& t) { t.fc2.weight = some(29); }), "a.fc2.weight", "multiple of 2", "29");
-    check_error(with(good, [](w& t) { t.fc2 = {some(28), some(14)}; }), "a.fc2.weight", "3 x 5 x 2 values", "28");
-    check_error(with(good, [](w& t) { t.fc2.bias = some(14); }), "a.fc2.bias", "15 values", "14");
-    check_error(with(good, [](w& t) { t.basis_bias = some(15); }), "a.basis_bias", "none without fc3", "15");
+    check_error(with(good, [](w& t) { t.fc1 = ones(9); }), "a.fc1.weight", "multiple of 4", "9");
+    check_error(with(good, [](w& t) { t.norm.var = ones(1); }), "a.norm1.running_var", "2 values", "1");
+    check_error(with(good, [](w& t) { t.fc2.weight = ones(29); }), "a.fc2.weight", "multiple of 2", "29");
+    check_error(with(good, [](w& t) { t.fc2 = {ones(28), ones(14)}; }), "a.fc2.weight", "3 x 5 x 2 values", "28");
+    check_error(with(good, [](w& t) { t.fc2.bias = ones(14); }), "a.fc2.bias", "15 values", "14");
+    check_error(with(good, [](w& t) { t.basis_bias = ones(15); }), "a.basis_bias", "none without fc3", "15");
     check_error(with(
                     good, [](w&) {}, 0),
                 "a", "at least one combination", "0 of 4");
@@ -273,10 +270,10 @@ TEST_CASE("KernelWarehouse's router names the tensor that does not fit") {
     check_error(with(
                     good, [](w&) {}, index_t{1} << 62),
                 "a", "fits in 64 bits", "");
-    check_error(with(basis, [](w& t) { t.fc2.weight = some(23); }), "a.fc2.weight", "3 x 4 x 2 values", "23");
-    check_error(with(basis, [](w& t) { t.fc2.bias = some(12); }), "a.fc2.bias", "basis_bias", "12");
-    check_error(with(basis, [](w& t) { t.fc3 = some(5); }), "a.fc3.weight", "multiple of 3", "5");
-    check_error(with(basis, [](w& t) { t.basis_bias = some(14); }), "a.basis_bias", "15 values", "14");
+    check_error(with(basis, [](w& t) { t.fc2.weight = ones(23); }), "a.fc2.weight", "3 x 4 x 2 values", "23");
+    check_error(with(basis, [](w& t) { t.fc2.bias = ones(12); }), "a.fc2.bias", "basis_bias", "12");
+    check_error(with(basis, [](w& t) { t.fc3 = ones(5); }), "a.fc3.weight", "multiple of 3", "5");
+    check_error(with(basis, [](w& t) { t.basis_bias = ones(14); }), "a.basis_bias", "15 values", "14");
     check_error(with(basis, [](w& t) { t.local = 4; }), "a", "own cells among the 4", "4 from cell 2");
     check_error(with(basis, [](w& t) { t.local = -1; }), "a", "own cells among the 4", "-1 from cell 2");
     check_error(with(basis, [](w& t) { t.first_local = 4; }), "a", "own cells among the 4", "1 from cell 4");
@@ -285,29 +282,29 @@ TEST_CASE("KernelWarehouse's router names the tensor that does not fit") {
 
 TEST_CASE("DCD's router names the tensor that does not fit") {
     using w = dcd_weights;
-    const w good{.squeeze = some(3 * 4 * 4),  // C 4, grid 2, sq 3, L 2, O 5
-                 .gate = some(9),
-                 .phi = some(12),
-                 .scale = some(15),
-                 .q = some(8),
-                 .p = some(10),
-                 .bn1 = bn_of(2),
-                 .bn2 = bn_of(2),
+    const w good{.squeeze = ones(3 * 4 * 4),  // C 4, grid 2, sq 3, L 2, O 5
+                 .gate = ones(9),
+                 .phi = ones(12),
+                 .scale = ones(15),
+                 .q = ones(8),
+                 .p = ones(10),
+                 .bn1 = bn_of_ones(2),
+                 .bn2 = bn_of_ones(2),
                  .grid = 2};
     const auto with = [&](std::function<void(w&)> change) {
         return broken<dcd_router>(good, change, index_t{4}, "conv");
     };
     CHECK_NOTHROW(with([](w&) {})());
-    check_error(with([](w& t) { t.squeeze = some(47); }), "conv.fc.0.weight", "multiple of 16", "47");
+    check_error(with([](w& t) { t.squeeze = ones(47); }), "conv.fc.0.weight", "multiple of 16", "47");
     check_error(with([](w& t) { t.grid = 0; }), "conv", "at least 1 x 1", "grid 0");
     check_error(with([](w& t) { t.grid = -2; }), "conv", "at least 1 x 1", "grid -2");
     check_error(with([](w& t) { t.grid = index_t{1} << 40; }), "conv", "fits in 64 bits", "");
     check_error(with([](w& t) { t.grid = 5; }), "conv.fc.0.weight", "multiple of 100", "48");
-    check_error(with([](w& t) { t.gate = some(8); }), "conv.fc.1.fc.0.weight", "multiple of 3", "8");
-    check_error(with([](w& t) { t.gate = some(6); }), "conv.fc.1.fc.0.weight", "3 outputs", "2");
-    check_error(with([](w& t) { t.phi = some(9); }), "conv.fc_phi.weight", "2 x 2 x 3 values", "9");
-    check_error(with([](w& t) { t.scale = some(14); }), "conv.fc_scale.weight", "multiple of 3", "14");
+    check_error(with([](w& t) { t.gate = ones(8); }), "conv.fc.1.fc.0.weight", "multiple of 3", "8");
+    check_error(with([](w& t) { t.gate = ones(6); }), "conv.fc.1.fc.0.weight", "3 outputs", "2");
+    check_error(with([](w& t) { t.phi = ones(9); }), "conv.fc_phi.weight", "2 x 2 x 3 values", "9");
+    check_error(with([](w& t) { t.scale = ones(14); }), "conv.fc_scale.weight", "multiple of 3", "14");
     check_error(with([](w& t) { t.bn1.bias = {}; }), "conv.bn1.bias", "one value per row of q", "0");
-    check_error(with([](w& t) { t.bn1.weight = some(3); }), "conv.bn1.weight", "2 values", "3");
-    check_error(with([](w& t) { t.bn2.var = some(1); }), "conv.bn2.running_var", "2 values", "1");
+    check_error(with([](w& t) { t.bn1.weight = ones(3); }), "conv.bn1.weight", "2 values", "3");
+    check_error(with([](w& t) { t.bn2.var = ones(1); }), "conv.bn2.running_var", "2 values", "1");
 }

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "support/conv_cases.hpp"
+#include "support/storages.hpp"
 
 using namespace kdna;
 using namespace kdna_test;
@@ -112,15 +113,6 @@ kernel_shape random_shape(rng& r) {
     return k;
 }
 
-template <class Layer>
-std::set<const void*> storages(const Layer& layer) {
-    std::set<const void*> out;
-    layer.for_each_storage([&](const void* address, index_t bytes) {
-        CHECK(bytes > 0);
-        out.insert(address);
-    });
-    return out;
-}
 std::size_t common(const std::set<const void*>& a, const std::set<const void*>& b) {
     return static_cast<std::size_t>(std::count_if(a.begin(), a.end(), [&](const void* p) { return b.contains(p); }));
 }

@@ -6,17 +6,11 @@
 #include "support/errors.hpp"
 
 using namespace kdna;
+using kdna_test::check_bounds;
 using kdna_test::check_error;
 using kdna_test::rng;
 
 namespace {
-
-void check(const std::vector<float>& found, const kdna_test::bounded_vector& expected) {
-    REQUIRE(found.size() == expected.size());
-    for (std::size_t i = 0; i < found.size(); ++i)
-        if (!(std::abs(static_cast<double>(found[i]) - expected[i].value) <= expected[i].error))
-            FAIL("value " << i << ": " << found[i] << " instead of " << expected[i].value);
-}
 
 std::vector<float> gates(const squeeze_excite& se, const std::vector<float>& pooled) {
     std::vector<float> out(pooled.size()), scratch(static_cast<std::size_t>(se.scratch_floats()));
@@ -39,7 +33,7 @@ TEST_CASE("A gate is sigmoid(fc2(ReLU(BN(fc1(pooled)))))") {
         CHECK(se.floats() == (channels + 1) * whole(hidden) + (hidden + 1) * whole(channels));
         const auto pooled = r.floats(channels);
         KDNA_TEST_CASE_INFO(i, concat(channels, " channels, ", hidden, " hidden"));
-        check(gates(se, pooled), tensors(kdna_test::exact(pooled)));
+        check_bounds(gates(se, pooled), tensors(kdna_test::exact(pooled)));
     }
 }
 
@@ -92,7 +86,7 @@ TEST_CASE("CondConv's routing is sigmoid(W pooled + b)") {
         router(pooled.data(), {.mixture = out.data()}, nullptr);
         auto expected = kdna_test::dense(weight, bias, kdna_test::exact(pooled));
         kdna_test::sigmoid(expected);
-        check(out, expected);
+        check_bounds(out, expected);
     }
     const std::vector<float> values(12);
     const auto first = [&](std::size_t n) { return std::span(values).first(n); };

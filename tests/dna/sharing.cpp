@@ -4,6 +4,7 @@
 
 #include "support/errors.hpp"
 #include "support/run_case.hpp"
+#include "support/storages.hpp"
 
 using namespace kdna;
 using namespace kdna_test;
@@ -27,13 +28,6 @@ kernel_shape random_kernel(rng& r, index_t extent) {
     kernel_shape k{.o = r.between(1, 40), .i = r.between(1, 40), .kh = extent, .kw = extent};
     if (r.chance(0.3)) k.groups = k.o = k.i;
     return k;
-}
-
-template <class Layer>
-std::set<const void*> storages(const Layer& layer) {
-    std::set<const void*> out;
-    layer.for_each_storage([&](const void* address, index_t) { out.insert(address); });
-    return out;
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ std::string little_endian(std::size_t value, int bytes) {
 }
 
 // A file of version 1.0 with this header and as many bytes of data.
-std::string file_of(const std::string& header, std::size_t data_bytes = 0) {
+std::string npy_file_of(const std::string& header, std::size_t data_bytes = 0) {
     return version(1) + little_endian(header.size(), 2) + header + std::string(data_bytes, '\0');
 }
 
@@ -35,13 +35,13 @@ std::string header_of(const std::string& extents) {
     return "{'descr': '<f4', 'fortran_order': False, 'shape': " + extents + ", }\n";
 }
 
-npy_array parse(const std::string& bytes) { return kdna::parse_npy(as_bytes(bytes), "test"); }
+npy_array parsed_npy(const std::string& bytes) { return kdna::parse_npy(as_bytes(bytes), "test"); }
 
 void rejects(const std::string& bytes, std::string_view expected, std::string_view found) {
-    check_error(error_of([&] { return parse(bytes); }), "test", expected, found);
+    check_error(error_of([&] { return parsed_npy(bytes); }), "test", expected, found);
 }
 void rejects_header(const std::string& header, std::string_view expected, std::string_view found) {
-    rejects(file_of(header, 24), expected, found);
+    rejects(npy_file_of(header, 24), expected, found);
 }
 void rejects_shape(const std::string& extents, std::string_view expected, std::string_view found) {
     rejects_header(header_of(extents), expected, found);
@@ -85,9 +85,9 @@ TEST_CASE("npy: files are the bytes that numpy.save writes", "[npy]") {
 
 TEST_CASE("npy: versions 1.0, 2.0 and 3.0 are read", "[npy]") {
     const std::string header = header_of("(2,)"), data(8, '\0');
-    CHECK(parse(file_of(header, 8)).shape == shape{2});
-    CHECK(parse(version(2) + little_endian(header.size(), 4) + header + data).shape == shape{2});
-    CHECK(parse(version(3) + little_endian(header.size(), 4) + header + data).shape == shape{2});
+    CHECK(parsed_npy(npy_file_of(header, 8)).shape == shape{2});
+    CHECK(parsed_npy(version(2) + little_endian(header.size(), 4) + header + data).shape == shape{2});
+    CHECK(parsed_npy(version(3) + little_endian(header.size(), 4) + header + data).shape == shape{2});
     rejects(version(0) + little_endian(header.size(), 2) + header + data, "version 1.0, 2.0 or 3.0", "version 0.0");
     rejects(version(1, 1) + little_endian(header.size(), 2) + header + data, "version 1.0, 2.0 or 3.0", "version 1.1");
     rejects(version(4) + little_endian(header.size(), 4) + header + data, "version 1.0, 2.0 or 3.0", "version 4.0");
@@ -99,7 +99,7 @@ TEST_CASE("npy: a dict may be spelled in several ways", "[npy]") {
                                      "{ 'fortran_order' : False , 'shape' : ( 2 , 3 , ) , 'descr' : '<f4' , } \n ",
                                      "\n{'descr':'<f4','fortran_order':False,'shape':(2,3)}"}) {
         CAPTURE(header);
-        CHECK(parse(file_of(header, 24)).shape == shape{2, 3});
+        CHECK(parsed_npy(npy_file_of(header, 24)).shape == shape{2, 3});
     }
 }
 
@@ -107,7 +107,7 @@ TEST_CASE("npy: empty and short files", "[npy]") {
     rejects("", "a .npy file", "0 bytes");
     rejects(version(1) + "\x10", "a .npy file", "9 bytes");
     rejects(version(2) + std::string(3, '\0'), "a .npy file", "11 bytes");
-    rejects(file_of(""), "'{' at byte 0", "the end of the header");
+    rejects(npy_file_of(""), "'{' at byte 0", "the end of the header");
 }
 
 TEST_CASE("npy: a file cut anywhere is rejected", "[npy]") {
@@ -115,10 +115,10 @@ TEST_CASE("npy: a file cut anywhere is rejected", "[npy]") {
         const std::string header = header_of("(2, 3)");
         const std::string bytes =
             version(major) + little_endian(header.size(), major == 1 ? 2 : 4) + header + std::string(24, '\0');
-        CHECK(parse(bytes).data.size() == 6);
+        CHECK(parsed_npy(bytes).data.size() == 6);
         for (std::size_t length = 0; length < bytes.size(); ++length) {
             CAPTURE(major, length);
-            CHECK_THROWS_AS(parse(bytes.substr(0, length)), kdna::error);
+            CHECK_THROWS_AS(parsed_npy(bytes.substr(0, length)), kdna::error);
         }
     }
 }
@@ -206,23 +206,23 @@ TEST_CASE("npy: a shape whose product overflows", "[npy]") {
 
 TEST_CASE("npy: the data must be as long as the shape says", "[npy]") {
     const std::string header = header_of("(2, 3)");
-    rejects(file_of(header, 23), "24 bytes of data for float32 2x3", "23 bytes");
-    rejects(file_of(header, 25), "24 bytes of data for float32 2x3", "25 bytes");
-    rejects(file_of(header), "24 bytes of data for float32 2x3", "0 bytes");
-    rejects(file_of(header_of("(0,)"), 4), "0 bytes of data", "4 bytes");
+    rejects(npy_file_of(header, 23), "24 bytes of data for float32 2x3", "23 bytes");
+    rejects(npy_file_of(header, 25), "24 bytes of data for float32 2x3", "25 bytes");
+    rejects(npy_file_of(header), "24 bytes of data for float32 2x3", "0 bytes");
+    rejects(npy_file_of(header_of("(0,)"), 4), "0 bytes of data", "4 bytes");
 }
 
 TEST_CASE("npy: claims of a small file allocate nothing", "[npy]") {
     io_test::counting_resource memory;
     rejects_shape("(1073741824, 4)", "17179869184 bytes", "24 bytes");
     CHECK(memory.allocated == 0);
-    CHECK(parse(file_of(header_of("(2, 3)"), 24)).data.size() == 6);
+    CHECK(parsed_npy(npy_file_of(header_of("(2, 3)"), 24)).data.size() == 6);
     CHECK(memory.allocated == 24);
 }
 
 TEST_CASE("npy: errors name the file", "[npy]") {
     const io_test::temporary_folder folder;
-    io_test::write_file(folder / "a.npy", file_of(header_of("(2, 3)"), 20));
+    io_test::write_file(folder / "a.npy", npy_file_of(header_of("(2, 3)"), 20));
     check_error(error_of([&] { return kdna::load_npy(folder / "a.npy"); }), "a.npy", "24 bytes", "20 bytes");
     check_error(error_of([&] { return kdna::load_npy(folder / "b.npy"); }), "b.npy", "a file", "no such file");
     check_error(error_of([&] { return kdna::load_npy(folder.path()); }), "kdna-test-", "a file", "a directory");
@@ -248,14 +248,14 @@ TEST_CASE("npy: random damage is either harmless or a kdna::error", "[npy]") {
     int accepted = 0, rejected = 0;
     for (int i = 0; i < 20'000; ++i) {
         // Half of the time the damage is in the header, and the length before it is right again.
-        std::string bytes = file_of(header, 24);
+        std::string bytes = npy_file_of(header, 24);
         if (damage.below(2) == 0)
             bytes = damage(std::move(bytes));
         else
-            bytes = file_of(damage(header), 24);
+            bytes = npy_file_of(damage(header), 24);
         io_test::counting_resource memory;
         try {
-            const npy_array array = parse(bytes);
+            const npy_array array = parsed_npy(bytes);
             index_t count = 1;
             for (const index_t extent : array.shape) count *= extent;
             if (count != array.data.size()) FAIL("shape and data differ; seed " << seed << ", case " << i);

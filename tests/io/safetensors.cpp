@@ -30,26 +30,26 @@ std::string length_prefix(std::uint64_t length) {
 }
 
 // A file of this header and as many bytes of data.
-std::string file_of(const std::string& header, std::size_t data_bytes = 0) {
+std::string safetensors_file_of(const std::string& header, std::size_t data_bytes = 0) {
     return length_prefix(header.size()) + header + std::string(data_bytes, '\x11');
 }
 
-state_dict parse(const std::string& bytes) { return kdna::parse_safetensors(as_bytes(bytes), "test"); }
+state_dict parsed_safetensors(const std::string& bytes) { return kdna::parse_safetensors(as_bytes(bytes), "test"); }
 
 // The bytes must be rejected, with these texts in the error.
 void rejects(const std::string& bytes, std::string_view where, std::string_view expected, std::string_view found) {
-    check_error(error_of([&] { parse(bytes); }), where, expected, found);
+    check_error(error_of([&] { parsed_safetensors(bytes); }), where, expected, found);
 }
 void rejects_header(const std::string& header, std::string_view where, std::string_view expected,
                     std::string_view found) {
-    rejects(file_of(header, 8), where, expected, found);
+    rejects(safetensors_file_of(header, 8), where, expected, found);
 }
 
 // A header of the one tensor "w" with these fields.
 std::string w(const std::string& fields) { return "{\"w\":{" + fields + "}}"; }
 
 const std::string good_header = R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
-const std::string good_file = file_of(good_header, 8);
+const std::string good_file = safetensors_file_of(good_header, 8);
 constexpr std::string_view at_w = "test, tensor \"w\"";
 
 }  // namespace
@@ -85,7 +85,7 @@ TEST_CASE("safetensors: an empty state_dict is a file", "[safetensors]") {
     const io_test::temporary_folder folder;
     kdna::save_safetensors(folder / "x", state_dict());
     CHECK(kdna::load_safetensors(folder / "x").size() == 0);
-    CHECK(parse(file_of("{}")).size() == 0);
+    CHECK(parsed_safetensors(safetensors_file_of("{}")).size() == 0);
 }
 
 TEST_CASE("safetensors: saving aligns the data and replaces the file", "[safetensors]") {
@@ -103,21 +103,22 @@ TEST_CASE("safetensors: saving aligns the data and replaces the file", "[safeten
 }
 
 TEST_CASE("safetensors: tensors may come in any order and at any alignment", "[safetensors]") {
-    std::string bytes = file_of(R"( {"x":{"data_offsets":[5,9],"shape":[1],"dtype":"F32"},
+    std::string bytes = safetensors_file_of(R"( {"x":{"data_offsets":[5,9],"shape":[1],"dtype":"F32"},
         "c":{"dtype":"U8","shape":[5],"data_offsets":[0,5]}, "n":{"dtype":"F32","shape":[0],"data_offsets":[5,5]}}  )");
     bytes.erase(8, 1);  // the leading blank, which is not allowed
     const auto length = length_prefix(bytes.size() - 8);
     bytes.replace(0, 8, length);
     const float value = 2.5f;
     bytes += "abcde" + std::string(reinterpret_cast<const char*>(&value), 4);
-    const state_dict dict = parse(bytes);
+    const state_dict dict = parsed_safetensors(bytes);
     CHECK(dict.at("x").values<float>()[0] == 2.5f);
     CHECK(dict.at("c").values<std::uint8_t>()[4] == 'e');
     CHECK(dict.at("n").values<float>().empty());
 }
 
 TEST_CASE("safetensors: metadata is strings by name", "[safetensors]") {
-    CHECK(parse(file_of(R"({"__metadata__":{"format":"pt","empty":""}})")).metadata().size() == 2);
+    CHECK(parsed_safetensors(safetensors_file_of(R"({"__metadata__":{"format":"pt","empty":""}})")).metadata().size() ==
+          2);
     const std::string_view where = "test, __metadata__";
     rejects_header(R"({"__metadata__":"pt"})", where, "an object of strings", "the string \"pt\"");
     rejects_header(R"({"__metadata__":["pt"]})", where, "an object of strings", "an array");
@@ -137,9 +138,9 @@ TEST_CASE("safetensors: empty and short files", "[safetensors]") {
 TEST_CASE("safetensors: a file cut anywhere is rejected", "[safetensors]") {
     for (std::size_t length = 0; length < good_file.size(); ++length) {
         CAPTURE(length);
-        CHECK_THROWS_AS(parse(good_file.substr(0, length)), kdna::error);
+        CHECK_THROWS_AS(parsed_safetensors(good_file.substr(0, length)), kdna::error);
     }
-    CHECK(parse(good_file).size() == 1);
+    CHECK(parsed_safetensors(good_file).size() == 1);
 }
 
 TEST_CASE("safetensors: a header length of 2^63", "[safetensors]") {
@@ -173,7 +174,7 @@ TEST_CASE("safetensors: garbage after the header's object", "[safetensors]") {
     rejects_header(good_header + "x", "test", "JSON", "syntax error");
     rejects_header(good_header + "{}", "test", "JSON", "expected end of input");
     rejects_header(good_header + std::string("\0garbage", 8), "test", "JSON", "a NUL at its byte 54");
-    CHECK(parse(file_of(good_header + " \n\t ", 8)).size() == 1);
+    CHECK(parsed_safetensors(safetensors_file_of(good_header + " \n\t ", 8)).size() == 1);
 }
 
 TEST_CASE("safetensors: invalid UTF-8 and control characters", "[safetensors]") {
@@ -181,7 +182,7 @@ TEST_CASE("safetensors: invalid UTF-8 and control characters", "[safetensors]") 
     rejects_header("{\"\xc3\":{}}", "test", "JSON", "UTF-8");
     rejects_header("{\"w\n\":{}}", "test", "JSON", "control character");
     rejects_header(R"({"\ud800":{}})", "test", "JSON", "surrogate");
-    const kdna::error e = error_of([] { parse(file_of("{\"\x1b[31m\xff")); });
+    const kdna::error e = error_of([] { parsed_safetensors(safetensors_file_of("{\"\x1b[31m\xff")); });
     CHECK(std::string(e.what()).find('\x1b') == std::string::npos);
 }
 
@@ -201,7 +202,7 @@ TEST_CASE("safetensors: a duplicated tensor", "[safetensors]") {
 TEST_CASE("safetensors: a tensor that is not an object", "[safetensors]") {
     for (const std::string value : {"1", "null", "true", "\"F32\"", "[]", "-1", "1.5", "1e999"}) {
         CAPTURE(value);
-        CHECK(error_of([&] { parse(file_of("{\"w\":" + value + "}")); }).where() == at_w);
+        CHECK(error_of([&] { parsed_safetensors(safetensors_file_of("{\"w\":" + value + "}")); }).where() == at_w);
     }
     rejects_header(R"({"w":[]})", at_w, "an object with dtype, shape and data_offsets", "an array");
     rejects_header(R"({"w":false})", at_w, "an object with dtype, shape and data_offsets", "false");
@@ -254,10 +255,10 @@ TEST_CASE("safetensors: a wrongly typed shape", "[safetensors]") {
 }
 
 TEST_CASE("safetensors: deep nesting", "[safetensors]") {
-    rejects(file_of(w("\"shape\":" + std::string(100'000, '['))), at_w, "whole numbers", "an array");
+    rejects(safetensors_file_of(w("\"shape\":" + std::string(100'000, '['))), at_w, "whole numbers", "an array");
     std::string objects = "{";
     for (int i = 0; i < 100'000; ++i) objects += "\"a\":{";
-    rejects(file_of(objects), "test, tensor \"a\"", "only dtype", "\"a\"");
+    rejects(safetensors_file_of(objects), "test, tensor \"a\"", "only dtype", "\"a\"");
 }
 
 TEST_CASE("safetensors: too many extents", "[safetensors]") {
@@ -266,7 +267,9 @@ TEST_CASE("safetensors: too many extents", "[safetensors]") {
     rejects_header(w("\"dtype\":\"F64\",\"shape\":[" + ones + "],\"data_offsets\":[0,8]"), at_w, "at most 32 extents",
                    "more");
     ones.resize(ones.size() - 2);
-    CHECK(parse(file_of(w("\"dtype\":\"F64\",\"shape\":[" + ones + "],\"data_offsets\":[0,8]"), 8)).size() == 1);
+    CHECK(parsed_safetensors(
+              safetensors_file_of(w("\"dtype\":\"F64\",\"shape\":[" + ones + "],\"data_offsets\":[0,8]"), 8))
+              .size() == 1);
 }
 
 TEST_CASE("safetensors: a shape whose product overflows", "[safetensors]") {
@@ -333,7 +336,7 @@ TEST_CASE("safetensors: holes between and before tensors", "[safetensors]") {
 
 TEST_CASE("safetensors: bytes left over", "[safetensors]") {
     rejects(good_file + "x", "test", "8 bytes of tensor data", "9: 1 bytes belong to no tensor");
-    rejects(file_of("{}", 3), "test", "0 bytes of tensor data", "3 bytes belong to no tensor");
+    rejects(safetensors_file_of("{}", 3), "test", "0 bytes of tensor data", "3 bytes belong to no tensor");
 }
 
 TEST_CASE("safetensors: claims of a small file allocate nothing", "[safetensors]") {
@@ -342,13 +345,14 @@ TEST_CASE("safetensors: claims of a small file allocate nothing", "[safetensors]
                    "");
     rejects_header(w(R"("dtype":"F32","shape":[1073741824],"data_offsets":[0,8])"), at_w, "4294967296 bytes", "");
     CHECK(memory.allocated == 0);
-    CHECK(parse(good_file).size() == 1);
+    CHECK(parsed_safetensors(good_file).size() == 1);
     CHECK(memory.allocated == 8);
 }
 
 TEST_CASE("safetensors: errors name the file", "[safetensors]") {
     const io_test::temporary_folder folder;
-    io_test::write_file(folder / "net.safetensors", file_of(w(R"("dtype":"F32","shape":[2],"data_offsets":[0,4])"), 8));
+    io_test::write_file(folder / "net.safetensors",
+                        safetensors_file_of(w(R"("dtype":"F32","shape":[2],"data_offsets":[0,4])"), 8));
     const kdna::error e = error_of([&] { return kdna::load_safetensors(folder / "net.safetensors"); });
     check_error(e, "net.safetensors, tensor \"w\"", "8 bytes for float32 2", "data_offsets 0 to 4");
     io_test::write_file(folder / "empty", "");
@@ -435,15 +439,15 @@ TEST_CASE("safetensors: random damage is either harmless or a kdna::error", "[sa
     int accepted = 0, rejected = 0;
     for (int i = 0; i < 20'000; ++i) {
         // Half of the time the damage is in the header, and the length before it is right again.
-        std::string bytes = file_of(header, 37);
+        std::string bytes = safetensors_file_of(header, 37);
         if (damage.below(2) == 0)
             bytes = damage(std::move(bytes));
         else
-            bytes = file_of(damage(header), 37);
+            bytes = safetensors_file_of(damage(header), 37);
         io_test::counting_resource memory;
         try {
             std::size_t data = 0;
-            const state_dict dict = parse(bytes);
+            const state_dict dict = parsed_safetensors(bytes);
             for (const auto& [name, tensor] : dict.tensors()) data += tensor.bytes().size();
             if (data != memory.allocated) FAIL("data and memory differ; seed " << seed << ", case " << i);
             ++accepted;

@@ -28,13 +28,6 @@ shape4 small_input(arch a) {
 #endif
 }
 
-tensor<float> random_image(const shape4& s, std::uint64_t stream) {
-    rng r(stream, 0);
-    tensor<float> x(s);
-    for (float& v : x.span()) v = static_cast<float>(r.real(-2, 2));
-    return x;
-}
-
 }  // namespace
 
 TEST_CASE("Every network gives the logits of double precision") {

@@ -203,6 +203,13 @@ inline kdna::state_dict random_values(const key_list& keys, std::uint64_t stream
     return out;
 }
 
+inline kdna::tensor<float> random_image(const kdna::shape4& s, std::uint64_t stream) {
+    rng r(stream, 0);
+    kdna::tensor<float> x(s);
+    for (float& v : x.span()) v = static_cast<float>(r.real(-2, 2));
+    return x;
+}
+
 inline constexpr kdna::models::arch all_archs[] = {kdna::models::arch::resnet18, kdna::models::arch::resnet50,
                                                    kdna::models::arch::mobilenet_v2,
                                                    kdna::models::arch::mobilenet_v2_1d2};

@@ -11,15 +11,15 @@ using models::form;
 namespace {
 
 #ifdef __OPTIMIZE__
-const std::vector<arch> checked{arch::resnet18, arch::resnet50, arch::mobilenet_v2, arch::mobilenet_v2_1d2};
+const std::vector<arch> checked_archs{arch::resnet18, arch::resnet50, arch::mobilenet_v2, arch::mobilenet_v2_1d2};
 #else
-const std::vector<arch> checked{arch::mobilenet_v2, arch::mobilenet_v2_1d2};
+const std::vector<arch> checked_archs{arch::mobilenet_v2, arch::mobilenet_v2_1d2};
 #endif
 
 /// f(keys, key to damage, generator) for each network, both forms, and some of its keys.
 template <class F>
 void for_some_keys(std::uint64_t stream, F&& f) {
-    for (const arch a : checked)
+    for (const arch a : checked_archs)
         for (const form which : {form::kernel_dna, form::plain}) {
             const key_list keys = keys_of(a, which);
             rng r(stream, static_cast<std::uint64_t>(a));
@@ -36,7 +36,7 @@ void for_some_keys(std::uint64_t stream, F&& f) {
 
 TEST_CASE("The keys of every network are exactly those it asks for") {
     constexpr std::size_t plain_count[] = {122, 320, 314, 314}, dna_count[] = {192, 370, 392, 392};
-    for (const arch a : checked) {
+    for (const arch a : checked_archs) {
         const auto i = static_cast<std::size_t>(a);
         CHECK(keys_of(a, form::plain).size() == plain_count[i]);
         CHECK(keys_of(a, form::kernel_dna).size() == dna_count[i]);
@@ -100,7 +100,7 @@ TEST_CASE("A tensor of another type is named with both types") {
 }
 
 TEST_CASE("A prefix module. is taken off if all names have it, and refused on some") {
-    for (const arch a : checked) {
+    for (const arch a : checked_archs) {
         key_list keys = kernel_dna_keys(a);
         for (key& k : keys) k.name = "module." + k.name;
         CHECK_NOTHROW(models::load(a, form::kernel_dna, zeros(keys)));

@@ -1,6 +1,7 @@
 // Everything a layer and its plans reject, and what the messages say.
 #include "support/death.hpp"
 #include "support/errors.hpp"
+#include "support/ones.hpp"
 #include "support/run_case.hpp"
 
 using namespace kdna;
@@ -9,15 +10,12 @@ using kdna_test::frame;
 
 namespace {
 
-const std::vector<float> values(4096, 1.0F);
-std::span<const float> some(index_t n) { return std::span(values).first(static_cast<std::size_t>(n)); }
-batch_norm bn_of(index_t n) { return {.weight = some(n), .bias = some(n), .mean = some(n), .var = some(n)}; }
 squeeze_excite gate_for(index_t c) {
-    return squeeze_excite({.fc1 = some(2 * c), .bn = bn_of(2), .fc2 = some(2 * c), .fc2_bias = some(c)});
+    return squeeze_excite({.fc1 = ones(2 * c), .bn = bn_of_ones(2), .fc2 = ones(2 * c), .fc2_bias = ones(c)});
 }
 
 const kernel_shape k33{.o = 6, .i = 4, .kh = 3, .kw = 3};
-dense_kernel kernel33() { return dense_kernel::pack(k33, some(6 * 4 * 9)); }
+dense_kernel kernel33() { return dense_kernel::pack(k33, ones(6 * 4 * 9)); }
 
 /// Routes any widths, from any number of channels.
 struct any_router {
@@ -43,9 +41,9 @@ TEST_CASE("A layer rejects steps and padding that are none, by name") {
 }
 
 TEST_CASE("A layer rejects tensors that do not fit its kernel, by name") {
-    check_error([] { conv2d(kernel33(), {}, {.bias = some(4), .name = "c"}); }, "c bias", "6 values", "4");
-    check_error([] { conv2d(kernel33(), {}, {.bn = bn_of(4), .name = "c"}); }, "c bn.weight", "6 values", "4");
-    auto bn = bn_of(6);
+    check_error([] { conv2d(kernel33(), {}, {.bias = ones(4), .name = "c"}); }, "c bias", "6 values", "4");
+    check_error([] { conv2d(kernel33(), {}, {.bn = bn_of_ones(4), .name = "c"}); }, "c bn.weight", "6 values", "4");
+    auto bn = bn_of_ones(6);
     bn.eps = -1.0;
     check_error([&] { conv2d(kernel33(), {}, {.bn = bn, .name = "c"}); }, "c bn.running_var", "var + eps > 0",
                 "channel 0");
@@ -61,11 +59,11 @@ TEST_CASE("A layer rejects a router whose axes are not the kernel's") {
     check_error(make({.mixture = 2}), "c router", "0 mixture weights", "2");
     check_error(make({.channel = 4}, 3), "c router", "4 input channels", "3");
     check_error([] { conv2d(kernel33(), {}, {.name = "c"}, gate_for(6)); }, "c router", "4 channel gates", "6");
-    const auto mixture = mixture_kernel::pack(3, k33, some(3 * 6 * 4 * 9));
+    const auto mixture = mixture_kernel::pack(3, k33, ones(3 * 6 * 4 * 9));
     check_error([&] { conv2d(mixture, {}, {.name = "c"}, any_router{{}}); }, "c router", "3 mixture weights", "0");
-    check_error([&] { conv2d(mixture, {}, {.name = "c"}, condconv_router(some(8), some(2), 4)); }, "c router",
+    check_error([&] { conv2d(mixture, {}, {.name = "c"}, condconv_router(ones(8), ones(2), 4)); }, "c router",
                 "3 mixture weights", "2");
-    check_error([&] { conv2d(mixture, {}, {.name = "c"}, condconv_router(some(15), some(3), 5)); }, "c router",
+    check_error([&] { conv2d(mixture, {}, {.name = "c"}, condconv_router(ones(15), ones(3), 5)); }, "c router",
                 "4 input channels", "5");
     CHECK_NOTHROW(make({.channel = 4, .filter = 6, .spatial = 9})());
 }
@@ -91,7 +89,7 @@ TEST_CASE("A plan rejects inputs the layer cannot run on, by name") {
         },
         "wound", "circular padding of at most 2 rows and 3 columns", "1, 2, 3, 4");
     // Output and workspace that do not fit, though the input does.
-    const conv2d wide(dense_kernel::pack({.o = 4096, .i = 1}, values), {}, {.name = "wide"});
+    const conv2d wide(dense_kernel::pack({.o = 4096, .i = 1}, ones(4096)), {}, {.name = "wide"});
     check_error([&] { return wide.plan({1, 1, index_t{1} << 30, index_t{1} << 25}); }, "wide", "fits in 64 bits", "");
     const index_t most = std::numeric_limits<index_t>::max();
     const conv2d padded(kernel33(), {.pad = most / 2 + 1}, {.name = "padded"});
@@ -170,27 +168,27 @@ TEST_CASE("A plan says what was decided") {
     };
     constexpr auto any = conv::input_order::any, nhwc = conv::input_order::nhwc;
     const kernel_shape k{.o = 16, .i = 16, .kh = 3, .kw = 3}, dw{.o = 16, .i = 16, .kh = 3, .kw = 3, .groups = 16};
-    const auto parent = dense_kernel::pack(k, some(16 * 16 * 9));
+    const auto parent = dense_kernel::pack(k, ones(16 * 16 * 9));
     const conv2d plain(parent, {.pad = 1}, {.name = "plain"});
     has(text(plain, any), "plain: (O 16, I 16, 3x3) on (N 1, C 16, H 7, W 7): direct");
     has(text(plain, any), "input copied if strided");
     CHECK(text(plain, nhwc).find("copied") == std::string::npos);
-    const conv2d child(parent.child({.spatial = some(9)}), {.pad = 1}, {.name = "child"}, gate_for(16));
+    const conv2d child(parent.child({.spatial = ones(9)}), {.pad = 1}, {.name = "child"}, gate_for(16));
     has(text(child, nhwc), "direct");
     has(text(child, nhwc), "gate in the copy");
     has(text(child, nhwc), "spatial between taps");
     const kernel_shape wide{.o = 64, .i = 64, .kh = 3, .kw = 3};
     const conv2d transformed(
-        dense_kernel::pack(wide, std::vector<float>(64 * 64 * 9, 0.5F)).child({.spatial = some(9)}), {.pad = 1}, {},
+        dense_kernel::pack(wide, std::vector<float>(64 * 64 * 9, 0.5F)).child({.spatial = ones(9)}), {.pad = 1}, {},
         gate_for(64));
     has(text(transformed, nhwc, 1 << 30), "winograd F(");
     has(text(transformed, nhwc, 1 << 30), "gate in the input transform");
     has(text(transformed, nhwc, 1 << 30), "spatial in the transformed kernel");
     const kernel_shape few{.o = 16, .i = 3, .kh = 3, .kw = 3};
-    has(text(conv2d(dense_kernel::pack(few, some(16 * 3 * 9)), {.pad = 1}), nhwc), "input copied with its padding");
+    has(text(conv2d(dense_kernel::pack(few, ones(16 * 3 * 9)), {.pad = 1}), nhwc), "input copied with its padding");
     const kernel_shape grouped{.o = 16, .i = 4, .kh = 3, .kw = 3, .groups = 2};
-    has(text(conv2d(dense_kernel::pack(grouped, some(16 * 2 * 9)), {.pad = 1}), nhwc), "im2col");
-    const conv2d depthwise(dense_kernel::pack(dw, some(144)).child({.spatial = some(9)}), {.pad = 1}, {}, gate_for(16));
+    has(text(conv2d(dense_kernel::pack(grouped, ones(16 * 2 * 9)), {.pad = 1}), nhwc), "im2col");
+    const conv2d depthwise(dense_kernel::pack(dw, ones(144)).child({.spatial = ones(9)}), {.pad = 1}, {}, gate_for(16));
     has(text(depthwise, nhwc), "depthwise");
     has(text(depthwise, nhwc), "gate in the scale");
     has(text(depthwise, nhwc), "spatial in a panel copy");
@@ -198,12 +196,12 @@ TEST_CASE("A plan says what was decided") {
     has(text(wound, nhwc), "direct");
     has(text(wound, nhwc), "input copied with its circular padding");
     const kernel_shape image{.o = 3, .i = 3, .kh = 5, .kw = 5, .groups = 3};
-    const conv2d planes(dense_kernel::pack(image, some(75)), {.pad = 2, .mode = padding_mode::circular});
+    const conv2d planes(dense_kernel::pack(image, ones(75)), {.pad = 2, .mode = padding_mode::circular});
     const auto on_planes = planes.plan({1, 3, 64, 64}).explain();
     has(on_planes, "planes, tile");
     has(on_planes, "each channel copied with its circular padding");
-    const conv2d mixed(mixture_kernel::pack(2, {.o = 16, .i = 16}, some(512)), {}, {},
-                       condconv_router(some(32), some(2), 16));
+    const conv2d mixed(mixture_kernel::pack(2, {.o = 16, .i = 16}, ones(512)), {}, {},
+                       condconv_router(ones(32), ones(2), 16));
     has(text(mixed, any), "panels assembled in");
     has(text(conv2d<dense_kernel, no_router, backend::reference>(parent, {}), any), "reference");
 }

@@ -46,7 +46,6 @@ struct position_case {
     index_t threads = 1;
 
     position_case(rng& r, bool many) {
-        constexpr index_t lanes = simd::lanes;
         groups = many ? r.between(1, 4) : 1;
         const index_t each =
             r.pick<index_t>({1, 2, 3, 7, lanes - 1, lanes, lanes + 1, 2 * lanes + 3, 4 * lanes, 5 * lanes + 1});

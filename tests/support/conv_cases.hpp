@@ -10,6 +10,7 @@
 #include <kdna/nn/conv2d.hpp>
 
 #include "support/frames.hpp"
+#include "support/lanes.hpp"
 #include "support/method_tensors.hpp"
 #include "support/oracle.hpp"
 
@@ -182,7 +183,6 @@ inline void randomise_call(rng& r, conv_case& c) {
 }
 
 inline conv_case random_case(rng& r, method kind, double most_multiply_adds = 2.5e5) {
-    constexpr index_t lanes = kdna::simd::lanes;
     conv_case c;
     do {
         c = {};

@@ -314,6 +314,14 @@ inline expectation convolve(const convolution& c, const kdna::tensor_view<const 
     return e;
 }
 
+/// Every value must be as near as its bound says.
+inline void check_bounds(const std::vector<float>& found, const bounded_vector& expected) {
+    REQUIRE(found.size() == expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i)
+        if (!(std::abs(static_cast<double>(found[i]) - expected[i].value) <= expected[i].error))
+            FAIL("value " << i << ": " << found[i] << " instead of " << expected[i].value);
+}
+
 /// The largest error in units of its tolerance: at most 1 for a right result, infinity where something is NaN.
 inline double worst_error(const std::vector<float>& found, const std::vector<double>& value,
                           const std::vector<double>& tolerance) {
