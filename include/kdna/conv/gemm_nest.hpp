@@ -221,19 +221,28 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
                         : p.kernel_rows             ? k.kw * channels
                                                     : channels;
 
+    const index_t panel_first = chunk * p.panel_chunk,
+                  panel_end = std::min(panel_first + p.panel_chunk, kernel.panels());
     const bool stored = p.mixes_input || c.source.scratch_floats() == 0;
     const auto multiply = [&](const prepared_tile& tile, index_t panel, const float* weights, index_t part,
                               index_t parts) {
         const index_t vectors = kernel.width_of(panel) / simd::lanes;
-        const index_t step = stored ? kernel.width_of(panel) / parts : 0;
-        const tile_input in{.rows = tile.rows,
-                            .depth = tile.depth,
-                            .runs = tile.runs,
-                            .run = run,
-                            .panel = weights,
-                            .factors = tile.factors,
-                            .ahead = weights + (stored ? panel_depth * (kernel.width_of(panel) + part * step) : 0),
-                            .ahead_step = step};
+        tile_input in{.rows = tile.rows,
+                      .depth = tile.depth,
+                      .runs = tile.runs,
+                      .run = run,
+                      .panel = weights,
+                      .factors = tile.factors,
+                      .ahead = weights};
+        // The tiles fetch together what the next panel is, or is put together from.
+        if (stored) {
+            in.ahead_step = kernel.width_of(panel) / parts;
+            in.ahead += panel_depth * (kernel.width_of(panel) + part * in.ahead_step);
+        } else if (panel + 1 < panel_end) {
+            const std::span<const float> share = c.source.stored(g, panel + 1, {0, channels}, part, parts);
+            if (!share.empty()) in.ahead = share.data();
+            in.ahead_step = static_cast<index_t>(share.size()) / (std::max<index_t>(tile.runs, 1) * run);
+        }
         micro_kernel_for(tile.height, vectors)(in, {.y = tile.y,
                                                     .residual = tile.residual,
                                                     .y_stride = c.y.stride.c,
@@ -245,8 +254,6 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
                                                     .act = c.act,
                                                     .column_sums = tile.sums});
     };
-    const index_t panel_first = chunk * p.panel_chunk,
-                  panel_end = std::min(panel_first + p.panel_chunk, kernel.panels());
     if (p.tiles_outside) {
         for (index_t i = 0; i < count; ++i)
             for (index_t panel = panel_first; panel < panel_end; ++panel)
