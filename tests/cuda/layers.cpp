@@ -1,6 +1,5 @@
 // Every kernel that a GPU would run for a layer, run by the emulator.
-#include <kdna/cuda/emulator.hpp>
-
+#include "cuda/emulated.hpp"
 #include "cuda/random_layers.hpp"
 
 using namespace kdna_test;

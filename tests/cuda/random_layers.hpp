@@ -23,22 +23,22 @@ void check_random_layers(std::uint64_t stream, int count, precision p) {
 
 template <class Make>
 void check_plain_layers() {
-    for (const precision p : all_precisions) check_random_layers<method::plain, Make>(900, 60, p);
+    for (const precision p : all_precisions) check_random_layers<method::plain, Make>(900, 150, p);
 }
 template <class Make>
 void check_gated_layers() {
-    for (const precision p : all_precisions) check_random_layers<method::gated, Make>(901, 60, p);
+    for (const precision p : all_precisions) check_random_layers<method::gated, Make>(901, 150, p);
 }
 template <class Make>
 void check_routed_layers() {
-    for (const precision p : all_precisions) check_random_layers<method::odconv, Make>(902, 30, p);
+    for (const precision p : all_precisions) check_random_layers<method::odconv, Make>(902, 80, p);
 }
 template <class Make>
 void check_mixtures() {
     for (const precision p : all_precisions) {
-        check_random_layers<method::condconv, Make>(903, 20, p);
-        check_random_layers<method::dyconv, Make>(904, 20, p);
-        check_random_layers<method::odconv_n, Make>(905, 30, p);
+        check_random_layers<method::condconv, Make>(903, 50, p);
+        check_random_layers<method::dyconv, Make>(904, 50, p);
+        check_random_layers<method::odconv_n, Make>(905, 80, p);
     }
 }
 template <class Make>

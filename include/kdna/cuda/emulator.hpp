@@ -197,7 +197,8 @@ public:
 
     [[nodiscard]] int multiprocessors() const noexcept { return multiprocessors_; }
 
-    [[nodiscard]] static void* allocate(index_t bytes) {
+    [[nodiscard]] void* allocate(index_t bytes) {
+        ++allocations_;
         // A block of its own, so that AddressSanitizer watches its ends; all ones is NaN in every precision.
         void* p = ::operator new (static_cast<std::size_t>(bytes), std::align_val_t{256});
         std::memset(p, 0xff, static_cast<std::size_t>(bytes));
@@ -242,7 +243,9 @@ public:
         }
         ++launches_;
     }
+    /// How many kernels were launched, and how often memory was allocated.
     [[nodiscard]] index_t launches() const noexcept { return launches_; }
+    [[nodiscard]] index_t allocations() const noexcept { return allocations_; }
 
     /// Nothing is gained by recording here; it runs what it was given.
     class recording {
@@ -269,7 +272,7 @@ private:
 
     int multiprocessors_;
     std::uint64_t state_;
-    index_t launches_ = 0;
+    index_t launches_ = 0, allocations_ = 0;
     detail::emulated_shared_memory shared_;
 };
 static_assert(device_api<emulator>);

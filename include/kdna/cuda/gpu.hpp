@@ -140,13 +140,16 @@ public:
         friend class gpu;
         std::shared_ptr<CUgraphExec_st> graph_{};
     };
-    /// Records what `work` puts into the stream it is called with, and makes a graph of it. Nothing is run.
+    /// Runs `work` in a stream, once, waits for it, and then records what it puts there as a graph. Not only recorded, as kernels
+    /// are loaded when they are launched first, which a recording may not survive.
     [[nodiscard]] recording record(const std::function<void(stream)>& work) const {
         const current_device here(ordinal_);
         cudaStream_t handle = nullptr;
         check(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
         const std::shared_ptr<CUstream_st> owner(handle,
                                                  [](cudaStream_t h) { static_cast<void>(cudaStreamDestroy(h)); });
+        work({handle});
+        synchronize({handle});
         // Of this thread only: others go on allocating and copying.
         check(cudaStreamBeginCapture(handle, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
         cudaGraph_t captured = nullptr;

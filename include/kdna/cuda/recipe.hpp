@@ -5,9 +5,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <kdna/backend/reference.hpp>
 #include <kdna/cuda/tile.hpp>
 #include <kdna/dna/acdc.hpp>
 #include <kdna/dna/condconv.hpp>
@@ -56,15 +58,15 @@ struct conv_recipe {
 
 namespace detail {
 
-[[nodiscard]] inline dense_recipe take_apart(const fully_connected& fc, device_activation act) {
+[[nodiscard]] inline dense_recipe dense_parts(const fully_connected& fc, device_activation act) {
     dense_recipe r{{}, {}, fc.inputs(), fc.outputs(), act};
     for (index_t i = 0; i < r.inputs; ++i)
         for (index_t o = 0; o < r.outputs; ++o) r.w.push_back(fc.weight(o, i));
     for (index_t o = 0; o < r.outputs; ++o) r.bias.push_back(fc.bias(o));
     return r;
 }
-[[nodiscard]] inline dense_recipe take_apart(const fully_connected* fc, device_activation act) {
-    return fc == nullptr ? dense_recipe{} : take_apart(*fc, act);
+[[nodiscard]] inline dense_recipe dense_parts(const fully_connected* fc, device_activation act) {
+    return fc == nullptr ? dense_recipe{} : dense_parts(*fc, act);
 }
 
 }  // namespace detail
@@ -73,22 +75,22 @@ namespace detail {
 /// `router_recipe take_apart(const your_router&)` beside it, and name its layers in basic_network (network.hpp).
 [[nodiscard]] inline router_recipe take_apart(const no_router&) { return {}; }
 [[nodiscard]] inline router_recipe take_apart(const squeeze_excite& r) {
-    return {.hidden = detail::take_apart(r.squeezing(), device_activation::relu),
-            .channel = detail::take_apart(r.exciting(), device_activation::sigmoid)};
+    return {.hidden = detail::dense_parts(r.squeezing(), device_activation::relu),
+            .channel = detail::dense_parts(r.exciting(), device_activation::sigmoid)};
 }
 [[nodiscard]] inline router_recipe take_apart(const condconv_router& r) {
-    return {.mixture = detail::take_apart(r.routing(), device_activation::sigmoid)};
+    return {.mixture = detail::dense_parts(r.routing(), device_activation::sigmoid)};
 }
 [[nodiscard]] inline router_recipe take_apart(const dyconv_router& r) {
-    return {.hidden = detail::take_apart(r.fc1(), device_activation::relu),
-            .mixture = detail::take_apart(r.fc2(), device_activation::softmax)};
+    return {.hidden = detail::dense_parts(r.fc1(), device_activation::relu),
+            .mixture = detail::dense_parts(r.fc2(), device_activation::softmax)};
 }
 [[nodiscard]] inline router_recipe take_apart(const odconv_router& r) {
-    return {.hidden = detail::take_apart(r.squeezing(), device_activation::relu),
-            .mixture = detail::take_apart(r.kernel_head(), device_activation::softmax),
-            .channel = detail::take_apart(r.channel_head(), device_activation::sigmoid),
-            .filter = detail::take_apart(r.filter_head(), device_activation::sigmoid),
-            .spatial = detail::take_apart(r.spatial_head(), device_activation::sigmoid)};
+    return {.hidden = detail::dense_parts(r.squeezing(), device_activation::relu),
+            .mixture = detail::dense_parts(r.kernel_head(), device_activation::softmax),
+            .channel = detail::dense_parts(r.channel_head(), device_activation::sigmoid),
+            .filter = detail::dense_parts(r.filter_head(), device_activation::sigmoid),
+            .spatial = detail::dense_parts(r.spatial_head(), device_activation::sigmoid)};
 }
 
 /// Kernel sources: mixtures, and everything whose weights are the same for all samples. The recipe refers to a copy of the
@@ -144,10 +146,15 @@ template <kernel_source Source, router Router, conv_backend Backend>
 namespace detail {
 
 template <class Layer>
+inline constexpr bool is_unrouted =
+    std::is_same_v<std::remove_cvref_t<decltype(std::declval<const Layer&>().routing())>, no_router>;
+
+template <class Layer>
 [[nodiscard]] std::optional<conv_recipe> take_apart_if(const operation& op) {
-    if (const auto* conv = dynamic_cast<const conv_operation<Layer>*>(&op)) return take_apart(conv->layer());
-    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(std::declval<const Layer&>().routing())>, no_router>)
-        if (const auto* linear = dynamic_cast<const linear_operation<Layer>*>(&op)) return take_apart(linear->layer());
+    if (const auto* conv = dynamic_cast<const conv_operation<Layer>*>(&op)) return cuda::take_apart(conv->layer());
+    if constexpr (is_unrouted<Layer>)
+        if (const auto* linear = dynamic_cast<const linear_operation<Layer>*>(&op))
+            return cuda::take_apart(linear->layer());
     return std::nullopt;
 }
 /// The first of the layers that `op` is.
@@ -163,6 +170,20 @@ template <conv_backend B>
                           conv2d<dense_kernel, odconv_router, B>, conv2d<mixture_kernel, condconv_router, B>,
                           conv2d<mixture_kernel, dyconv_router, B>, conv2d<mixture_kernel, odconv_router, B>,
                           conv2d<acdc_kernel, no_router, B>, conv2d<codebook_kernel, no_router, B>>(op);
+}
+
+/// Whether a step is a fully connected layer: of a type that is known, or one of these.
+template <class... Layers>
+[[nodiscard]] bool is_linear(const operation& op) {
+    const auto is = [&]<class Layer>(std::type_identity<Layer>) {
+        if constexpr (is_unrouted<Layer>)
+            return dynamic_cast<const linear_operation<Layer>*>(&op) != nullptr;
+        else
+            return false;
+    };
+    return is(std::type_identity<conv2d<dense_kernel, no_router, backend::cpu>>()) ||
+           is(std::type_identity<conv2d<dense_kernel, no_router, backend::reference>>()) ||
+           (is(std::type_identity<Layers>()) || ...);
 }
 
 }  // namespace detail

@@ -1,6 +1,8 @@
 // Routers: from the sums of a layer's input channels to the factors of every sample.
 #pragma once
 
+#include <cmath>
+
 #include <kdna/cuda/pool_kernels.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {

@@ -1,6 +1,5 @@
 // The emulator's tests of layers (../layers.cpp) on a GPU.
-#include <kdna/cuda/gpu.hpp>
-
+#include "cuda/gpu/device.hpp"
 #include "cuda/random_layers.hpp"
 
 using namespace kdna_test;
