@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -105,6 +106,25 @@ struct device_conv_plan {
     }
 };
 
+/// A layer that a library of the device's vendor can run as well: y = act( scale * conv(x, w) + shift + residual ), w [O][KH][KW][C],
+/// all dense and channels last.
+struct plain_convolution {
+    precision numbers = precision::f32;
+    shape4 in{}, out{};
+    kernel_shape kernel{};
+    conv_params params{};
+    bool residual = false;
+    device_activation act = device_activation::none;
+};
+/// Its tensors in device memory; `scale` and `shift` float32 [O].
+struct plain_convolution_call {
+    const void *x = nullptr, *w = nullptr;
+    void* y = nullptr;
+    const void* residual = nullptr;
+    const float *scale = nullptr, *shift = nullptr;
+    void* scratch = nullptr;
+};
+
 /// The tensors of a call, in device memory. `x` and `residual` dense NHWC in the layer's numbers.
 struct device_conv_call {
     const void* x = nullptr;
@@ -195,6 +215,18 @@ public:
         plan_scratch(p);
         p.text = explain(p);
         return p;
+    }
+
+    /// The layer as a library would run it; nothing where it has factors of its own, or its filters are not dense in memory.
+    [[nodiscard]] std::optional<plain_convolution> as_plain(const device_conv_plan& p) const {
+        const kernel_shape& k = kernel();
+        if (routed() || recipe_.kernel.mixed || !recipe_.spatial.empty() || k.depthwise() ||
+            kernel_->depth != k.taps() * k.channels_per_group())
+            return std::nullopt;
+        return plain_convolution{options_.numbers, p.in, p.out, k, recipe_.params, recipe_.residual, recipe_.act};
+    }
+    [[nodiscard]] plain_convolution_call plain_call(const device_conv_call& c) const {
+        return {c.x, kernel_->memory.data(), c.y, c.residual, values(scale_).data, values(shift_).data, c.scratch};
     }
 
     /// Puts the launches of one call into the stream.

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -21,6 +23,21 @@ struct device_plan_options {
 
 template <device_api Device, class... Layers>
 class basic_network;
+
+namespace detail {
+
+/// What a device with a vendor's library keeps for a layer that runs there (cudnn.hpp): its plan_plain() gives one or null.
+template <class Device>
+struct library_part {
+    using type = std::nullptr_t;
+};
+template <class Device>
+requires requires { typename Device::library_convolution; }
+struct library_part<Device> {
+    using type = std::shared_ptr<const typename Device::library_convolution>;
+};
+
+}  // namespace detail
 
 /// The memory of one network for one input shape, all on the device and allocated when the plan is made. A plan serves one run
 /// at a time; make one per stream.
@@ -43,11 +60,13 @@ public:
 private:
     template <device_api, class...>
     friend class basic_network;
+    using library_part = typename detail::library_part<Device>::type;
     struct step_plan {
         device_conv_plan conv{};
         device_sums x_sums{}, y_sums{};
         tile_rows pooled_rows{};  // of a global average that sums by itself
         bool takes_sums = false;
+        library_part library{};  // null: our own kernels
         std::string text{};
     };
     /// On the heap, where recordings find it when the plan is moved.
@@ -114,6 +133,8 @@ public:
             scratch = std::max(scratch, state.steps.back().conv.scratch_bytes);
         }
         place_sums(state);
+        if constexpr (!std::is_null_pointer_v<typename plan_type::library_part>)
+            scratch = std::max(scratch, plan_library(state));
         state.scratch = device_memory<Device>(*device_, scratch);
         state.arena = device_memory<Device>(*device_, place_values(state));
         if (options.graph)
@@ -265,6 +286,23 @@ private:
                 state.steps[i].x_sums = state.steps[static_cast<std::size_t>(steps_[i].input) - 1].y_sums;
     }
 
+    /// Plain layers of whose output nobody wants sums go to the library, where it takes them. Returns the scratch they need.
+    [[nodiscard]] index_t plan_library(plan_state& state) const {
+        index_t scratch = 0;
+        for (std::size_t i = 0; i < steps_.size(); ++i) {
+            step_plan& p = state.steps[i];
+            const auto* conv = std::get_if<conv_step>(&steps_[i].what);
+            if (conv == nullptr || p.y_sums) continue;
+            const std::optional<plain_convolution> plain = conv->layer.as_plain(p.conv);
+            if (plain) p.library = device_->plan_plain(*plain);
+            if (p.library == nullptr) continue;
+            scratch = std::max(scratch, p.library->scratch_bytes());
+            p.text = concat(steps_[i].name, ": ", to_string(plain->kernel), " on ", to_string(plain->in), ", ",
+                            to_string(plain->numbers), ": ", p.library->explain());
+        }
+        return scratch;
+    }
+
     /// Gives every value an offset that overlaps no value alive at the same time: largest first, lowest fit. Returns the bytes.
     [[nodiscard]] index_t place_values(plan_state& state) const {
         struct placed {
@@ -321,10 +359,11 @@ private:
         const device_span<const T> from{static_cast<const T*>(x), static_cast<int>(element_count(in))};
         const device_span<T> to{static_cast<T*>(y), static_cast<int>(element_count(out))};
         if (const auto* conv = std::get_if<conv_step>(&what.what)) {
-            conv->layer.enqueue(p.conv,
-                                {x, y, what.residual < 0 ? nullptr : state.value(what.residual), p.x_sums, p.y_sums,
-                                 static_cast<std::byte*>(state.scratch.data())},
-                                s);
+            const device_conv_call call{x,        y,        what.residual < 0 ? nullptr : state.value(what.residual),
+                                        p.x_sums, p.y_sums, static_cast<std::byte*>(state.scratch.data())};
+            if constexpr (!std::is_null_pointer_v<typename plan_type::library_part>)
+                if (p.library != nullptr) return p.library->run(conv->layer.plain_call(call), s);
+            conv->layer.enqueue(p.conv, call, s);
         } else if (const auto* pool = std::get_if<max_pool2d>(&what.what)) {
             const auto number_of = [](index_t v) { return static_cast<int>(v); };
             const max_pool_arguments<T> a{from,
