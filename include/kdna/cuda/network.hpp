@@ -287,7 +287,8 @@ private:
     }
 
     /// Plain layers of whose output nobody wants sums go to the library, where it takes them. Returns the scratch they need.
-    [[nodiscard]] index_t plan_library(plan_state& state) const {
+    [[nodiscard]] index_t plan_library(plan_state& state) const
+        requires(!std::is_null_pointer_v<typename plan_type::library_part>) {
         index_t scratch = 0;
         for (std::size_t i = 0; i < steps_.size(); ++i) {
             step_plan& p = state.steps[i];
