@@ -1,8 +1,9 @@
 # cmake -D ROOT=<dir> -P check.cmake: fails if a header under ROOT/kdna includes what its layer must not know.
 #
-#   - A header includes its own layer and lower ones. interop/ are leaves: they may include any layer, nobody includes them.
+#   - A header includes its own layer and lower ones. interop/ and cuda/ are leaves: they may include any layer, nobody includes
+#     them.
 #   - The umbrellas kdna.hpp and models.hpp are for users; no other header includes them. What kdna.hpp reaches, directly or
-#     not, has no io/, models/ or interop/ in it.
+#     not, has no io/, models/, interop/ or cuda/ in it.
 #   - xsimd is included by simd/simd.hpp only, nlohmann by io/ only, Eigen by interop/ only.
 #   - Headers of kdna are included as <kdna/...>, and exist.
 cmake_minimum_required(VERSION 3.21)
@@ -19,6 +20,8 @@ set(layer_backend 4)
 set(layer_nn 5)
 set(layer_models 6)
 set(layer_interop 7)
+set(layer_cuda 7)
+set(leaves interop cuda)
 set(layer_umbrella 8)
 
 # The folder of a header named kdna/<folder>/...; "umbrella" for those directly in kdna/.
@@ -81,8 +84,8 @@ foreach(header IN LISTS headers)
                 continue()  # complained about above
             elseif(target STREQUAL "umbrella" AND NOT folder STREQUAL "umbrella")
                 complain("${header}: includes the umbrella <${included}>")
-            elseif(target STREQUAL "interop" AND NOT folder STREQUAL "interop")
-                complain("${header}: includes <${included}>: nobody includes interop/")
+            elseif(target IN_LIST leaves AND NOT folder STREQUAL target)
+                complain("${header}: includes <${included}>: nobody includes ${target}/")
             elseif(layer_${target} GREATER layer_${folder})
                 complain("${header}: includes <${included}>: ${folder}/ is layer ${layer_${folder}}, "
                          "${target}/ is layer ${layer_${target}}")
@@ -100,7 +103,7 @@ while(todo)
         if(NOT included IN_LIST reached)
             list(APPEND reached ${included})
             list(APPEND todo ${included})
-            if(included MATCHES "^kdna/(io|models|interop)/")
+            if(included MATCHES "^kdna/(io|models|interop|cuda)/")
                 complain("kdna/kdna.hpp: reaches <${included}> through ${header}")
             endif()
         endif()

@@ -54,6 +54,8 @@ public:
 
     [[nodiscard]] index_t channels() const noexcept { return fc_.inputs(); }
     [[nodiscard]] index_t hidden() const noexcept { return fc_.outputs(); }
+    /// The dense layer with its BatchNorm folded in.
+    [[nodiscard]] const fully_connected& layer() const noexcept { return fc_; }
     [[nodiscard]] index_t floats() const noexcept { return fc_.floats(); }
     void operator()(const float* pooled, float* z) const noexcept {
         fc_(pooled, z);
@@ -72,6 +74,8 @@ public:
         if (!w.weight.empty() || !w.bias.empty()) fc_.emplace(w.weight, w.bias, inputs, where);
     }
     [[nodiscard]] index_t outputs() const noexcept { return fc_ ? fc_->outputs() : 0; }
+    /// Null: none.
+    [[nodiscard]] const fully_connected* layer() const noexcept { return fc_ ? &*fc_ : nullptr; }
     [[nodiscard]] index_t floats() const noexcept { return fc_ ? fc_->floats() : 0; }
     /// y [outputs], unless there is no head.
     void operator()(const float* z, float* y) const noexcept {

@@ -25,6 +25,7 @@ public:
     [[nodiscard]] route_widths widths() const noexcept { return {.mixture = routing_.outputs()}; }
     [[nodiscard]] static index_t scratch_floats() noexcept { return 0; }
     [[nodiscard]] index_t floats() const noexcept { return routing_.floats(); }
+    [[nodiscard]] const fully_connected& routing() const noexcept { return routing_; }
 
     void operator()(const float* pooled, const route& out, float*) const noexcept {
         routing_(pooled, out.mixture);

@@ -26,6 +26,8 @@ public:
     [[nodiscard]] route_widths widths() const noexcept { return {.mixture = fc2_.outputs()}; }
     [[nodiscard]] index_t scratch_floats() const noexcept { return fc1_.outputs(); }
     [[nodiscard]] index_t floats() const noexcept { return fc1_.floats() + fc2_.floats(); }
+    [[nodiscard]] const fully_connected& fc1() const noexcept { return fc1_; }
+    [[nodiscard]] const fully_connected& fc2() const noexcept { return fc2_; }
 
     void operator()(const float* pooled, const route& out, float* scratch) const noexcept {
         fc1_(pooled, scratch);

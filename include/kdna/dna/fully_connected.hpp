@@ -39,6 +39,9 @@ public:
 
     [[nodiscard]] index_t inputs() const noexcept { return inputs_; }
     [[nodiscard]] index_t outputs() const noexcept { return outputs_; }
+    /// One weight and one bias, with what was folded in.
+    [[nodiscard]] float weight(index_t o, index_t i) const noexcept { return transposed_[at(i, o)]; }
+    [[nodiscard]] float bias(index_t o) const noexcept { return bias_[static_cast<std::size_t>(o)]; }
     /// Floats in memory: weights and bias, in whole vectors.
     [[nodiscard]] index_t floats() const noexcept { return static_cast<index_t>(transposed_.size() + bias_.size()); }
 

@@ -70,6 +70,14 @@ public:
         return sum;
     }
 
+    /// One weight, and one bias, of kernel i.
+    [[nodiscard]] float kernel_weight(index_t i, index_t o, index_t c, index_t t) const noexcept {
+        return storage_->data[storage_->offset_of(o, c, t, i)];
+    }
+    [[nodiscard]] float kernel_bias(index_t i, index_t o) const noexcept {
+        return storage_->biases[static_cast<std::size_t>(i * shape().o + o)];
+    }
+
     [[nodiscard]] bool has_bias() const noexcept { return !storage_->biases.empty(); }
     [[nodiscard]] float bias(index_t o, const float* mixture) const noexcept {
         float sum = 0.0F;

@@ -49,6 +49,13 @@ public:
         return squeeze_.floats() + channel_.floats() + filter_.floats() + spatial_.floats() + kernel_.floats();
     }
 
+    /// fc with BN folded in, and the heads; null: there is none.
+    [[nodiscard]] const fully_connected& squeezing() const noexcept { return squeeze_.layer(); }
+    [[nodiscard]] const fully_connected* channel_head() const noexcept { return channel_.layer(); }
+    [[nodiscard]] const fully_connected* filter_head() const noexcept { return filter_.layer(); }
+    [[nodiscard]] const fully_connected* spatial_head() const noexcept { return spatial_.layer(); }
+    [[nodiscard]] const fully_connected* kernel_head() const noexcept { return kernel_.layer(); }
+
     void operator()(const float* pooled, const route& out, float* z) const noexcept {
         squeeze_(pooled, z);
         channel_(z, out.channel);

@@ -33,6 +33,9 @@ public:
     [[nodiscard]] index_t floats() const noexcept { return squeeze_.floats() + excite_.floats(); }
     [[nodiscard]] route_widths widths() const noexcept { return {.channel = excite_.outputs()}; }
     [[nodiscard]] index_t scratch_floats() const noexcept { return hidden(); }
+    /// fc1 with BN folded in, and fc2.
+    [[nodiscard]] const fully_connected& squeezing() const noexcept { return squeeze_.layer(); }
+    [[nodiscard]] const fully_connected& exciting() const noexcept { return excite_; }
 
     void operator()(const float* pooled, const route& out, float* scratch) const noexcept {
         squeeze_(pooled, scratch);

@@ -169,6 +169,17 @@ public:
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return source_.layout().shape(); }
     [[nodiscard]] const conv_params& params() const noexcept { return params_; }
     [[nodiscard]] bool takes_residual() const noexcept { return residual_; }
+    /// What the layer is made of, for those who run it elsewhere. The factors s = 1 + a_sp [KH*KW], or empty; m and b [O] with
+    /// everything static folded in; and, of a source with a bias of its own that is mixed, what that is multiplied by [O].
+    [[nodiscard]] const Source& source() const noexcept { return source_; }
+    [[nodiscard]] const Router& routing() const noexcept { return router_; }
+    [[nodiscard]] activation act() const noexcept { return act_; }
+    [[nodiscard]] std::span<const float> spatial() const noexcept { return spatial_; }
+    [[nodiscard]] std::span<const float> scale() const noexcept { return per_filter(scale_); }
+    [[nodiscard]] std::span<const float> shift() const noexcept { return per_filter(shift_); }
+    [[nodiscard]] std::span<const float> mixed_bias_scale() const noexcept {
+        return mixes_bias() ? per_filter(bias_scale_) : std::span<const float>();
+    }
     /// Whether the coefficients of the kernel source come with each call.
     [[nodiscard]] static constexpr bool takes_coefficients() noexcept { return std::is_same_v<Router, given_mixture>; }
     /// Whether a router reads the means of the input's channels.
@@ -288,6 +299,9 @@ public:
     }
 
 private:
+    [[nodiscard]] std::span<const float> per_filter(const std::vector<float>& padded) const noexcept {
+        return std::span(padded).first(static_cast<std::size_t>(kernel().o));
+    }
     [[nodiscard]] static constexpr bool routed() noexcept {
         return !std::is_same_v<Router, no_router> && !takes_coefficients();
     }

@@ -113,6 +113,16 @@ public:
 
     [[nodiscard]] index_t input_channels() const noexcept { return channels_; }
     [[nodiscard]] index_t output_channels() const noexcept { return output_channels_; }
+    /// Step i reads value `input`, and value `residual` unless that is -1, and makes value i + 1. Valid while the network lives.
+    struct step_view {
+        const operation& op;
+        index_t input, residual;
+    };
+    [[nodiscard]] index_t step_count() const noexcept { return static_cast<index_t>(steps_.size()); }
+    [[nodiscard]] step_view step_at(index_t i) const noexcept {
+        const step& s = steps_[position(i)];
+        return {*s.op, s.input, s.residual};
+    }
 
     /// Plans every layer for inputs of shape `in` and allocates all memory a run needs. Throws kdna::error naming the layer
     /// that cannot run on its input.

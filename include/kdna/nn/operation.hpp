@@ -62,6 +62,7 @@ template <class Layer>
 class conv_operation final : public operation {
 public:
     explicit conv_operation(Layer layer) : layer_(std::move(layer)) {}
+    [[nodiscard]] const Layer& layer() const noexcept { return layer_; }
 
     [[nodiscard]] std::string_view name() const noexcept override { return layer_.name(); }
     [[nodiscard]] shape4 output_shape(const shape4& in) const override { return layer_.output_shape(in); }
@@ -97,6 +98,7 @@ template <class Layer>
 class linear_operation final : public operation {
 public:
     explicit linear_operation(Layer layer) : convolution_(std::move(layer)) {}
+    [[nodiscard]] const Layer& layer() const noexcept { return convolution_.layer(); }
 
     [[nodiscard]] std::string_view name() const noexcept override { return convolution_.name(); }
     [[nodiscard]] shape4 output_shape(const shape4& in) const override {
@@ -122,6 +124,7 @@ private:
 class max_pool_operation final : public operation {
 public:
     explicit max_pool_operation(const max_pool2d& pool) : pool_(pool) {}
+    [[nodiscard]] const max_pool2d& pool() const noexcept { return pool_; }
     [[nodiscard]] std::string_view name() const noexcept override { return "max_pool2d"; }
     [[nodiscard]] shape4 output_shape(const shape4& in) const override { return pool_.output_shape(in); }
     [[nodiscard]] std::unique_ptr<operation_state> plan(const shape4&, const plan_options& options) const override {

@@ -1,0 +1,305 @@
+// Convolution as a product of matrices that are never written out: pixels x (taps * channels) times (taps * channels) x filters.
+#pragma once
+
+#include <kdna/cuda/tile.hpp>
+
+namespace kdna::inline KDNA_ABI::cuda {
+
+/// How the input gets into shared memory. copies: 16 bytes at a time by asynchronous copies, no factors, C/groups a multiple of
+/// 16 bytes. vectors: the same through registers, times g[c] * s[t]. elements: one by one, any number of channels.
+enum class staging { copies, vectors, elements };
+
+/// Extents and moves of a convolution, one group at a time.
+struct conv_geometry {
+    int in_h = 1, in_w = 1, out_w = 1;
+    int kh = 1, kw = 1, stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1;
+    int channels = 1;  ///< C of the whole input
+    int group_channels = 1, group_filters = 1;
+    int out_pixels = 1;  ///< of a sample
+};
+
+/// Kernels on the device: w[sample][group][filter][depth], depth = tap * C/groups + channel, filled up with zeros to whole stages
+/// (row_bytes). sample_stride 0: one kernel for all.
+template <class T>
+struct device_kernel {
+    device_span<const T> w{};
+    int depth = 0;  ///< of a filter, with the zeros
+    int group_stride = 0, sample_stride = 0;
+};
+
+template <class T>
+struct conv_arguments {
+    device_span<const T> x{};  ///< [N][H][W][C]
+    device_kernel<T> kernel{};
+    conv_geometry geometry{};
+    device_factors channel{}, spatial{};  ///< g[C] and s[KH * KW], for staging through registers
+    device_output<T> out{};
+    device_span<float> parts{};  ///< [part][row][filter] where the depth is cut, else none
+    int depth_parts = 1;
+};
+
+/// y = act( scale * ( sum over t, c of W[o,c,t] * s[t] * g[c] * x[c,p+t] ) + shift + residual )
+///
+/// Grid: tiles of rows; tiles of a group's filters; groups * depth_parts. Weights, and the input where it needs no factors, come
+/// through `stages` asynchronous stages; otherwise the next stage of the input waits in registers while this one is multiplied.
+/// Where the depth is cut, every part writes its sums, and conv_finish_kernel does the rest.
+template <class Number, class Tile, staging Staging>
+struct conv_kernel {
+    using element = typename Number::element;
+    using multiply = tile_product<Number, Tile>;
+    using arguments = conv_arguments<element>;
+    using sums = sum_tile<Tile::rows, Tile::columns, Tile::threads>;
+    static constexpr const char* name = "conv_kernel";
+    static constexpr int threads = Tile::threads, stages = 4;
+    static constexpr int stage_rows = Tile::rows + Tile::columns, stage_bytes = stage_rows * row_stride;
+    /// Elements of one load, loads of a row of a stage, rows that all threads together load at once, and how often they do.
+    static constexpr int width = wide<element>, across = row_bytes / 16, rows_at_once = threads / across;
+    static constexpr int x_loads = Tile::rows / rows_at_once, w_loads = Tile::columns / rows_at_once;
+    static constexpr int stage_depth = across * width;
+
+    struct registers {
+        typename multiply::registers product;
+        // Of the rows this thread loads: first pixel of the sample, top left of the window, sample.
+        int origin[x_loads], top[x_loads], left[x_loads], sample[x_loads];
+        // Where in the depth this thread loads next.
+        int tap_h, tap_w, channel;
+        pack<element, width> next[x_loads];
+    };
+
+    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) {
+        return sums::bytes > stages * stage_bytes ? sums::bytes : stages * stage_bytes;
+    }
+
+    template <class Block>
+    KDNA_DEVICE static void run(Block& block, const arguments& a) {
+        const int part = block.z % a.depth_parts, group = block.z / a.depth_parts;
+        const int first_filter = block.y * Tile::columns;
+        const int all = a.kernel.depth / stage_depth;
+        const int begin = all * part / a.depth_parts, end = all * (part + 1) / a.depth_parts;
+        block.parallel([&](int thread, registers& r) { start(thread, r, a, block.x, begin); });
+        // Stages 0 ... stages - 2 are under way before the first product; the input through registers is one ahead only.
+        KDNA_DEVICE_UNROLL
+        for (int s = 0; s < stages - 1; ++s) {
+            block.parallel([&](int thread, registers& r) {
+                if (begin + s >= end) return;
+                if constexpr (Staging == staging::copies)
+                    copy_input(block, thread, r, a, group, s);
+                else if (s == 0) {
+                    load_input(r, a, group);
+                    store_input(block, thread, r, 0);
+                }
+                copy_kernel(block, thread, a, group, first_filter, begin + s, s);
+            });
+            block.commit();
+        }
+        KDNA_DEVICE_NO_UNROLL
+        for (int chunk = begin; chunk < end; ++chunk) {
+            block.template wait<stages - 2>();
+            block.sync();
+            const int s = (chunk - begin) % stages, ahead = chunk + stages - 1, to = (s + stages - 1) % stages;
+            block.parallel([&](int thread, registers& r) {
+                if constexpr (Staging != staging::copies) {
+                    if (chunk + 1 < end) load_input(r, a, group);
+                }
+                if (ahead >= end) return;
+                if constexpr (Staging == staging::copies) copy_input(block, thread, r, a, group, to);
+                copy_kernel(block, thread, a, group, first_filter, ahead, to);
+            });
+            block.commit();
+            multiply::add_stage(block, s * stage_bytes, s * stage_bytes + Tile::rows * row_stride);
+            if constexpr (Staging != staging::copies)
+                block.parallel([&](int thread, registers& r) {
+                    if (chunk + 1 < end) store_input(block, thread, r, (s + 1) % stages);
+                });
+        }
+        block.template wait<0>();
+        block.sync();
+        block.parallel([&](int thread, registers& r) { multiply::store(block, thread, r.product, 0, sums::stride); });
+        block.sync();
+        const int rest = a.geometry.group_filters - first_filter;
+        const int filters = rest < Tile::columns ? rest : Tile::columns;
+        if (a.depth_parts > 1)
+            write_part(block, a, part, group * a.geometry.group_filters + first_filter, filters);
+        else
+            sums::finish(block, a.out, block.x, group * a.geometry.group_filters + first_filter, filters);
+    }
+
+private:
+    /// Which pixels the thread loads, and where in the depth it begins.
+    KDNA_DEVICE static void start(int thread, registers& r, const arguments& a, int tile, int begin) {
+        multiply::clear(r.product);
+        const conv_geometry& g = a.geometry;
+        const int rows = a.out.rows.count(tile), first = a.out.rows.first(tile);
+        KDNA_DEVICE_UNROLL
+        for (int i = 0; i < x_loads; ++i) {
+            const int row = thread / across + i * rows_at_once, pixel = first + row;
+            const int n = pixel / g.out_pixels, in_sample = pixel % g.out_pixels;
+            r.sample[i] = row < rows ? n : 0;
+            r.origin[i] = r.sample[i] * g.in_h * g.in_w;
+            // A row that is not there reads from far outside of the map: zeros.
+            r.top[i] = row < rows ? in_sample / g.out_w * g.stride_h - g.pad_top : -(1 << 28);
+            r.left[i] = in_sample % g.out_w * g.stride_w - g.pad_left;
+        }
+        const int depth = begin * stage_depth + thread % across * width, tap = depth / g.group_channels;
+        r.channel = depth % g.group_channels;
+        r.tap_h = tap / g.kw;
+        r.tap_w = tap % g.kw;
+    }
+    /// Goes `depth` on along channels and taps. Behind the last tap tap_h is kh, where nothing is loaded.
+    KDNA_DEVICE static void advance(int& tap_h, int& tap_w, int& channel, const conv_geometry& g, int depth) {
+        channel += depth;
+        while (channel >= g.group_channels) {
+            channel -= g.group_channels;
+            if (++tap_w == g.kw) {
+                tap_w = 0;
+                ++tap_h;
+            }
+        }
+    }
+    /// Offset of an element of the input under a tap, -1 in the padding.
+    KDNA_DEVICE static int input_at(const registers& r, int i, const conv_geometry& g, int tap_h, int tap_w,
+                                    int channel) {
+        const int h = r.top[i] + tap_h * g.dilation_h, w = r.left[i] + tap_w * g.dilation_w;
+        const bool inside = tap_h < g.kh && h >= 0 && h < g.in_h && w >= 0 && w < g.in_w;
+        return inside ? (r.origin[i] + h * g.in_w + w) * g.channels + channel : -1;
+    }
+
+    template <class Block>
+    KDNA_DEVICE static void copy_input(Block& block, int thread, registers& r, const arguments& a, int group,
+                                       int stage) {
+        const conv_geometry& g = a.geometry;
+        const int to = stage * stage_bytes + thread / across * row_stride + thread % across * 16;
+        KDNA_DEVICE_UNROLL
+        for (int i = 0; i < x_loads; ++i) {
+            const int at = input_at(r, i, g, r.tap_h, r.tap_w, group * g.group_channels + r.channel);
+            block.copy_async(thread, to + i * rows_at_once * row_stride, a.x.template at<width>(at < 0 ? 0 : at),
+                             at >= 0);
+        }
+        advance(r.tap_h, r.tap_w, r.channel, g, stage_depth);
+    }
+    template <class Block>
+    KDNA_DEVICE static void copy_kernel(Block& block, int thread, const arguments& a, int group, int first_filter,
+                                        int chunk, int stage) {
+        const int to = stage * stage_bytes + (Tile::rows + thread / across) * row_stride + thread % across * 16;
+        const int from = block.x / a.out.rows.tiles_per_slice * a.kernel.sample_stride + group * a.kernel.group_stride +
+                         chunk * stage_depth + thread % across * width;
+        KDNA_DEVICE_UNROLL
+        for (int i = 0; i < w_loads; ++i) {
+            const int filter = first_filter + thread / across + i * rows_at_once;
+            const bool valid = filter < a.geometry.group_filters;
+            block.copy_async(thread, to + i * rows_at_once * row_stride,
+                             a.kernel.w.template at<width>(valid ? from + filter * a.kernel.depth : 0), valid);
+        }
+    }
+
+    /// The thread's part of the next stage, times the factors, to registers.
+    KDNA_DEVICE static void load_input(registers& r, const arguments& a, int group) {
+        const conv_geometry& g = a.geometry;
+        if constexpr (Staging == staging::vectors) {
+            const int channel = group * g.group_channels + r.channel;
+            KDNA_DEVICE_UNROLL
+            for (int i = 0; i < x_loads; ++i) {
+                const int at = input_at(r, i, g, r.tap_h, r.tap_w, channel);
+                r.next[i] = {};
+                if (at < 0) continue;
+                r.next[i] = a.x.template load<width>(at);
+                if (!a.channel && !a.spatial) continue;
+                const float s = spatial_of(a, r.sample[i], r.tap_h, r.tap_w);
+                KDNA_DEVICE_UNROLL
+                for (int e = 0; e < width; e += 4) {
+                    pack<float, 4> gate{{1.0F, 1.0F, 1.0F, 1.0F}};
+                    if (a.channel)
+                        gate = a.channel.values.template load<4>(r.sample[i] * a.channel.stride + channel + e);
+                    KDNA_DEVICE_UNROLL
+                    for (int j = 0; j < 4; ++j)
+                        r.next[i].v[e + j] = from_float<element>(to_float(r.next[i].v[e + j]) * (gate.v[j] * s));
+                }
+            }
+            advance(r.tap_h, r.tap_w, r.channel, g, stage_depth);
+        } else {
+            int tap_h = r.tap_h, tap_w = r.tap_w, in_group = r.channel;
+            KDNA_DEVICE_UNROLL
+            for (int e = 0; e < width; ++e) {
+                const int channel = group * g.group_channels + in_group;
+                KDNA_DEVICE_UNROLL
+                for (int i = 0; i < x_loads; ++i) {
+                    const int at = input_at(r, i, g, tap_h, tap_w, channel);
+                    r.next[i].v[e] = {};
+                    if (at < 0) continue;
+                    r.next[i].v[e] = a.x.load(at);
+                    if (!a.channel && !a.spatial) continue;
+                    float factor = spatial_of(a, r.sample[i], tap_h, tap_w);
+                    if (a.channel) factor *= a.channel.values.load(r.sample[i] * a.channel.stride + channel);
+                    r.next[i].v[e] = from_float<element>(to_float(r.next[i].v[e]) * factor);
+                }
+                advance(tap_h, tap_w, in_group, g, 1);
+            }
+            advance(r.tap_h, r.tap_w, r.channel, g, stage_depth);
+        }
+    }
+    KDNA_DEVICE static float spatial_of(const arguments& a, int sample, int tap_h, int tap_w) {
+        return a.spatial ? a.spatial.values.load(sample * a.spatial.stride + tap_h * a.geometry.kw + tap_w) : 1.0F;
+    }
+    template <class Block>
+    KDNA_DEVICE static void store_input(Block& block, int thread, const registers& r, int stage) {
+        const int to = stage * stage_bytes + thread / across * row_stride + thread % across * 16;
+        KDNA_DEVICE_UNROLL
+        for (int i = 0; i < x_loads; ++i) block.store(thread, to + i * rows_at_once * row_stride, r.next[i]);
+    }
+
+    /// Sums of a part of the depth, to parts[part][row][filter].
+    template <class Block>
+    KDNA_DEVICE static void write_part(Block& block, const arguments& a, int part, int first, int count) {
+        block.parallel([&](int thread, registers&) {
+            const int rows = a.out.rows.count(block.x), begin = a.out.rows.first(block.x);
+            const int all_rows = a.parts.size / a.depth_parts / a.out.channels;
+            for (int i = thread; i < rows * Tile::columns; i += threads) {
+                const int row = i / Tile::columns, column = i % Tile::columns;
+                if (column >= count) continue;
+                a.parts.store((part * all_rows + begin + row) * a.out.channels + first + column,
+                              block.template load<float>(thread, row * sums::stride + column * 4).v[0]);
+            }
+        });
+    }
+};
+
+template <class T>
+struct conv_finish_arguments {
+    device_span<const float> parts{};  ///< [part][row][channel]
+    int depth_parts = 1;
+    device_output<T> out{};
+};
+
+/// The sums of all parts of the depth, in their order, and what follows a convolution. Grid: tiles of rows; tiles of channels.
+template <class Number>
+struct conv_finish_kernel {
+    using element = typename Number::element;
+    using arguments = conv_finish_arguments<element>;
+    static constexpr const char* name = "conv_finish_kernel";
+    static constexpr int threads = 128, rows = 32, columns = 64;
+    using sums = sum_tile<rows, columns, threads>;
+    struct registers {};
+
+    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return sums::bytes; }
+
+    template <class Block>
+    KDNA_DEVICE static void run(Block& block, const arguments& a) {
+        const int first = block.y * columns, rest = a.out.channels - first, count = rest < columns ? rest : columns;
+        block.parallel([&](int thread, registers&) {
+            const int begin = a.out.rows.first(block.x), in_tile = a.out.rows.count(block.x);
+            const int part_size = a.parts.size / a.depth_parts;
+            for (int i = thread; i < in_tile * columns; i += threads) {
+                const int row = i / columns, column = i % columns;
+                if (column >= count) continue;
+                float sum = 0.0F;
+                for (int p = 0; p < a.depth_parts; ++p)
+                    sum += a.parts.load(p * part_size + (begin + row) * a.out.channels + first + column);
+                block.store(thread, row * sums::stride + column * 4, pack<float, 1>{{sum}});
+            }
+        });
+        block.sync();
+        sums::finish(block, a.out, block.x, first, count);
+    }
+};
+
+}  // namespace kdna::inline KDNA_ABI::cuda

@@ -1,0 +1,14 @@
+// Layers and networks on a CUDA device, under short names. Files that include this are compiled by nvcc.
+#pragma once
+
+#include <kdna/cuda/gpu.hpp>
+#include <kdna/cuda/network.hpp>
+
+namespace kdna::inline KDNA_ABI::cuda {
+
+using network = basic_network<gpu>;
+using network_plan = basic_network_plan<gpu>;
+template <class T>
+using device_tensor = basic_device_tensor<T, gpu>;
+
+}  // namespace kdna::inline KDNA_ABI::cuda

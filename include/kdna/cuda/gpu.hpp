@@ -1,0 +1,179 @@
+// A CUDA device: runs the kernels. Files that include this are compiled by nvcc.
+#pragma once
+
+#include <kdna/cuda/runtime.hpp>
+
+#if !defined(__CUDACC__)
+#error \
+    "kdna: <kdna/cuda/gpu.hpp> has kernels in it; compile the file as CUDA (name it .cu, or set its LANGUAGE to CUDA)"
+#endif
+
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include <kdna/cuda/device.hpp>
+#include <kdna/cuda/number.hpp>
+
+namespace kdna::inline KDNA_ABI::cuda {
+
+/// What a block program works with on a GPU, where every thread runs it; emulated_block (emulator.hpp) says what the members do.
+template <class Registers>
+class gpu_block {
+public:
+    __device__ __forceinline__ gpu_block(unsigned char* shared, Registers& registers)
+        : x(static_cast<int>(blockIdx.x)),
+          y(static_cast<int>(blockIdx.y)),
+          z(static_cast<int>(blockIdx.z)),
+          shared_(shared),
+          registers_(registers) {}
+
+    const int x, y, z;
+
+    template <class F>
+    __device__ __forceinline__ void parallel(F&& f) {
+        f(static_cast<int>(threadIdx.x), registers_);
+    }
+    template <class Multiply, class Operands>
+    __device__ __forceinline__ void multiply(Operands&& operands) {
+        auto& r = operands(registers_);
+        constexpr int down = sizeof(r.a) / sizeof(r.a[0]), across = sizeof(r.b) / sizeof(r.b[0]);
+#pragma unroll
+        for (int i = 0; i < down; ++i) {
+#pragma unroll
+            for (int j = 0; j < across; ++j) Multiply::issue(r.sums[i][j], r.a[i], r.b[j]);
+        }
+    }
+    __device__ __forceinline__ void sync() { __syncthreads(); }
+
+    template <class T, int N = 1>
+    __device__ __forceinline__ pack<T, N> load(int, int at) const {
+        return *reinterpret_cast<const pack<T, N>*>(shared_ + at);
+    }
+    template <class T, int N>
+    __device__ __forceinline__ void store(int, int at, const pack<T, N>& v) {
+        *reinterpret_cast<pack<T, N>*>(shared_ + at) = v;
+    }
+    __device__ __forceinline__ void copy_async(int, int at, const void* from, bool valid) {
+        // Of 16 bytes, none are read where it is not valid, and zeros are written.
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                     :
+                     : "r"(static_cast<unsigned>(__cvta_generic_to_shared(shared_ + at))), "l"(from),
+                       "r"(valid ? 16 : 0)
+                     : "memory");
+    }
+    __device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+    template <int N>
+    __device__ __forceinline__ void wait() {
+        asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+    }
+
+private:
+    unsigned char* shared_;
+    Registers& registers_;
+};
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::threads) kernel_entry(const __grid_constant__ typename Kernel::arguments a) {
+    extern __shared__ __align__(16) unsigned char shared[];
+    typename Kernel::registers registers;
+    gpu_block<typename Kernel::registers> block(shared, registers);
+    Kernel::run(block, a);
+}
+
+/// A CUDA device by its ordinal. Models device_api (device.hpp); its errors are kdna::error with the CUDA call and its text.
+/// Launches do not wait: what goes wrong inside a kernel is reported by a later call.
+class gpu {
+public:
+    using stream = stream_ref;
+
+    explicit gpu(int ordinal = 0) : ordinal_(ordinal) {
+        int major = 0;
+        check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal), "cudaDeviceGetAttribute");
+        if (major < 8) throw error(concat("device ", ordinal), "compute capability 8.0 or later", concat(major, ".x"));
+        check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, ordinal),
+              "cudaDeviceGetAttribute");
+    }
+
+    [[nodiscard]] int ordinal() const noexcept { return ordinal_; }
+    [[nodiscard]] int multiprocessors() const noexcept { return multiprocessors_; }
+
+    [[nodiscard]] void* allocate(index_t bytes) const {
+        const current_device here(ordinal_);
+        void* p = nullptr;
+        check(cudaMalloc(&p, static_cast<std::size_t>(bytes)), concat("cudaMalloc of ", bytes, " bytes"));
+        return p;
+    }
+    static void release(void* p) noexcept { static_cast<void>(cudaFree(p)); }
+    static void upload(void* to, const void* from, index_t bytes, stream s) {
+        check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, s.handle),
+              "cudaMemcpyAsync");
+        synchronize(s);
+    }
+    static void download(void* to, const void* from, index_t bytes, stream s) {
+        check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost, s.handle),
+              "cudaMemcpyAsync");
+        synchronize(s);
+    }
+    static void synchronize(stream s) { check(cudaStreamSynchronize(s.handle), "cudaStreamSynchronize"); }
+
+    template <class Kernel>
+    void launch(const grid_size& grid, const typename Kernel::arguments& arguments, stream s) const {
+        check_grid<Kernel>(grid);
+        const current_device here(ordinal_);
+        const int bytes = Kernel::shared_bytes(arguments);
+        if (bytes > 48 * 1024)  // more has to be asked for
+            check(cudaFuncSetAttribute(kernel_entry<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+                  concat("cudaFuncSetAttribute of ", Kernel::name, " for ", bytes, " bytes of shared memory"));
+        const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z));
+        kernel_entry<Kernel><<<blocks, Kernel::threads, static_cast<std::size_t>(bytes), s.handle>>>(arguments);
+        check(cudaGetLastError(), concat("launch of ", Kernel::name));
+    }
+
+    /// A CUDA graph.
+    class recording {
+    public:
+        recording() = default;
+        void operator()(stream s) const { check(cudaGraphLaunch(graph_.get(), s.handle), "cudaGraphLaunch"); }
+
+    private:
+        friend class gpu;
+        std::shared_ptr<CUgraphExec_st> graph_{};
+    };
+    /// Runs `work` in a stream, once, waits for it, and then records what it puts there as a graph. Not only recorded, as kernels
+    /// are loaded when they are launched first, which a recording may not survive.
+    [[nodiscard]] recording record(const std::function<void(stream)>& work) const {
+        const current_device here(ordinal_);
+        cudaStream_t handle = nullptr;
+        check(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+        const std::shared_ptr<CUstream_st> owner(handle,
+                                                 [](cudaStream_t h) { static_cast<void>(cudaStreamDestroy(h)); });
+        work({handle});
+        synchronize({handle});
+        // Of this thread only: others go on allocating and copying.
+        check(cudaStreamBeginCapture(handle, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+        cudaGraph_t captured = nullptr;
+        try {
+            work({handle});
+        } catch (...) {
+            static_cast<void>(cudaStreamEndCapture(handle, &captured));
+            if (captured != nullptr) static_cast<void>(cudaGraphDestroy(captured));
+            throw;
+        }
+        check(cudaStreamEndCapture(handle, &captured), "cudaStreamEndCapture");
+        const std::shared_ptr<CUgraph_st> graph(captured,
+                                                [](cudaGraph_t g) { static_cast<void>(cudaGraphDestroy(g)); });
+        cudaGraphExec_t executable = nullptr;
+        check(cudaGraphInstantiate(&executable, captured, 0), "cudaGraphInstantiate");
+        recording r;
+        r.graph_ = {executable, [](cudaGraphExec_t e) { static_cast<void>(cudaGraphExecDestroy(e)); }};
+        return r;
+    }
+
+private:
+    int ordinal_;
+    int multiprocessors_ = 1;
+};
+static_assert(device_api<gpu>);
+
+}  // namespace kdna::inline KDNA_ABI::cuda

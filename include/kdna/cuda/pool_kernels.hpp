@@ -1,0 +1,167 @@
+// Pooling, sums of channels, and copies between the caller's tensors and the network's.
+#pragma once
+
+#include <kdna/cuda/device.hpp>
+#include <kdna/cuda/tile.hpp>
+
+namespace kdna::inline KDNA_ABI::cuda {
+
+/// The part that elementwise kernels have in common: one thread per item, no shared memory. Grid: items / threads.
+struct elementwise_kernel {
+    static constexpr int threads = 256;
+    struct registers {};
+    [[nodiscard]] static grid_size grid(int items) { return {(items - 1) / threads + 1, 1, 1}; }
+
+protected:
+    template <class Block, class F>
+    KDNA_DEVICE static void for_each(Block& block, int items, F&& f) {
+        block.parallel([&](int thread, auto&) {
+            // A last block reaches beyond the items; near the end of 32 bits it must not wrap around.
+            const int rest = items - block.x * threads;
+            if (thread < rest) f(block.x * threads + thread);
+        });
+    }
+};
+
+template <class T>
+struct max_pool_arguments {
+    device_span<const T> x{};  ///< [N][H][W][C]
+    device_span<T> y{};        ///< [N][OH][OW][C]
+    int in_h = 1, in_w = 1, channels = 1, out_h = 1, out_w = 1;
+    int window_h = 1, window_w = 1, stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0;
+};
+
+/// Largest value under a window; padding never wins, NaN always does. A thread has Width channels of a pixel.
+template <class Number, int Width>
+struct max_pool_kernel : elementwise_kernel {
+    using element = typename Number::element;
+    using arguments = max_pool_arguments<element>;
+    static constexpr const char* name = "max_pool_kernel";
+    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
+
+    template <class Block>
+    KDNA_DEVICE static void run(Block& block, const arguments& a) {
+        for_each(block, a.y.size / Width, [&](int item) {
+            const int at = item * Width, c = at % a.channels, pixel = at / a.channels;
+            const int ow = pixel % a.out_w, oh = pixel / a.out_w % a.out_h, n = pixel / a.out_w / a.out_h;
+            const int top = oh * a.stride_h - a.pad_top, left = ow * a.stride_w - a.pad_left;
+            pack<element, Width> best{};
+            bool any = false;
+            KDNA_DEVICE_NO_UNROLL
+            for (int h = top < 0 ? 0 : top; h < top + a.window_h && h < a.in_h; ++h) {
+                KDNA_DEVICE_NO_UNROLL
+                for (int w = left < 0 ? 0 : left; w < left + a.window_w && w < a.in_w; ++w) {
+                    const auto v = a.x.template load<Width>(((n * a.in_h + h) * a.in_w + w) * a.channels + c);
+                    KDNA_DEVICE_UNROLL
+                    for (int e = 0; e < Width; ++e) {
+                        // Not (next <= now): larger, or one of them is no number; the first of those stays.
+                        const float now = to_float(best.v[e]), next = to_float(v.v[e]);
+                        if (!any || (now == now && !(next <= now))) best.v[e] = v.v[e];
+                    }
+                    any = true;
+                }
+            }
+            a.y.template store<Width>(at, best);
+        });
+    }
+};
+
+template <class T>
+struct channel_sums_arguments {
+    device_span<const T> x{};  ///< [rows][channels]
+    device_sums sums{};
+};
+
+/// Sums of channels of a tensor whose maker did not take them. Grid: tiles of 64 rows; tiles of 64 channels.
+template <class Number>
+struct channel_sums_kernel {
+    using element = typename Number::element;
+    using arguments = channel_sums_arguments<element>;
+    static constexpr const char* name = "channel_sums_kernel";
+    static constexpr int threads = 128, rows = 64, columns = 64;
+    using sums = sum_tile<rows, columns, threads>;
+    struct registers {};
+    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return sums::bytes; }
+
+    template <class Block>
+    KDNA_DEVICE static void run(Block& block, const arguments& a) {
+        const int first = block.y * columns, rest = a.sums.channels - first, count = rest < columns ? rest : columns;
+        block.parallel([&](int thread, registers&) {
+            const int begin = a.sums.rows.first(block.x), in_tile = a.sums.rows.count(block.x);
+            for (int i = thread; i < in_tile * columns; i += threads) {
+                const int row = i / columns, column = i % columns;
+                if (column >= count) continue;
+                const float v = to_float(a.x.load((begin + row) * a.sums.channels + first + column));
+                block.store(thread, row * sums::stride + column * 4, pack<float, 1>{{v}});
+            }
+        });
+        block.sync();
+        sums::add_rows(block, a.sums, block.x, first, count);
+    }
+};
+
+namespace detail {
+/// Mean of a channel of a sample: the sums of the tiles that have rows of it, in their order.
+KDNA_DEVICE float mean_of(const device_sums& sums, int n, int channel) {
+    const tile_rows& r = sums.rows;
+    const int slice = n * r.pixels / r.slice_rows, in_slice = n * r.pixels - slice * r.slice_rows;
+    const int begin = slice * r.tiles_per_slice + in_slice / r.tile,
+              end = slice * r.tiles_per_slice + (in_slice + r.pixels - 1) / r.tile;
+    float sum = 0.0F;
+    for (int tile = begin; tile <= end; ++tile)
+        sum += sums.values.load(sums.at(tile, n - r.first(tile) / r.pixels, channel));
+    return sum / static_cast<float>(r.pixels);
+}
+}  // namespace detail
+
+template <class T>
+struct mean_arguments {
+    device_sums sums{};
+    device_span<T> y{};  ///< [N][channels]
+};
+
+/// Means of channels from their sums: global average pooling. A thread has a channel of a sample.
+template <class Number>
+struct mean_kernel : elementwise_kernel {
+    using element = typename Number::element;
+    using arguments = mean_arguments<element>;
+    static constexpr const char* name = "mean_kernel";
+    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
+
+    template <class Block>
+    KDNA_DEVICE static void run(Block& block, const arguments& a) {
+        for_each(block, a.y.size, [&](int i) {
+            a.y.store(i, from_float<element>(detail::mean_of(a.sums, i / a.sums.channels, i % a.sums.channels)));
+        });
+    }
+};
+
+template <class From, class To>
+struct convert_arguments {
+    device_span<const From> x{};
+    device_span<To> y{};
+    int channels = 1, h = 1, w = 1;          ///< of y's order, NHWC
+    int x_n = 0, x_c = 0, x_h = 0, x_w = 0;  ///< strides of x
+    int y_n = 0, y_c = 0, y_h = 0, y_w = 0;  ///< strides of y
+    int items = 0;
+};
+
+/// y = x, element by element, between any orders and numbers. A thread has an element.
+template <class From, class To>
+struct convert_kernel : elementwise_kernel {
+    using arguments = convert_arguments<From, To>;
+    static constexpr const char* name = "convert_kernel";
+    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
+
+    template <class Block>
+    KDNA_DEVICE static void run(Block& block, const arguments& a) {
+        for_each(block, a.items, [&](int i) {
+            const int c = i % a.channels, w = i / a.channels % a.w, h = i / a.channels / a.w % a.h,
+                      n = i / a.channels / a.w / a.h;
+            const From v = a.x.load(n * a.x_n + c * a.x_c + h * a.x_h + w * a.x_w);
+            a.y.store(n * a.y_n + c * a.y_c + h * a.y_h + w * a.y_w, from_float<To>(to_float(v)));
+        });
+    }
+};
+
+}  // namespace kdna::inline KDNA_ABI::cuda

@@ -1,0 +1,234 @@
+// The product of a tile: pixels x depth times filters x depth, one stage of the depth at a time, sums in registers.
+//
+// Both operands lie in shared memory as rows of `row_bytes` of depth (32 halves or 16 floats), `row_stride` apart: 80 bytes, so
+// that the eight rows which a quarter of a warp reads at once start in different banks.
+#pragma once
+
+#include <kdna/cuda/number.hpp>
+
+namespace kdna::inline KDNA_ABI::cuda {
+
+inline constexpr int row_bytes = 64, row_stride = row_bytes + 16;
+
+/// How a block's product is cut: `rows` pixels x `columns` filters, by warps of `warp_rows` x `warp_columns`.
+template <int Rows, int Columns, int WarpRows, int WarpColumns>
+struct tile_shape {
+    static constexpr int rows = Rows, columns = Columns, warp_rows = WarpRows, warp_columns = WarpColumns;
+    static constexpr int warps_across = Columns / WarpColumns, warps = Rows / WarpRows * warps_across,
+                         threads = 32 * warps;
+};
+using large_tile = tile_shape<128, 128, 64, 32>;  // 256 threads
+using small_tile = tile_shape<64, 64, 32, 32>;    // 128 threads
+
+namespace detail {
+
+/// mma.sync.aligned.m16n8k16.row.col.f32.{f16,bf16}.{f16,bf16}.f32, and m16n8k8 for TF32. With g = lane / 4, t = lane % 4, as the
+/// PTX manual has it ("Matrix fragments for mma.m16n8k16", ".m16n8k8"):
+///
+///     sums 16 x 8     d0, d1: row g, columns 2t, 2t + 1           d2, d3: row g + 8
+///     16 bits, a      a0: row g, depths 2t, 2t + 1   a1: row g + 8   a2, a3: depths 2t + 8, 2t + 9 of the same rows
+///              b      b0: column g, depths 2t, 2t + 1   b1: depths 2t + 8, 2t + 9
+///     TF32,    a      a0: row g, depth t   a1: row g + 8   a2, a3: depth t + 4 of the same rows
+///              b      b0: column g, depth t   b1: depth t + 4
+///
+/// So a word of an operand is 4 bytes of a row in shared memory either way, at byte 4t or 4t + 16.
+template <precision P>
+struct mma {
+    static constexpr int step_bytes = 32;  // of depth in one instruction
+    static constexpr int depth = P == precision::tf32 ? 8 : 16;
+
+#if defined(__CUDACC__)
+    __device__ static void issue(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+        if constexpr (P == precision::f16)
+            asm volatile(
+                "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                "{%0,%1,%2,%3};"
+                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+        else if constexpr (P == precision::bf16)
+            asm volatile(
+                "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                "{%0,%1,%2,%3};"
+                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+        else
+            asm volatile(
+                "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                "{%0,%1,%2,%3};"
+                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    }
+#else
+    /// The two (TF32: one) numbers of a word.
+    static void unpack(std::uint32_t word, float* to) {
+        if constexpr (P == precision::tf32) {
+            to[0] = bits_as<float>(word);
+        } else {
+            using T = typename number<P>::element;
+            to[0] = to_float(T{static_cast<std::uint16_t>(word & 0xffffU)});
+            to[1] = to_float(T{static_cast<std::uint16_t>(word >> 16U)});
+        }
+    }
+    static constexpr int per_word = P == precision::tf32 ? 1 : 2;
+
+    /// What the tensor cores of a warp do for all its fragments; lane(i) is the operands and sums of a lane. Products are exact,
+    /// and added up in float: the hardware rounds its sums differently.
+    template <class Lane>
+    static void emulate(Lane&& lane) {
+        auto& first = lane(0);
+        constexpr int across = sizeof(first.b) / sizeof(first.b[0]), down = sizeof(first.a) / sizeof(first.a[0]);
+        float b[across][8][16];
+        for (int j = 0; j < across; ++j)
+            for (int l = 0; l < 32; ++l)
+                for (int half_of = 0; half_of < 2; ++half_of)
+                    unpack(lane(l).b[j][half_of], &b[j][l / 4][per_word * (l % 4 + 4 * half_of)]);
+        for (int i = 0; i < down; ++i) {
+            float a[16][16];
+            for (int l = 0; l < 32; ++l)
+                for (int w = 0; w < 4; ++w)
+                    unpack(lane(l).a[i][w], &a[l / 4 + 8 * (w % 2)][per_word * (l % 4 + 4 * (w / 2))]);
+            for (int j = 0; j < across; ++j)
+                for (int l = 0; l < 32; ++l)
+                    for (int e = 0; e < 4; ++e) {
+                        const float *row = a[l / 4 + 8 * (e / 2)], *column = b[j][l % 4 * 2 + e % 2];
+                        float sum = 0.0F;
+                        for (int k = 0; k < depth; ++k) sum += row[k] * column[k];
+                        lane(l).sums[i][j][e] += sum;
+                    }
+        }
+    }
+#endif
+};
+
+}  // namespace detail
+
+/// The product on tensor cores.
+template <class Number, class Tile>
+struct tile_product {
+    static constexpr int down = Tile::warp_rows / 16, across = Tile::warp_columns / 8;
+    static constexpr bool rounds = Number::value == precision::tf32;
+    struct registers {
+        float sums[down][across][4];
+        std::uint32_t a[down][4], b[across][2];
+    };
+
+    /// Adds the product of a stage, whose operands begin at bytes a and b of shared memory.
+    template <class Block>
+    KDNA_DEVICE static void add_stage(Block& block, int a, int b) {
+        KDNA_DEVICE_UNROLL
+        for (int step = 0; step < row_bytes; step += detail::mma<Number::value>::step_bytes) {
+            block.parallel([&](int thread, auto& all) {
+                registers& r = all.product;
+                const int lane = thread % 32, at = lane / 4 * row_stride + lane % 4 * 4 + step;
+                const int a_at = a + first_row(thread) * row_stride + at,
+                          b_at = b + first_column(thread) * row_stride + at;
+                KDNA_DEVICE_UNROLL
+                for (int i = 0; i < down; ++i) {
+                    KDNA_DEVICE_UNROLL
+                    for (int w = 0; w < 4; ++w)
+                        r.a[i][w] = word(block, thread, a_at + (16 * i + 8 * (w % 2)) * row_stride + 16 * (w / 2));
+                }
+                KDNA_DEVICE_UNROLL
+                for (int j = 0; j < across; ++j) {
+                    KDNA_DEVICE_UNROLL
+                    for (int w = 0; w < 2; ++w) r.b[j][w] = word(block, thread, b_at + 8 * j * row_stride + 16 * w);
+                }
+            });
+            block.template multiply<detail::mma<Number::value>>([](auto& all) -> registers& { return all.product; });
+        }
+    }
+    KDNA_DEVICE static void clear(registers& r) {
+        KDNA_DEVICE_UNROLL
+        for (int i = 0; i < down; ++i) {
+            KDNA_DEVICE_UNROLL
+            for (int j = 0; j < across; ++j) {
+                KDNA_DEVICE_UNROLL
+                for (int e = 0; e < 4; ++e) r.sums[i][j][e] = 0.0F;
+            }
+        }
+    }
+    /// Writes a thread's sums to shared memory: rows of floats, `stride` bytes apart, from byte `at` on.
+    template <class Block>
+    KDNA_DEVICE static void store(Block& block, int thread, const registers& r, int at, int stride) {
+        const int lane = thread % 32, row = first_row(thread) + lane / 4, column = first_column(thread) + lane % 4 * 2;
+        KDNA_DEVICE_UNROLL
+        for (int i = 0; i < down; ++i) {
+            KDNA_DEVICE_UNROLL
+            for (int j = 0; j < across; ++j) {
+                KDNA_DEVICE_UNROLL
+                for (int e = 0; e < 4; e += 2)
+                    block.store(thread, at + (row + 16 * i + 4 * e) * stride + (column + 8 * j) * 4,
+                                pack<float, 2>{{r.sums[i][j][e], r.sums[i][j][e + 1]}});
+            }
+        }
+    }
+
+private:
+    KDNA_DEVICE static int first_row(int thread) { return thread / 32 / Tile::warps_across * Tile::warp_rows; }
+    KDNA_DEVICE static int first_column(int thread) { return thread / 32 % Tile::warps_across * Tile::warp_columns; }
+    template <class Block>
+    KDNA_DEVICE static std::uint32_t word(Block& block, int thread, int at) {
+        if constexpr (rounds)
+            return to_tf32(block.template load<float>(thread, at).v[0]);
+        else
+            return block.template load<std::uint32_t>(thread, at).v[0];
+    }
+};
+
+/// The product on ordinary cores, in float32. A thread has 8 x columns / 16 sums, whose rows and columns lie apart, so that its
+/// neighbours read other banks, or the same address.
+template <class Tile>
+struct tile_product<number<precision::f32>, Tile> {
+    static constexpr int rows_apart = Tile::threads / 16, down = Tile::rows / rows_apart, across = Tile::columns / 16;
+    struct registers {
+        float sums[down][across];
+    };
+
+    template <class Block>
+    KDNA_DEVICE static void add_stage(Block& block, int a, int b) {
+        block.parallel([&](int thread, auto& all) {
+            registers& r = all.product;
+            const int a_at = a + first_row(thread) * row_stride, b_at = b + first_column(thread) * row_stride;
+            KDNA_DEVICE_UNROLL
+            for (int k = 0; k < row_bytes; k += 16) {
+                pack<float, 4> x[down];
+                KDNA_DEVICE_UNROLL
+                for (int i = 0; i < down; ++i)
+                    x[i] = block.template load<float, 4>(thread, a_at + i * rows_apart * row_stride + k);
+                KDNA_DEVICE_UNROLL
+                for (int j = 0; j < across; ++j) {
+                    const pack<float, 4> w = block.template load<float, 4>(thread, b_at + j * 16 * row_stride + k);
+                    KDNA_DEVICE_UNROLL
+                    for (int i = 0; i < down; ++i) {
+                        KDNA_DEVICE_UNROLL
+                        for (int e = 0; e < 4; ++e) r.sums[i][j] += x[i].v[e] * w.v[e];
+                    }
+                }
+            }
+        });
+    }
+    KDNA_DEVICE static void clear(registers& r) {
+        KDNA_DEVICE_UNROLL
+        for (int i = 0; i < down; ++i) {
+            KDNA_DEVICE_UNROLL
+            for (int j = 0; j < across; ++j) r.sums[i][j] = 0.0F;
+        }
+    }
+    template <class Block>
+    KDNA_DEVICE static void store(Block& block, int thread, const registers& r, int at, int stride) {
+        KDNA_DEVICE_UNROLL
+        for (int i = 0; i < down; ++i) {
+            KDNA_DEVICE_UNROLL
+            for (int j = 0; j < across; ++j)
+                block.store(thread,
+                            at + (first_row(thread) + i * rows_apart) * stride + (first_column(thread) + 16 * j) * 4,
+                            pack<float, 1>{{r.sums[i][j]}});
+        }
+    }
+
+private:
+    KDNA_DEVICE static int first_row(int thread) { return thread / 16; }
+    KDNA_DEVICE static int first_column(int thread) { return thread % 16; }
+};
+
+}  // namespace kdna::inline KDNA_ABI::cuda

@@ -1,0 +1,191 @@
+// A layer taken apart: what a device needs to know of it, without its types.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <kdna/backend/reference.hpp>
+#include <kdna/cuda/tile.hpp>
+#include <kdna/dna/acdc.hpp>
+#include <kdna/dna/condconv.hpp>
+#include <kdna/dna/dyconv.hpp>
+#include <kdna/dna/odconv.hpp>
+#include <kdna/dna/sparse_kernel.hpp>
+#include <kdna/dna/squeeze_excite.hpp>
+#include <kdna/nn/network.hpp>
+
+namespace kdna::inline KDNA_ABI::cuda {
+
+/// act( W v + b ), w [inputs][outputs].
+struct dense_recipe {
+    std::vector<float> w{}, bias{};
+    index_t inputs = 0, outputs = 0;
+    device_activation act = device_activation::none;
+};
+
+/// A router as device_router runs it (router_kernel.hpp): a hidden layer or none, and heads.
+struct router_recipe {
+    dense_recipe hidden{}, mixture{}, channel{}, filter{}, spatial{};
+    [[nodiscard]] bool empty() const noexcept {
+        return mixture.outputs + channel.outputs + filter.outputs + spatial.outputs == 0;
+    }
+};
+
+/// The weights of a kernel, or of the `count` kernels of a mixture.
+struct kernel_recipe {
+    kernel_shape shape{};
+    index_t count = 1;
+    bool mixed = false;
+    const void* storage = nullptr;  ///< the same for all layers that share it
+    std::function<float(index_t i, index_t o, index_t c, index_t t)> weight{};
+    std::vector<float> biases{};  ///< [count][O], mixed like the kernels, or empty
+};
+
+struct conv_recipe {
+    std::string name{};
+    kernel_recipe kernel{};
+    conv_params params{};
+    std::vector<float> spatial{}, scale{}, shift{}, mixed_bias_scale{};
+    router_recipe router{};
+    bool residual = false;
+    device_activation act = device_activation::none;
+};
+
+namespace detail {
+
+[[nodiscard]] inline dense_recipe dense_parts(const fully_connected& fc, device_activation act) {
+    dense_recipe r{{}, {}, fc.inputs(), fc.outputs(), act};
+    for (index_t i = 0; i < r.inputs; ++i)
+        for (index_t o = 0; o < r.outputs; ++o) r.w.push_back(fc.weight(o, i));
+    for (index_t o = 0; o < r.outputs; ++o) r.bias.push_back(fc.bias(o));
+    return r;
+}
+[[nodiscard]] inline dense_recipe dense_parts(const fully_connected* fc, device_activation act) {
+    return fc == nullptr ? dense_recipe{} : dense_parts(*fc, act);
+}
+
+}  // namespace detail
+
+/// The routers that have a device form. A router of your own has one if it comes down to a hidden layer and heads: write a
+/// `router_recipe take_apart(const your_router&)` beside it, and name its layers in basic_network (network.hpp).
+[[nodiscard]] inline router_recipe take_apart(const no_router&) { return {}; }
+[[nodiscard]] inline router_recipe take_apart(const squeeze_excite& r) {
+    return {.hidden = detail::dense_parts(r.squeezing(), device_activation::relu),
+            .channel = detail::dense_parts(r.exciting(), device_activation::sigmoid)};
+}
+[[nodiscard]] inline router_recipe take_apart(const condconv_router& r) {
+    return {.mixture = detail::dense_parts(r.routing(), device_activation::sigmoid)};
+}
+[[nodiscard]] inline router_recipe take_apart(const dyconv_router& r) {
+    return {.hidden = detail::dense_parts(r.fc1(), device_activation::relu),
+            .mixture = detail::dense_parts(r.fc2(), device_activation::softmax)};
+}
+[[nodiscard]] inline router_recipe take_apart(const odconv_router& r) {
+    return {.hidden = detail::dense_parts(r.squeezing(), device_activation::relu),
+            .mixture = detail::dense_parts(r.kernel_head(), device_activation::softmax),
+            .channel = detail::dense_parts(r.channel_head(), device_activation::sigmoid),
+            .filter = detail::dense_parts(r.filter_head(), device_activation::sigmoid),
+            .spatial = detail::dense_parts(r.spatial_head(), device_activation::sigmoid)};
+}
+
+/// Kernel sources: mixtures, and everything whose weights are the same for all samples. The recipe refers to a copy of the
+/// source, a handle.
+template <kernel_source Source>
+[[nodiscard]] kernel_recipe take_apart_kernel(const Source& source, std::string_view where) {
+    kernel_recipe r;
+    r.shape = source.layout().shape();
+    source.for_each_storage([&](const void* address, index_t) {
+        if (r.storage == nullptr) r.storage = address;
+    });
+    if constexpr (std::is_same_v<Source, mixture_kernel>) {
+        r.count = source.mixture_size();
+        r.mixed = true;
+        r.weight = [source](index_t i, index_t o, index_t c, index_t t) { return source.kernel_weight(i, o, c, t); };
+        if (source.has_bias())
+            for (index_t i = 0; i < r.count; ++i)
+                for (index_t o = 0; o < r.shape.o; ++o) r.biases.push_back(source.kernel_bias(i, o));
+    } else {
+        if (source.mixture_size() > 0)
+            throw error(std::string(where), "a kernel source with a device form: static, or a mixture_kernel",
+                        concat("one that is put together from ", source.mixture_size(), " coefficients"));
+        // Put together from shared parts, a static kernel is still the layer's own.
+        if constexpr (!std::is_same_v<Source, dense_kernel>) r.storage = nullptr;
+        r.weight = [source](index_t, index_t o, index_t c, index_t t) {
+            return static_cast<float>(source.weight(o, c, t, nullptr));
+        };
+    }
+    return r;
+}
+
+/// A layer in parts. Throws kdna::error, naming the layer, where it has no device form.
+template <kernel_source Source, router Router, conv_backend Backend>
+[[nodiscard]] conv_recipe take_apart(const conv2d<Source, Router, Backend>& layer) {
+    if (layer.params().mode != padding_mode::zeros) throw error(layer.name(), "zero padding on a device", "circular");
+    const auto copy = [](std::span<const float> v) { return std::vector<float>(v.begin(), v.end()); };
+    conv_recipe r;
+    r.name = layer.name();
+    r.kernel = take_apart_kernel(layer.source(), layer.name());
+    r.params = layer.params();
+    r.spatial = copy(layer.spatial());
+    r.scale = copy(layer.scale());
+    r.shift = copy(layer.shift());
+    r.mixed_bias_scale = copy(layer.mixed_bias_scale());
+    r.router = take_apart(layer.routing());
+    r.residual = layer.takes_residual();
+    r.act = layer.act() == activation::relu    ? device_activation::relu
+            : layer.act() == activation::relu6 ? device_activation::relu6
+                                               : device_activation::none;
+    return r;
+}
+
+namespace detail {
+
+template <class Layer>
+inline constexpr bool is_unrouted =
+    std::is_same_v<std::remove_cvref_t<decltype(std::declval<const Layer&>().routing())>, no_router>;
+
+template <class Layer>
+[[nodiscard]] std::optional<conv_recipe> take_apart_if(const operation& op) {
+    if (const auto* conv = dynamic_cast<const conv_operation<Layer>*>(&op)) return cuda::take_apart(conv->layer());
+    if constexpr (is_unrouted<Layer>)
+        if (const auto* linear = dynamic_cast<const linear_operation<Layer>*>(&op))
+            return cuda::take_apart(linear->layer());
+    return std::nullopt;
+}
+/// The first of the layers that `op` is.
+template <class... Layers>
+[[nodiscard]] std::optional<conv_recipe> take_apart_any(const operation& op) {
+    std::optional<conv_recipe> found;
+    static_cast<void>(((found = take_apart_if<Layers>(op)).has_value() || ...));
+    return found;
+}
+template <conv_backend B>
+[[nodiscard]] std::optional<conv_recipe> take_apart_known(const operation& op) {
+    return take_apart_any<conv2d<dense_kernel, no_router, B>, conv2d<dense_kernel, squeeze_excite, B>,
+                          conv2d<dense_kernel, odconv_router, B>, conv2d<mixture_kernel, condconv_router, B>,
+                          conv2d<mixture_kernel, dyconv_router, B>, conv2d<mixture_kernel, odconv_router, B>,
+                          conv2d<acdc_kernel, no_router, B>, conv2d<codebook_kernel, no_router, B>>(op);
+}
+
+/// Whether a step is a fully connected layer: of a type that is known, or one of these.
+template <class... Layers>
+[[nodiscard]] bool is_linear(const operation& op) {
+    const auto is = [&]<class Layer>(std::type_identity<Layer>) {
+        if constexpr (is_unrouted<Layer>)
+            return dynamic_cast<const linear_operation<Layer>*>(&op) != nullptr;
+        else
+            return false;
+    };
+    return is(std::type_identity<conv2d<dense_kernel, no_router, backend::cpu>>()) ||
+           is(std::type_identity<conv2d<dense_kernel, no_router, backend::reference>>()) ||
+           (is(std::type_identity<Layers>()) || ...);
+}
+
+}  // namespace detail
+
+}  // namespace kdna::inline KDNA_ABI::cuda

@@ -1,0 +1,156 @@
+// What becomes of a tile of sums: scale, shift, residual, activation, the output, and the sums of its channels.
+#pragma once
+
+#include <kdna/cuda/product.hpp>
+#include <kdna/cuda/span.hpp>
+
+namespace kdna::inline KDNA_ABI::cuda {
+
+enum class device_activation : int { none, relu, relu6, sigmoid, hard_sigmoid, softmax };
+
+namespace detail {
+/// none, relu or relu6; NaN stays.
+KDNA_DEVICE float clip(float v, device_activation act) {
+    if (act != device_activation::none && v < 0.0F) v = 0.0F;
+    if (act == device_activation::relu6 && v > 6.0F) v = 6.0F;
+    return v;
+}
+}  // namespace detail
+
+/// How the rows of a matrix of pixels x channels, dense NHWC, are cut into tiles. A slice is the whole batch, or, where every
+/// sample has a kernel of its own, one sample; tiles do not reach over the end of a slice.
+struct tile_rows {
+    int pixels = 1;           ///< H * W of a sample
+    int slice_rows = 1;       ///< rows of a slice
+    int tiles_per_slice = 1;  ///< tiles of `tile` rows in a slice
+    int tile = 1;
+
+    KDNA_HOST_DEVICE int first(int index) const {
+        return index / tiles_per_slice * slice_rows + index % tiles_per_slice * tile;
+    }
+    KDNA_HOST_DEVICE int count(int index) const {
+        const int rest = slice_rows - index % tiles_per_slice * tile;
+        return rest < tile ? rest : tile;
+    }
+    /// The most samples that a tile has rows of.
+    KDNA_HOST_DEVICE int slots() const { return slice_rows == pixels ? 1 : (tile - 1) / pixels + 2; }
+};
+
+/// Sums over the pixels of every sample and channel, tile by tile: values[tile][slot][channel], where slot counts the samples of
+/// a tile. They are added up in the order of the tiles by whoever wants a mean, so that its bits are always the same.
+struct device_sums {
+    device_span<float> values{};
+    tile_rows rows{};
+    int channels = 0;
+    KDNA_HOST_DEVICE explicit operator bool() const { return static_cast<bool>(values); }
+    KDNA_DEVICE int at(int tile, int slot, int channel) const {
+        return (tile * rows.slots() + slot) * channels + channel;
+    }
+};
+
+/// y = act( scale * sum + shift + residual ), y and residual [rows][channels].
+template <class T>
+struct device_output {
+    device_span<T> y{};
+    device_span<const T> residual{};
+    device_factors scale{}, shift{};  ///< [channels] each
+    device_sums sums{};               ///< of the values as they are stored
+    tile_rows rows{};
+    int channels = 0;
+    device_activation act = device_activation::none;
+};
+
+/// A tile of sums in shared memory: rows of `columns` floats. 8 more, so that the pairs which a quarter of a warp stores lie in
+/// different banks.
+template <int Rows, int Columns, int Threads>
+struct sum_tile {
+    static constexpr int stride = (Columns + 8) * static_cast<int>(sizeof(float)), bytes = Rows * stride;
+
+    /// Finishes tile `tile` of channels [first, first + count), whose sums stand in shared memory from byte 0 on. All threads
+    /// must have passed a barrier since they were written.
+    template <class T, class Block>
+    KDNA_DEVICE static void finish(Block& block, const device_output<T>& out, int tile, int first, int count) {
+        // A group's filters need not be whole packs; the next group's begin where they end.
+        if (out.channels % wide<T> == 0 && first % wide<T> == 0 && count % wide<T> == 0)
+            finish_columns<wide<T>>(block, out, tile, first, count);
+        else
+            finish_columns<1>(block, out, tile, first, count);
+        if (out.sums) {
+            block.sync();
+            add_rows(block, out.sums, tile, first, count);
+        }
+    }
+
+    /// Adds up the rows of every sample in the tile.
+    template <class Block>
+    KDNA_DEVICE static void add_rows(Block& block, const device_sums& sums, int tile, int first, int count) {
+        block.parallel([&](int thread, auto&) {
+            const int rows = sums.rows.count(tile), pixels = sums.rows.pixels;
+            for (int column = thread; column < Columns && column < count; column += Threads) {
+                int row = 0, rest = pixels - sums.rows.first(tile) % pixels;
+                for (int slot = 0; row < rows; ++slot, rest = pixels) {
+                    float sum = 0.0F;
+                    for (const int end = row + rest < rows ? row + rest : rows; row < end; ++row)
+                        sum += block.template load<float>(thread, row * stride + column * 4).v[0];
+                    sums.values.store(sums.at(tile, slot, first + column), sum);
+                }
+            }
+        });
+    }
+
+private:
+    /// Width neighbouring channels at a time.
+    template <int Width, class T, class Block>
+    KDNA_DEVICE static void finish_columns(Block& block, const device_output<T>& out, int tile, int first, int count) {
+        block.parallel([&](int thread, auto&) {
+            constexpr int groups = Columns / Width, floats = Width < 4 ? Width : 4;
+            const int column = thread % groups * Width, channel = first + column;
+            if (column >= count) return;
+            const int first_row = out.rows.first(tile), rows = out.rows.count(tile);
+            pack<float, floats> scale[Width / floats], shift[Width / floats];
+            int sample = 0;
+            const auto load_factors = [&] {
+                KDNA_DEVICE_UNROLL
+                for (int i = 0; i < Width / floats; ++i) {
+                    scale[i] = factors<floats>(out.scale, sample, channel + i * floats, 1.0F);
+                    shift[i] = factors<floats>(out.shift, sample, channel + i * floats, 0.0F);
+                }
+            };
+            const bool varies = out.scale.stride != 0 || out.shift.stride != 0;
+            load_factors();
+            KDNA_DEVICE_NO_UNROLL
+            for (int row = thread / groups; row < rows; row += Threads / groups) {
+                if (const int n = (first_row + row) / out.rows.pixels; varies && n != sample) {
+                    sample = n;
+                    load_factors();
+                }
+                const int at = (first_row + row) * out.channels + channel, tile_at = row * stride + column * 4;
+                pack<T, Width> y, residual{};
+                if (out.residual) residual = out.residual.template load<Width>(at);
+                KDNA_DEVICE_UNROLL
+                for (int i = 0; i < Width / floats; ++i) {
+                    pack<float, floats> v = block.template load<float, floats>(thread, tile_at + i * floats * 4);
+                    KDNA_DEVICE_UNROLL
+                    for (int e = 0; e < floats; ++e) {
+                        float s = scale[i].v[e] * v.v[e] + shift[i].v[e];
+                        if (out.residual) s += to_float(residual.v[i * floats + e]);
+                        y.v[i * floats + e] = from_float<T>(detail::clip(s, out.act));
+                        v.v[e] = to_float(y.v[i * floats + e]);
+                    }
+                    if (out.sums) block.store(thread, tile_at + i * floats * 4, v);
+                }
+                out.y.template store<Width>(at, y);
+            }
+        });
+    }
+    template <int Floats>
+    KDNA_DEVICE static pack<float, Floats> factors(const device_factors& f, int n, int channel, float otherwise) {
+        if (f) return f.values.template load<Floats>(n * f.stride + channel);
+        pack<float, Floats> ones;
+        KDNA_DEVICE_UNROLL
+        for (int i = 0; i < Floats; ++i) ones.v[i] = otherwise;
+        return ones;
+    }
+};
+
+}  // namespace kdna::inline KDNA_ABI::cuda

@@ -1,0 +1,192 @@
+// Networks on a device beside the same network on the CPU.
+#pragma once
+
+#include <cmath>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <kdna/cuda/network.hpp>
+#include <kdna/models/zoo.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include "models/state_dicts.hpp"
+#include "support/frames.hpp"
+
+namespace kdna_test {
+
+using kdna::cuda::precision;
+using kdna::models::arch;
+using kdna::models::form;
+
+inline constexpr precision device_precisions[] = {precision::f16, precision::f32, precision::tf32, precision::bf16};
+
+inline kdna::tensor<float> random_images(const kdna::shape4& s, std::uint64_t stream) {
+    rng r(stream, 0);
+    kdna::tensor<float> x(s);
+    for (float& v : x.span()) v = static_cast<float>(r.real(-2, 2));
+    return x;
+}
+
+/// Largest error as a part of the largest value.
+inline double relative_error(std::span<const float> y, std::span<const float> exact) {
+    REQUIRE(y.size() == exact.size());
+    double largest = 0.0, error = 0.0;
+    for (std::size_t i = 0; i < y.size(); ++i) {
+        const auto e = static_cast<double>(exact[i]);
+        largest = std::max(largest, std::abs(e));
+        const double off = std::abs(static_cast<double>(y[i]) - e);
+        error = off <= error ? error : off;  // NaN counts
+    }
+    return error / largest;
+}
+
+/// Largest error of a network's logits. bfloat16 has 7 bits of fraction; rounding every activation to them through MobileNetV2's
+/// 52 layers of random weights costs more than a hundredth.
+constexpr double network_tolerance(precision p) {
+    return p == precision::f32 ? 1e-4 : p == precision::bf16 ? 5e-2 : 1e-2;
+}
+
+/// A network in some precisions, and on the CPU, whose own error is a thousandth of what is allowed here (models/agreement.cpp).
+template <class Device>
+void check_network(Device& device, arch a, form f, const key_list& keys, const kdna::shape4& in,
+                   std::span<const precision> precisions, typename Device::stream s) {
+    using namespace kdna;
+    const tensor<float> x = random_images(in, 920);
+    const network host = models::load(a, f, random_values(keys, 921));
+    const tensor<float> exact = host(x.view());
+    for (const precision p : precisions) {
+        const cuda::basic_network<Device> net(host, device, {.numbers = p});
+        const double error = relative_error(net(x.view(), s).span(), exact.span());
+        INFO(models::arch_names[static_cast<std::size_t>(a)] << " " << models::form_names[static_cast<std::size_t>(f)]
+                                                             << " " << std::string(cuda::to_string(p)) << ": "
+                                                             << error);
+        CHECK(error > 0.0);
+        CHECK(error <= network_tolerance(p));
+    }
+}
+
+/// A case of tests/golden: PyTorch's output of a layer or block.
+struct golden_case {
+    std::string name;
+    kdna::network net;
+    kdna::tensor_data input, output;
+};
+
+/// Reads a case of the families that have a device form.
+inline golden_case read_golden(const std::string& name) {
+    using namespace kdna;
+    using namespace kdna::models;
+    const std::string path = concat(KDNA_TESTS_DIR, "/golden/", name);
+    std::ifstream file(path + ".json");
+    if (!file) throw std::runtime_error("cannot read " + path + ".json");
+    const nlohmann::json p = nlohmann::json::parse(file);
+    const auto number = [&](const char* key, index_t missing) { return p.value(key, missing); };
+    state_dict weights = load_safetensors(path + ".safetensors");
+    tensor_data input = weights.extract("input"), output = weights.extract("output");
+    const auto family = p.at("family").get<std::string>();
+    network net = build(std::move(weights), input.shape()[1], [&](const module_builder<>& m, const value& x) {
+        const state_dict_reader& w = m.weights();
+        const index_t stride = number("stride", 1), groups = number("groups", 1);
+        if (family == "kerneldna") {
+            const auto kind = p.at("kind").get<std::string>();
+            if (kind == "resnet18_stage") return dna_basic_stage(m, x, w.extent("conv1.weight", 0, 4), stride);
+            if (kind == "resnet50_layer3")
+                return dna_bottleneck_pairs(m, x, w.extent("block0.layers.conv2.weight", 0, 4),
+                                            w.extent("static_filter_attn", 0, 5), stride);
+            if (kind == "resnet50_layer4")
+                return dna_bottleneck_last(m, x, w.extent("block0.layers.conv2.weight", 0, 4), stride);
+            return dna_cluster(m, x, w.extent("last_block.layers.pw2.weight", 0, 4), stride,
+                               w.extent("static_filter_attn1", 0, 5));
+        }
+        layer_call call{.stride = stride, .pad = padding(number("padding", 0)), .dilation = number("dilation", 1)};
+        call.bias = w.contains("bias");
+        if (family == "sparse_kernel")
+            return sparse_kernel_layer(
+                m, x,
+                {w.extent("alpha", 0, 1), x.channels, w.extent("codebook", 1, 3), w.extent("codebook", 2, 3), groups},
+                call);
+        const auto extent = [&](std::size_t axis) { return w.extent("weight", axis, 5); };
+        const kernel_shape k{extent(1), extent(2) * groups, extent(3), extent(4), groups};
+        return family == "condconv" ? condconv_layer(m, x, k, call)
+               : family == "dyconv" ? dyconv_layer(m, x, k, call)
+                                    : odconv_layer(m, x, k, call);
+    });
+    return {name, std::move(net), std::move(input), std::move(output)};
+}
+
+inline constexpr const char* golden_names[] = {
+    "stage_12_20_s2",
+    "stage_8_12_s1",
+    "r50_layer3_24_8_s2",
+    "cluster_6_8_s1_k2",
+    "cluster_8_12_s1_k1",
+    "condconv_c16_o16_k3_n4_s2_p1_g16_bias",
+    "condconv_c5_o8_k5_n4_s1_p2_g1",
+    "condconv_c8_o12_k3_n4_s1_p1_g2",
+    "dyconv_c3_o11_k5_n4_s2_p2_d1_g1_bias",
+    "dyconv_c5_o7_k3_n3_s1_p1_d1_g1",
+    "dyconv_c8_o12_k3_n4_s1_p1_d1_g2_bias",
+    "odconv_c17_o21_k1_n4_s1_p0_d1_g1",
+    "odconv_c21_o21_k3_n1_s2_p1_d1_g21",
+    "odconv_c24_o13_k1_n1_s1_p0_d1_g1",
+    "odconv_c8_o12_k3_n2_s1_p1_d1_g2",
+    "sparse_c13_o13_k3_b5_s2_g13",
+    "sparse_c5_o11_k3_b3_s1_g1",
+};
+
+/// Every golden case in every precision.
+template <class Device>
+void check_golden(Device& device, typename Device::stream s) {
+    using namespace kdna;
+    for (const char* name : golden_names) {
+        const golden_case c = read_golden(name);
+        const auto& extents = c.input.shape();
+        const auto x = nchw_view(c.input.values<float>("input").data(), extents[0], extents[1], extents[2], extents[3]);
+        for (const precision p : device_precisions) {
+            const cuda::basic_network<Device> net(c.net, device, {.numbers = p});
+            const double error = relative_error(net(x, s).span(), c.output.values<float>("output"));
+            INFO(name << " " << std::string(cuda::to_string(p)) << ": " << error);
+            CHECK(error <= (p == precision::f32 ? 1e-4 : p == precision::bf16 ? 2e-2 : 1e-2));
+        }
+    }
+}
+
+/// Plans of several shapes and streams on one network, with and without a recording, one after another and again.
+template <class Device>
+void check_plans(Device& device, typename Device::stream a, typename Device::stream b) {
+    using namespace kdna;
+    const network host = models::load(arch::mobilenet_v2_1d2, form::kernel_dna,
+                                      random_values(kernel_dna_keys(arch::mobilenet_v2_1d2), 930));
+    const cuda::basic_network<Device> net(host, device, {.numbers = precision::f16});
+    struct run {
+        shape4 shape;
+        layout order;
+        typename Device::stream stream;
+        bool graph;
+    };
+    const std::vector<run> runs{{{1, 3, 40, 33}, layout::nhwc, a, true},
+                                {{3, 3, 32, 32}, layout::nchw, b, true},
+                                {{3, 3, 32, 32}, layout::nhwc, a, false}};
+    std::vector<cuda::basic_network_plan<Device>> plans;
+    std::vector<cuda::basic_device_tensor<float, Device>> inputs, outputs;
+    std::vector<tensor<float>> expected;
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+        const run& r = runs[i];
+        const tensor<float> x = random_images(r.shape, 931 + i);
+        expected.push_back(net(x.view(), a));
+        plans.push_back(net.plan(r.shape, {.graph = r.graph}));
+        inputs.emplace_back(device, r.shape, r.order);
+        inputs.back().upload(x.view(), r.stream);
+        outputs.emplace_back(device, plans.back().output_shape());
+    }
+    for (int repeat = 0; repeat < 2; ++repeat) {
+        for (std::size_t i = 0; i < runs.size(); ++i)
+            net.run(plans[i], std::as_const(inputs[i]).view(), outputs[i].view(), runs[i].stream);
+        for (std::size_t i = 0; i < runs.size(); ++i)
+            CHECK(same_bits(values_of(outputs[i].download(runs[i].stream).view()), values_of(expected[i].view())));
+    }
+}
+
+}  // namespace kdna_test

@@ -1,0 +1,5 @@
+// All kernels, for a GPU.
+#include "cuda/gpu/device.hpp"
+
+template class kdna::cuda::device_conv<kdna::cuda::gpu>;
+template class kdna::cuda::basic_network<kdna::cuda::gpu>;

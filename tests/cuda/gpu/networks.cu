@@ -1,0 +1,44 @@
+// The emulator's tests of networks (../networks.cpp) on a GPU, at the size and the batches that networks are used at.
+#include <array>
+
+#include "cuda/device_networks.hpp"
+#include "cuda/gpu/device.hpp"
+#include "support/errors.hpp"
+
+using namespace kdna;
+using namespace kdna_test;
+
+TEST_CASE("The four networks on a GPU give the CPU's logits") {
+    cuda::gpu device;
+    const test_stream stream;
+    for (const arch a : all_archs)
+        for (const form f : {form::kernel_dna, form::plain})
+            for (const shape4& in : {shape4{1, 3, 224, 224}, shape4{5, 3, 97, 65}, shape4{32, 3, 64, 64}})
+                check_network(device, a, f, keys_of(a, f), in, device_precisions, stream.ref());
+}
+
+TEST_CASE("Networks of mixtures on a GPU give the CPU's logits") {
+    cuda::gpu device;
+    const test_stream stream;
+    for (const dynamic_network& n : dynamic_networks)
+        if (n.form == form::odconv || n.form == form::dyconv)
+            check_network(device, n.arch, n.form, n.keys(), {3, 3, 96, 96}, device_precisions, stream.ref());
+}
+
+TEST_CASE("PyTorch's answers come out of a GPU") {
+    cuda::gpu device;
+    const test_stream stream;
+    check_golden(device, stream.ref());
+}
+
+TEST_CASE("Plans on a GPU share a network in several streams, and repeat their bits") {
+    cuda::gpu device;
+    const test_stream a, b;
+    check_plans(device, a.ref(), b.ref());
+}
+
+TEST_CASE("A CUDA error names the call and CUDA's text") {
+    cuda::gpu device;
+    check_error([&] { return device.allocate(index_t{1} << 50); }, "cudaMalloc of", "cudaSuccess",
+                "cudaErrorMemoryAllocation");
+}

@@ -1,0 +1,118 @@
+// Whole networks on the emulated device.
+#include <array>
+
+#include "cuda/device_networks.hpp"
+#include "cuda/emulated.hpp"
+#include "support/errors.hpp"
+
+using namespace kdna;
+using namespace kdna_test;
+
+namespace {
+
+/// Under sanitizers and without optimisation, as for random cases.
+const bool few = scaled(10) < 10;
+const shape4 small_images{few ? 1 : 2, 3, 32, few ? 17 : 32};
+
+}  // namespace
+
+TEST_CASE("The four networks on the emulated device give the CPU's logits") {
+    cuda::emulator device(20);
+    for (const arch a : all_archs) {
+        const bool every = !few && (a == arch::resnet18 || a == arch::mobilenet_v2);
+        const auto precisions = std::span(device_precisions).first(every ? 4 : 2);
+        check_network(device, a, form::kernel_dna, keys_of(a, form::kernel_dna), small_images, precisions, 0);
+        if (few) continue;
+        const std::array plain{precision::f16};
+        check_network(device, a, form::plain, keys_of(a, form::plain), small_images, plain, 0);
+    }
+}
+
+TEST_CASE("Networks of mixtures on the emulated device give the CPU's logits") {
+    for (const dynamic_network& n : dynamic_networks) {
+        // Of the others, one has more of the same kernels and takes its time, and one fewer.
+        if (n.name != "mobilenet_v2_odconv_4x" && n.name != "resnet18_odconv_1x" && n.name != "resnet18_dyconv_4x")
+            continue;
+        cuda::emulator device(4);
+        const std::array precisions{precision::f16, precision::f32};
+        check_network(device, n.arch, n.form, n.keys(), {2, 3, 17, 16},
+                      std::span(precisions).first(few || n.name == "resnet18_dyconv_4x" ? 1 : 2), 0);
+    }
+}
+
+TEST_CASE("PyTorch's answers come out of the emulated device") {
+    for (const int multiprocessors : {1, 60}) {
+        cuda::emulator device(multiprocessors);
+        check_golden(device, 0);
+    }
+}
+
+TEST_CASE("Plans on the emulated device share a network, and repeat their bits") {
+    cuda::emulator device(4, 77);
+    check_plans(device, 0, 0);
+}
+
+TEST_CASE("The order in which threads and blocks run does not show in the emulated device's results") {
+    const network host = models::load(arch::mobilenet_v2_1d2, form::kernel_dna,
+                                      random_values(kernel_dna_keys(arch::mobilenet_v2_1d2), 940));
+    const tensor<float> x = random_images({2, 3, 33, 20}, 941);
+    cuda::emulator one(12, 1), other(12, 2);
+    const auto a = cuda::basic_network(host, one, {.numbers = precision::f16})(x.view()),
+               b = cuda::basic_network(host, other, {.numbers = precision::f16})(x.view());
+    CHECK(same_bits(values_of(a.view()), values_of(b.view())));
+}
+
+TEST_CASE("A run on the emulated device allocates nothing, and children have no kernels of their own") {
+    const network host =
+        models::load(arch::resnet18, form::kernel_dna, random_values(kernel_dna_keys(arch::resnet18), 942));
+    cuda::emulator device(4);
+    const cuda::basic_network net(host, device);
+    // 9,240,798 parameters once; every filter's depth in whole stages, and BatchNorms folded.
+    CHECK(net.weight_bytes() < index_t{9'500'000} * 4);
+    const cuda::basic_network halves(host, device, {.numbers = precision::f16});
+    CHECK(halves.weight_bytes() < index_t{9'500'000} * 2 + index_t{600'000} * 4);
+
+    auto plan = net.plan({1, 3, 32, 32});
+    cuda::basic_device_tensor<float, cuda::emulator> x(device, plan.input_shape()), y(device, plan.output_shape());
+    x.upload(random_images(plan.input_shape(), 943).view(), 0);
+    const index_t before = device.allocations(), launches = device.launches();
+    net.run(plan, std::as_const(x).view(), y.view(), 0);
+    CHECK(device.allocations() == before);
+    // Conversions, 26 convolutions, pooling, the mean; a router for each of six children. No pass that only sums.
+    CHECK(device.launches() - launches <= 60);
+    CHECK(plan.explain().find("layer4.child2: (O 512, I 512, 3x3)") != std::string::npos);
+    CHECK(plan.explain().find("gate on the input") != std::string::npos);
+}
+
+TEST_CASE("What has no device form is named, and so are arguments that do not fit") {
+    cuda::emulator device;
+    for (const dynamic_network& n : dynamic_networks)
+        if (n.name == "resnet18_kw_1x" || n.name == "resnet18_dcd") {
+            const network host = models::load(n.arch, n.form, random_values(n.keys(), 944));
+            check_error([&] { return cuda::basic_network(host, device); }, "layer1.0.conv1", "device form", "");
+        }
+    const network host = models::load(arch::resnet18, form::plain, random_values(plain_keys::of(arch::resnet18), 945));
+    const cuda::basic_network net(host, device), other(host, device);
+    auto plan = net.plan({1, 3, 32, 32});
+    cuda::basic_device_tensor<float, cuda::emulator> x(device, {1, 3, 32, 32}), wrong(device, {1, 3, 32, 33}),
+        y(device, plan.output_shape());
+    check_error([&] { return net.plan({1, 4, 32, 32}); }, "network input", "3 channels", "C 4");
+    check_error(
+        [&] {
+            net.run(plan, std::as_const(wrong).view(), y.view(), 0);
+            return 0;
+        },
+        "network input", "W 32", "W 33");
+    check_error(
+        [&] {
+            net.run(plan, {}, y.view(), 0);
+            return 0;
+        },
+        "network input", "device memory", "null");
+    check_error(
+        [&] {
+            other.run(plan, std::as_const(x).view(), y.view(), 0);
+            return 0;
+        },
+        "network", "this network", "another");
+}

@@ -1,0 +1,203 @@
+// Conversions of the device's numbers, and that the emulator finds what it promises to find.
+#include <kdna/cuda/emulator.hpp>
+#include <kdna/cuda/product.hpp>
+#include <kdna/cuda/span.hpp>
+
+#include <cmath>
+#include <limits>
+
+#include "support/catch.hpp"
+#include "support/errors.hpp"
+#include "support/random.hpp"
+
+using namespace kdna;
+using namespace kdna::cuda;
+using namespace kdna_test;
+
+TEST_CASE("Every half and bfloat16 survives a way through float") {
+    for (std::uint32_t bits = 0; bits < 0x10000U; ++bits) {
+        const half h{static_cast<std::uint16_t>(bits)};
+        const bfloat16 b{static_cast<std::uint16_t>(bits)};
+        if (!std::isnan(to_float(h)) && from_float<half>(to_float(h)).bits != bits) FAIL("half " << bits);
+        if (!std::isnan(to_float(b)) && from_float<bfloat16>(to_float(b)).bits != bits) FAIL("bfloat16 " << bits);
+    }
+    CHECK(to_float(half{0x3c00}) == 1.0F);
+    CHECK(to_float(half{0xc000}) == -2.0F);
+    CHECK(to_float(half{0x7bff}) == 65504.0F);
+    CHECK(to_float(half{0x0001}) == 0x1p-24F);
+    CHECK(std::isinf(to_float(half{0x7c00})));
+    CHECK(to_float(bfloat16{0x3f80}) == 1.0F);
+}
+
+TEST_CASE("Floats become the nearest half and bfloat16, ties even, and the nearest TF32") {
+    const auto nearest = [](float v, auto convert, double spacing) {
+        // In steps of `spacing`, which is exact for numbers of this size; nearbyint rounds ties to even.
+        return static_cast<double>(convert(v)) == std::nearbyint(static_cast<double>(v) / spacing) * spacing;
+    };
+    rng r(910, 0);
+    for (int i = 0; i < 20000; ++i) {
+        const auto v = static_cast<float>(r.real(1, 2));
+        const float tie = 1.0F + static_cast<float>(2 * r.between(0, 500) + 1) * 0x1p-11F;
+        for (const float x : {v, tie}) {
+            CHECK(nearest(
+                x, [](float f) { return to_float(from_float<half>(f)); }, 0x1p-10));
+            CHECK(nearest(
+                x, [](float f) { return to_float(from_float<bfloat16>(f)); }, 0x1p-7));
+        }
+        const float small = v * 0x1p-17F;  // halves of this size lie 2^-24 apart
+        CHECK(nearest(
+            small, [](float f) { return to_float(from_float<half>(f)); }, 0x1p-24));
+        const auto tf32 = cuda::detail::bits_as<float>(to_tf32(v));
+        CHECK(std::abs(tf32 - v) <= 0x1p-11F);
+        CHECK((to_tf32(v) & 0x1fffU) == 0U);
+    }
+    CHECK(to_tf32(1.0F + 0x1p-11F) == cuda::detail::bits_as<std::uint32_t>(1.0F + 0x1p-10F));
+    CHECK(std::isinf(to_float(from_float<half>(65520.0F))));
+    CHECK(to_float(from_float<half>(65519.0F)) == 65504.0F);
+    const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+    CHECK(std::isnan(to_float(from_float<half>(nan))));
+    CHECK(std::isnan(to_float(from_float<bfloat16>(nan))));
+    CHECK(std::isnan(cuda::detail::bits_as<float>(to_tf32(nan))));
+    CHECK(to_float(from_float<half>(-infinity)) == -infinity);
+    CHECK(to_float(from_float<bfloat16>(infinity)) == infinity);
+}
+
+namespace {
+
+enum class fault {
+    none,
+    beyond_memory,
+    unaligned,
+    unwritten,
+    no_barrier,
+    no_barrier_after_read,
+    two_writers,
+    no_wait,
+    beyond_shared
+};
+
+/// Sums neighbours through shared memory, with a fault.
+struct faulty_kernel {
+    struct arguments {
+        device_span<const float> x{};
+        device_span<float> y{};
+        fault what = fault::none;
+    };
+    struct registers {
+        float sum;
+    };
+    static constexpr const char* name = "faulty_kernel";
+    static constexpr int threads = 64;
+    static int shared_bytes(const arguments&) { return 4 * threads + 16 * threads; }
+
+    template <class Block>
+    static void run(Block& block, const arguments& a) {
+        const auto put = [&](int thread, int at, float v) { block.store(thread, 4 * at, pack<float, 1>{{v}}); };
+        const auto get = [&](int thread, int at) { return block.template load<float>(thread, 4 * at).v[0]; };
+        block.parallel([&](int thread, registers&) {
+            const int shift = a.what == fault::beyond_memory ? 1 : 0;
+            if (a.what != fault::unwritten || thread != 5)
+                put(thread, thread, a.x.load(block.x * threads + thread + shift));
+            if (a.what == fault::unaligned) static_cast<void>(a.x.load<4>(2));
+            if (a.what == fault::two_writers && thread == 7) put(thread, 8, 0.0F);
+            if (a.what == fault::beyond_shared) put(thread, 5 * threads, 0.0F);
+            block.copy_async(thread, 4 * threads + 16 * thread, a.x.at<4>(0), true);
+        });
+        block.commit();
+        if (a.what != fault::no_wait) block.template wait<0>();
+        if (a.what != fault::no_barrier) block.sync();
+        block.parallel([&](int thread, registers& r) {
+            r.sum = get(thread, thread) + get(thread, (thread + 1) % threads) +
+                    get(thread, threads + 4 * ((thread + 3) % threads));
+        });
+        if (a.what != fault::no_barrier_after_read) block.sync();
+        block.parallel([&](int thread, registers& r) {
+            put(thread, thread, r.sum);
+            a.y.store(block.x * threads + thread, r.sum);
+        });
+    }
+};
+
+void run_faulty(fault what) {
+    emulator device;
+    const std::vector<float> x(128, 1.0F);
+    const auto from = device.allocate(128 * 4), to = device.allocate(128 * 4);
+    device.upload(from, x.data(), 128 * 4, 0);
+    try {
+        device.launch<faulty_kernel>({2, 1, 1},
+                                     {{static_cast<float*>(from), 128}, {static_cast<float*>(to), 128}, what}, 0);
+    } catch (...) {
+        device.release(from);
+        device.release(to);
+        throw;
+    }
+    for (int i = 0; i < 128; ++i) CHECK(static_cast<float*>(to)[i] == 3.0F);
+    device.release(from);
+    device.release(to);
+}
+
+}  // namespace
+
+TEST_CASE("The emulator runs a kernel without faults and finds each of those it promises to find") {
+    run_faulty(fault::none);
+    const auto finds = [](fault what, const char* where, const char* expected) {
+        check_error([&] { run_faulty(what); }, where, expected, "");
+    };
+    finds(fault::beyond_memory, "device memory", "[0, 128)");
+    finds(fault::unaligned, "device memory", "aligned to 4");
+    finds(fault::unwritten, "shared memory", "was written");
+    finds(fault::no_barrier, "shared memory", "barrier before a read");
+    finds(fault::no_barrier_after_read, "shared memory", "barrier before a write");
+    finds(fault::two_writers, "shared memory", "two threads");
+    finds(fault::no_wait, "shared memory", "waited for");
+    finds(fault::beyond_shared, "shared memory", "[0, 1280)");
+}
+
+TEST_CASE("The emulated tensor cores multiply fragments laid out as the PTX manual says") {
+    // The product of two small matrices, with operands placed by the manual's formulas for rows and columns, element by element.
+    struct registers {
+        float sums[1][1][4];
+        std::uint32_t a[1][4], b[1][2];
+    };
+    rng r(911, 0);
+    float a[16][16], b[16][8];
+    for (auto& row : a)
+        for (float& v : row) v = static_cast<float>(r.between(-8, 8));
+    for (auto& row : b)
+        for (float& v : row) v = static_cast<float>(r.between(-8, 8));
+    const auto check = [&](auto instruction, int depth, auto place) {
+        registers lanes[32] = {};
+        for (int lane = 0; lane < 32; ++lane) place(lane, lanes[lane]);
+        instruction.emulate([&](int lane) -> registers& { return lanes[lane]; });
+        for (int lane = 0; lane < 32; ++lane)
+            for (int i = 0; i < 4; ++i) {
+                const int row = lane / 4 + (i < 2 ? 0 : 8), column = lane % 4 * 2 + (i & 1);
+                float sum = 0.0F;
+                for (int k = 0; k < depth; ++k) sum += a[row][k] * b[k][column];
+                CHECK(lanes[lane].sums[0][0][i] == sum);
+            }
+    };
+    // m16n8k16: a_i has row g, or g + 8 where 2 <= i < 4 or 6 <= i; column 2t + (i & 1), plus 8 where i >= 4. b_i has row
+    // 2t + (i & 1), plus 8 where i >= 2; column g.
+    check(cuda::detail::mma<precision::f16>{}, 16, [&](int lane, registers& to) {
+        const int g = lane / 4, t = lane % 4;
+        for (int i = 0; i < 8; ++i) {
+            const int row = g + ((i >= 2 && i < 4) || i >= 6 ? 8 : 0), column = 2 * t + (i & 1) + (i >= 4 ? 8 : 0);
+            to.a[0][i / 2] |= static_cast<std::uint32_t>(from_float<half>(a[row][column]).bits) << (16 * (i & 1));
+        }
+        for (int i = 0; i < 4; ++i)
+            to.b[0][i / 2] |=
+                static_cast<std::uint32_t>(from_float<half>(b[2 * t + (i & 1) + (i >= 2 ? 8 : 0)][g]).bits)
+                << (16 * (i & 1));
+    });
+    // m16n8k8 of TF32: a0 (g, t), a1 (g + 8, t), a2 (g, t + 4), a3 (g + 8, t + 4); b0 (t, g), b1 (t + 4, g).
+    check(cuda::detail::mma<precision::tf32>{}, 8, [&](int lane, registers& to) {
+        const int g = lane / 4, t = lane % 4;
+        to.a[0][0] = to_tf32(a[g][t]);
+        to.a[0][1] = to_tf32(a[g + 8][t]);
+        to.a[0][2] = to_tf32(a[g][t + 4]);
+        to.a[0][3] = to_tf32(a[g + 8][t + 4]);
+        to.b[0][0] = to_tf32(b[t][g]);
+        to.b[0][1] = to_tf32(b[t + 4][g]);
+    });
+}

@@ -1,0 +1,50 @@
+// Random layers of all methods in all precisions. `Make` gives the device that a case runs on.
+#pragma once
+
+#include "cuda/device_layers.hpp"
+
+namespace kdna_test {
+
+inline constexpr precision all_precisions[] = {precision::f32, precision::tf32, precision::f16, precision::bf16};
+
+template <method Kind, class Make>
+void check_random_layers(std::uint64_t stream, int count, precision p) {
+    for (int i = 0; i < scaled(count); ++i) {
+        rng r(stream + static_cast<std::uint64_t>(p) * 100, static_cast<std::uint64_t>(i));
+        conv_case c = random_case(r, Kind, 2e5);
+        c.params.mode = kdna::padding_mode::zeros;
+        KDNA_TEST_CASE_INFO(i, kdna::concat(kdna::cuda::to_string(p), " ", c.describe()));
+        auto device = Make::make(r);
+        kdna::cuda::device_options options{.numbers = p};
+        if (r.chance(0.5)) options.assembly_budget = 1;
+        check_case<Kind>(device, c, r, options, {});
+    }
+}
+
+template <class Make>
+void check_plain_layers() {
+    for (const precision p : all_precisions) check_random_layers<method::plain, Make>(900, 150, p);
+}
+template <class Make>
+void check_gated_layers() {
+    for (const precision p : all_precisions) check_random_layers<method::gated, Make>(901, 150, p);
+}
+template <class Make>
+void check_routed_layers() {
+    for (const precision p : all_precisions) check_random_layers<method::odconv, Make>(902, 80, p);
+}
+template <class Make>
+void check_mixtures() {
+    for (const precision p : all_precisions) {
+        check_random_layers<method::condconv, Make>(903, 50, p);
+        check_random_layers<method::dyconv, Make>(904, 50, p);
+        check_random_layers<method::odconv_n, Make>(905, 80, p);
+    }
+}
+template <class Make>
+void check_static_sources() {
+    check_random_layers<method::acdc, Make>(906, 10, precision::f32);
+    check_random_layers<method::sparse, Make>(907, 10, precision::f32);
+}
+
+}  // namespace kdna_test
