@@ -52,7 +52,7 @@ struct device_result {
     std::string plan;
 };
 
-/// Runs a layer. `maker_sums`: the sums of the input come from an identity layer before it, as in a network.
+/// Runs a layer, which sums its input itself and takes the sums of its output.
 template <class Device>
 device_result run_on_device(Device& device, const kdna::cuda::conv_recipe& recipe,
                             const kdna::cuda::device_options& options, const kdna::tensor_view<const float>& x,

@@ -1,5 +1,6 @@
 // Whole networks on the emulated device.
 #include <array>
+#include <cstring>
 
 #include "cuda/device_networks.hpp"
 #include "cuda/emulated.hpp"
@@ -82,6 +83,87 @@ TEST_CASE("A run on the emulated device allocates nothing, and children have no 
     CHECK(device.launches() - launches <= 60);
     CHECK(plan.explain().find("layer4.child2: (O 512, I 512, 3x3)") != std::string::npos);
     CHECK(plan.explain().find("gate on the input") != std::string::npos);
+}
+
+TEST_CASE("A library runs the plain layers whose sums nobody wants, on the network's own weights and memory") {
+    cuda::emulator device(4);
+    const network host =
+        models::load(arch::resnet18, form::kernel_dna, random_values(kernel_dna_keys(arch::resnet18), 946));
+    const tensor<float> x = random_images({2, 3, 33, 32}, 947);
+    const cuda::basic_network net(host, device);
+    const auto own = net(x.view());
+
+    int asked = 0, ran = 0;
+    device.library =
+        [&](const cuda::plain_convolution& c) -> std::shared_ptr<const cuda::emulator::library_convolution> {
+        ++asked;
+        CHECK(c.out == output_shape(c.in, c.kernel, c.params));
+        if (c.kernel.kh == 1) return nullptr;  // a library need not take everything
+        auto out = std::make_shared<cuda::emulator::library_convolution>();
+        out->scratch = 1 << 20;
+        out->work = [c, &ran](const cuda::plain_convolution_call& call) {
+            ++ran;
+            std::memset(call.scratch, 0xff, 1 << 20);
+            REQUIRE((call.residual != nullptr) == c.residual);
+            // The call, read back as a host layer.
+            const auto *w = static_cast<const float*>(call.w), *from = static_cast<const float*>(call.x);
+            std::vector<float> weights;
+            for (index_t o = 0; o < c.kernel.o; ++o)
+                for (index_t i = 0; i < c.kernel.i; ++i)
+                    for (index_t t = 0; t < c.kernel.taps(); ++t)
+                        weights.push_back(w[(o * c.kernel.taps() + t) * c.kernel.i + i]);
+            const std::vector<float> zeros(static_cast<std::size_t>(c.kernel.o), 0.0F),
+                ones(static_cast<std::size_t>(c.kernel.o), 1.0F);
+            const batch_norm bn{std::span(call.scale, zeros.size()), std::span(call.shift, zeros.size()), zeros, ones,
+                                0.0};
+            const conv2d<> layer(dense_kernel::pack(c.kernel, weights), c.params,
+                                 {.bn = bn,
+                                  .residual = c.residual,
+                                  .act = c.act == cuda::device_activation::relu ? activation::relu : activation::none});
+            tensor<float> residual(c.out, layout::nhwc);
+            if (c.residual) std::copy_n(static_cast<const float*>(call.residual), residual.size(), residual.data());
+            const auto y = layer(make_view(from, c.in, layout::nhwc),
+                                 c.residual ? std::as_const(residual).view() : tensor_view<const float>{});
+            copy(y.view(), make_view(static_cast<float*>(call.y), c.out, layout::nhwc));
+        };
+        return out;
+    };
+    const auto mixed = net(x.view());
+    CHECK(relative_error(mixed.span(), own.span()) <= 1e-5);
+    // Of 19 plain layers: not the first, whose filters are not whole stages, nor five whose sums a router or the mean reads; and
+    // 1x1 kernels were not taken.
+    CHECK(asked == 13);
+    CHECK(ran == 9);
+}
+
+TEST_CASE("Pooling on the emulated device keeps NaN, ignores padding, and takes any number of channels") {
+    for (const index_t channels : {1, 5, 8, 24})
+        for (const precision p : {precision::f32, precision::f16}) {
+            network_builder builder;
+            const auto x = builder.input(channels);
+            const auto pooled = builder.add(max_pool2d({3, 2}, {2, 1}, {1, 0, 1, 1}), x);
+            const auto mean = builder.add_global_average(builder.add(max_pool2d(2, 2, 0), pooled));
+            const network host = std::move(builder).build(mean);
+            network_builder pool_only;
+            const auto y = pool_only.input(channels);
+            const network pool = std::move(pool_only).build(pool_only.add(max_pool2d({3, 2}, {2, 1}, {1, 0, 1, 1}), y));
+
+            rng r(950, static_cast<std::uint64_t>(channels));
+            tensor<float> image({3, channels, 9, 11});
+            for (float& v : image.span()) v = static_cast<float>(r.between(-64, 8)) / 8;  // exact in half
+            cuda::emulator device(4, 3);
+            // Without NaN, so that means can be compared; then with some.
+            const cuda::basic_network means(host, device, {.numbers = p});
+            CHECK(relative_error(means(image.view()).span(), host(image.view()).span()) <= 1e-3);
+            for (float& v : image.span())
+                if (r.chance(0.02)) v = std::numeric_limits<float>::quiet_NaN();
+            const cuda::basic_network pools(pool, device, {.numbers = p});
+            const auto found = pools(image.view()), expected = pool(image.view());
+            for (std::size_t i = 0; i < expected.span().size(); ++i) {
+                const float a = found.span()[i], b = expected.span()[i];
+                CHECK((a == b || (std::isnan(a) && std::isnan(b))));
+            }
+        }
 }
 
 TEST_CASE("What has no device form is named, and so are arguments that do not fit") {

@@ -4,7 +4,8 @@
 #include <concepts>
 #include <functional>
 
-#include <kdna/core/error.hpp>
+#include <kdna/core/shape.hpp>
+#include <kdna/cuda/number.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
@@ -13,7 +14,35 @@ struct grid_size {
     int x = 1, y = 1, z = 1;
 };
 
-/// A kernel is a type:
+/// A layer that a library of the device's vendor can run as well: y = act( scale * conv(x, w) + shift + residual ), w [O][KH][KW][C],
+/// all dense and channels last.
+struct plain_convolution {
+    precision numbers = precision::f32;
+    shape4 in{}, out{};
+    kernel_shape kernel{};
+    conv_params params{};
+    bool residual = false;
+    device_activation act = device_activation::none;
+};
+/// Its tensors in device memory; `scale` and `shift` float32 [O].
+struct plain_convolution_call {
+    const void *x = nullptr, *w = nullptr;
+    void* y = nullptr;
+    const void* residual = nullptr;
+    const float *scale = nullptr, *shift = nullptr;
+    void* scratch = nullptr;
+};
+
+/// What a device gives:
+///
+///     multiprocessors()                        how many there are, for plans
+///     allocate(bytes), release(p)              device memory, 256-byte aligned
+///     upload, download (to, from, bytes, s)    ordered in stream s; return when the host memory may be used again
+///     synchronize(s)                           waits for the stream
+///     launch<Kernel>(grid, arguments, s)       asynchronous
+///     record(work)                             a callable (stream) that replays the launches of work(stream) (a CUDA graph)
+///
+/// where a kernel is a type:
 ///
 ///     name                      for messages
 ///     threads                   per block, a multiple of 32
@@ -22,12 +51,7 @@ struct grid_size {
 ///     shared_bytes(arguments)   of dynamic shared memory
 ///     run(block, arguments)     the program of one block, over emulated_block or gpu_block
 ///
-///     multiprocessors()                        how many there are, for plans
-///     allocate(bytes), release(p)              device memory, 256-byte aligned
-///     upload, download (to, from, bytes, s)    ordered in stream s; return when the host memory may be used again
-///     synchronize(s)                           waits for the stream
-///     launch<Kernel>(grid, arguments, s)       asynchronous
-///     record(work)                             a callable (stream) that replays the launches of work(stream) (a CUDA graph)
+/// Optional: library_convolution and plan_plain(plain_convolution), for plain layers that a vendor's library runs (cudnn.hpp).
 // clang-format off
 template <class D>
 concept device_api = requires(D& d, void* p, const void* from, index_t bytes, typename D::stream s,

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <new>
 #include <numeric>
 #include <utility>
@@ -246,6 +247,19 @@ public:
     /// How many kernels were launched, and how often memory was allocated.
     [[nodiscard]] index_t launches() const noexcept { return launches_; }
     [[nodiscard]] index_t allocations() const noexcept { return allocations_; }
+
+    /// A vendor's library, played by whoever tests how networks use one. Empty: there is none.
+    struct library_convolution {
+        std::function<void(const plain_convolution_call&)> work{};
+        index_t scratch = 0;
+        [[nodiscard]] index_t scratch_bytes() const noexcept { return scratch; }
+        [[nodiscard]] static std::string explain() { return "library"; }
+        void run(const plain_convolution_call& c, stream) const { work(c); }
+    };
+    std::function<std::shared_ptr<const library_convolution>(const plain_convolution&)> library{};
+    [[nodiscard]] std::shared_ptr<const library_convolution> plan_plain(const plain_convolution& c) const {
+        return library ? library(c) : nullptr;
+    }
 
     /// Nothing is gained by recording here; it runs what it was given.
     class recording {

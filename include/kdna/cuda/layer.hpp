@@ -106,25 +106,6 @@ struct device_conv_plan {
     }
 };
 
-/// A layer that a library of the device's vendor can run as well: y = act( scale * conv(x, w) + shift + residual ), w [O][KH][KW][C],
-/// all dense and channels last.
-struct plain_convolution {
-    precision numbers = precision::f32;
-    shape4 in{}, out{};
-    kernel_shape kernel{};
-    conv_params params{};
-    bool residual = false;
-    device_activation act = device_activation::none;
-};
-/// Its tensors in device memory; `scale` and `shift` float32 [O].
-struct plain_convolution_call {
-    const void *x = nullptr, *w = nullptr;
-    void* y = nullptr;
-    const void* residual = nullptr;
-    const float *scale = nullptr, *shift = nullptr;
-    void* scratch = nullptr;
-};
-
 /// The tensors of a call, in device memory. `x` and `residual` dense NHWC in the layer's numbers.
 struct device_conv_call {
     const void* x = nullptr;

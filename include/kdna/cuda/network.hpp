@@ -84,9 +84,9 @@ private:
     std::unique_ptr<state> state_{};
 };
 
-/// A network of a device. Immutable once made: several streams may run it, each with a plan of its own. The device must outlive
-/// it, the host network need not. `Layers` are conv2d types of your own routers or sources (recipe.hpp) beside those that the
-/// library knows.
+/// A network of a device. Immutable once made, and stays where it was made: several streams may run it, each with a plan of its
+/// own. It must outlive its plans, and the device must outlive it; the host network need not. `Layers` are conv2d types of your
+/// own routers or sources (recipe.hpp) beside those that the library knows.
 template <device_api Device, class... Layers>
 class basic_network {
 public:
@@ -103,6 +103,9 @@ public:
         }
         device.synchronize(s);
     }
+
+    basic_network(const basic_network&) = delete;
+    basic_network& operator=(const basic_network&) = delete;
 
     [[nodiscard]] const device_options& options() const noexcept { return options_; }
     /// Bytes of weights on the device; what layers share counts once.

@@ -6,8 +6,6 @@
 
 namespace kdna::inline KDNA_ABI::cuda {
 
-enum class device_activation : int { none, relu, relu6, sigmoid, hard_sigmoid, softmax };
-
 namespace detail {
 /// none, relu or relu6; NaN stays.
 KDNA_DEVICE float clip(float v, device_activation act) {
