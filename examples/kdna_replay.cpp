@@ -225,12 +225,11 @@ value sparse_kernel(const module_builder<>& m, const value& x, parameters& p) {
 value x_volution(const module_builder<>& m, const value& x, parameters& p) {
     const state_dict_reader& w = m.weights();
     const kernel_shape k{x.channels, x.channels, w.extent("weight", 2, 4), w.extent("weight", 3, 4)};
-    if (const index_t pad = p.number("padding"); pad != k.kh / 2 || pad != k.kw / 2)
-        throw error("padding", concat("half of ", k.kh, "x", k.kw), concat(pad));
+    const conv_params params{.pad = p.number("padding")};
     const auto factor = [&](std::string_view name) { return w.take(name, {1}).front(); };
     const float factors = factor("w_q") * factor("w_k") * factor("w_v");
     kdna::x_volution layer(dense_kernel::pack(k, w.take("weight", {k.o, k.i, k.kh, k.kw}), "x_volution"), factors,
-                           {.bias = w.take("bias", {k.o}), .name = "x_volution"});
+                           params, {.bias = w.take("bias", {k.o}), .name = "x_volution"});
     return m.net().add(std::make_unique<x_volution_operation>(std::move(layer)), x, k.o);
 }
 

@@ -23,7 +23,7 @@ struct steered_kernel {
     [[nodiscard]] index_t groups() const { return g; }
     [[nodiscard]] extent2 window() const { return size; }
     [[nodiscard]] static float offset(index_t n, index_t h, index_t w) {
-        return static_cast<float>((3 * n + 5 * h + 7 * w) % 8) * 0.125F;  // exact
+        return static_cast<float>((3 * n + 5 * h + 7 * w) % 8) * 0.125F;  // exact; x0 may lie in the padding
     }
     void operator()(const neighbourhood& at, float* weights) const noexcept {
         const index_t taps = size.h * size.w;
@@ -34,8 +34,9 @@ struct steered_kernel {
 static_assert(position_kernel<steered_kernel>);
 
 struct position_case {
-    shape4 in{};
+    shape4 in{}, out{};
     extent2 window = 3;
+    conv_params params{};
     index_t groups = 1;
     std::vector<float> bias{};
     bn_tensors bn{};
@@ -51,6 +52,18 @@ struct position_case {
             r.pick<index_t>({1, 2, 3, 7, lanes - 1, lanes, lanes + 1, 2 * lanes + 3, 4 * lanes, 5 * lanes + 1});
         in = {r.between(1, 3), groups * each, r.between(1, 8), r.between(1, 8)};
         window = {2 * r.between(0, 2) + 1, 2 * r.between(0, 2) + 1};
+        same_size();
+        if (r.chance(0.5)) {  // x0 may lie in the padding
+            params.stride = {r.between(1, 2), r.between(1, 3)};
+            params.dilation = {r.between(1, 2), r.between(1, 2)};
+            params.pad = {r.between(0, 4), r.between(0, 4), r.between(0, 4), r.between(0, 4)};
+            const auto room = [](index_t reach, index_t extent, index_t before, index_t& after) {
+                after = std::max(after, reach - extent - before);
+            };
+            room((window.h - 1) * params.dilation.h + 1, in.h, params.pad.top, params.pad.bottom);
+            room((window.w - 1) * params.dilation.w + 1, in.w, params.pad.left, params.pad.right);
+            out = output_shape(in, kernel(), params);
+        }
         if (r.chance(0.5)) bias = r.floats(in.c);
         if (r.chance(0.6)) bn = bn_tensors::random(r, in.c);
         residual = r.chance(0.5);
@@ -66,10 +79,18 @@ struct position_case {
         if ((x_at == p::nhwc || x_at == p::padded_nhwc) && r.chance(0.5)) order = conv::input_order::nhwc;
         threads = r.between(1, 4);
     }
+    /// Stride 1 and half the window around the map.
+    void same_size() {
+        params = {.pad = {window.h / 2, window.w / 2}};
+        out = in;
+    }
+    [[nodiscard]] kernel_shape kernel() const { return {.o = in.c, .i = in.c, .kh = window.h, .kw = window.w}; }
     [[nodiscard]] std::string describe() const {
-        return concat(to_string(in), ", ", window.h, "x", window.w, ", groups ", groups, ", ", to_string(x_at), " to ",
-                      to_string(y_at), ", threads ", threads, bn.empty() ? "" : ", bn", residual ? ", residual" : "",
-                      in_place ? " in place" : "");
+        return concat(to_string(in), " to ", to_string(out), ", ", window.h, "x", window.w, ", stride ",
+                      params.stride.h, "x", params.stride.w, ", dilation ", params.dilation.h, "x", params.dilation.w,
+                      ", pad ", params.pad.top, ",", params.pad.left, ", groups ", groups, ", ", to_string(x_at),
+                      " to ", to_string(y_at), ", threads ", threads, bn.empty() ? "" : ", bn",
+                      residual ? ", residual" : "", in_place ? " in place" : "");
     }
     [[nodiscard]] conv_options options() const {
         conv_options o{.bias = bias, .residual = residual, .act = act, .name = "layer"};
@@ -78,18 +99,21 @@ struct position_case {
     }
 };
 
-/// Weight of one channel at one position and tap, and how far off it may be.
+/// `weight(n, o, h, w, add)` adds the neighbours of x0 = (h, w), each with its factor and how far off that may be.
 template <class Weight>
 expectation expected_of(const position_case& c, const tensor_view<const float>& x,
                         const tensor_view<const float>& residual, double terms, const Weight& weight) {
-    expectation e{c.in, {}, {}, {}};
-    for (index_t n = 0; n < c.in.n; ++n)
-        for (index_t o = 0; o < c.in.c; ++o)
-            for (index_t h = 0; h < c.in.h; ++h)
-                for (index_t w = 0; w < c.in.w; ++w) {
+    expectation e{c.out, {}, {}, {}};
+    const auto& [stride, pad, dilation, mode] = c.params;
+    for (index_t n = 0; n < c.out.n; ++n)
+        for (index_t o = 0; o < c.out.c; ++o)
+            for (index_t h = 0; h < c.out.h; ++h)
+                for (index_t w = 0; w < c.out.w; ++w) {
                     const auto channel = static_cast<std::size_t>(o);
                     double sum = 0.0, error = 0.0;
-                    weight(n, o, h, w, [&](const bounded& factor, index_t from, index_t ih, index_t iw) {
+                    const index_t x0_h = h * stride.h - pad.top + c.window.h / 2 * dilation.h,
+                                  x0_w = w * stride.w - pad.left + c.window.w / 2 * dilation.w;
+                    weight(n, o, x0_h, x0_w, [&](const bounded& factor, index_t from, index_t ih, index_t iw) {
                         if (ih < 0 || ih >= c.in.h || iw < 0 || iw >= c.in.w) return;
                         const auto v = static_cast<double>(x(n, from, ih, iw));
                         sum += factor.value * v;
@@ -117,7 +141,7 @@ void check_runs(rng& r, const position_case& c, const Layer& layer, const frame&
     std::vector<float> alone;
     for (const index_t threads : {index_t{1}, c.threads}) {
         shuffling_executor workers(threads, r.bits());
-        frame y(r, c.in, c.in_place ? c.residual_at : c.y_at);
+        frame y(r, c.out, c.in_place ? c.residual_at : c.y_at);
         if (c.in_place) y.assign(residual.view());
         auto plan = layer.plan(c.in, {.executor = workers,
                                       .order = c.order,
@@ -137,21 +161,29 @@ void check_runs(rng& r, const position_case& c, const Layer& layer, const frame&
 
 /// Calls f(tap, row, column) for the window around (h, w).
 template <class F>
-void each_neighbour(const extent2& window, index_t h, index_t w, F&& f) {
+void each_neighbour(const position_case& c, index_t h, index_t w, F&& f) {
+    const extent2& window = c.window;
     for (index_t i = 0; i < window.h; ++i)
-        for (index_t j = 0; j < window.w; ++j) f(i * window.w + j, h + i - window.h / 2, w + j - window.w / 2);
+        for (index_t j = 0; j < window.w; ++j)
+            f(i * window.w + j, h + (i - window.h / 2) * c.params.dilation.h,
+              w + (j - window.w / 2) * c.params.dilation.w);
+}
+
+/// An element, or 0 outside of the map.
+double padded_at(const tensor_view<const float>& x, index_t n, index_t c, index_t h, index_t w) {
+    const bool inside = h >= 0 && h < x.shape.h && w >= 0 && w < x.shape.w;
+    return inside ? static_cast<double>(x(n, c, h, w)) : 0.0;
 }
 
 /// f * <x0, xi>, and its error.
 bounded attention_weight(const tensor_view<const float>& x, double f, index_t n, index_t h, index_t w, index_t ih,
                          index_t iw) {
     double sum = 0.0, size = 0.0;
-    if (ih >= 0 && ih < x.shape.h && iw >= 0 && iw < x.shape.w)
-        for (index_t c = 0; c < x.shape.c; ++c) {
-            const double term = static_cast<double>(x(n, c, h, w)) * static_cast<double>(x(n, c, ih, iw));
-            sum += term;
-            size += std::abs(term);
-        }
+    for (index_t c = 0; c < x.shape.c; ++c) {
+        const double term = padded_at(x, n, c, h, w) * padded_at(x, n, c, ih, iw);
+        sum += term;
+        size += std::abs(term);
+    }
     const auto terms = static_cast<double>(x.shape.c);
     return {f * sum, unit_roundoff * std::abs(f) * size * (std::min(terms, 8.0 * std::sqrt(terms)) + 4.0)};
 }
@@ -164,8 +196,8 @@ TEST_CASE("Random kernels per position agree with the formula", "[threads]") {
         const position_case c(r, true);
         const index_t taps = c.window.h * c.window.w;
         const steered_kernel kernel{c.in.c, c.groups, c.window, r.floats(c.groups * taps)};
-        const position_conv2d layer(kernel, c.options());
-        frame x(r, c.in, c.x_at), residual(r, c.in, c.residual_at);
+        const position_conv2d layer(kernel, c.params, c.options());
+        frame x(r, c.in, c.x_at), residual(r, c.out, c.residual_at);
         x.fill(r);
         residual.fill(r);
         const tensor_view<const float> added = c.residual ? residual.view() : tensor_view<float>{};
@@ -173,10 +205,10 @@ TEST_CASE("Random kernels per position agree with the formula", "[threads]") {
         const expectation e = expected_of(
             c, x.view(), added, static_cast<double>(taps) + 2.0,
             [&](index_t n, index_t o, index_t h, index_t w, const auto& add) {
-                each_neighbour(c.window, h, w, [&](index_t tap, index_t ih, index_t iw) {
+                each_neighbour(c, h, w, [&](index_t tap, index_t ih, index_t iw) {
                     const double product = static_cast<double>(
                                                kernel.slope[static_cast<std::size_t>(o / each * taps + tap)]) *
-                                           static_cast<double>(x.view()(n, o / each * each, h, w)),
+                                           padded_at(x.view(), n, o / each * each, h, w),
                                  offset = static_cast<double>(steered_kernel::offset(n, h, w));
                     add(bounded{product + offset, 2.0 * unit_roundoff * (std::abs(product) + std::abs(offset))}, o, ih,
                         iw);
@@ -195,15 +227,16 @@ TEST_CASE("Random X-volutions agree with the formula", "[threads]") {
         if (i % 10 == 0) {  // worth Winograd
             c.in = {1, 64, r.between(9, 14), r.between(9, 14)};
             c.window = 3;
+            c.same_size();
             c.bias.clear();
             c.bn = bn_tensors::random(r, 64);
         }
-        const kernel_shape k{.o = c.in.c, .i = c.in.c, .kh = c.window.h, .kw = c.window.w};
+        const kernel_shape k = c.kernel();
         const double size = 2.0 / std::sqrt(static_cast<double>(k.i * k.taps()));
         const std::vector<float> weights = r.floats(weight_count(k), -size, size);
         const auto factor = static_cast<float>(r.real(-1.0, 1.0) / static_cast<double>(k.i));
-        const x_volution layer(dense_kernel::pack(k, weights), factor, c.options());
-        frame x(r, c.in, c.x_at), residual(r, c.in, c.residual_at);
+        const x_volution layer(dense_kernel::pack(k, weights), factor, c.params, c.options());
+        frame x(r, c.in, c.x_at), residual(r, c.out, c.residual_at);
         x.fill(r);
         residual.fill(r);
         const tensor_view<const float> added = c.residual ? residual.view() : tensor_view<float>{};
@@ -211,7 +244,7 @@ TEST_CASE("Random X-volutions agree with the formula", "[threads]") {
         const expectation e = expected_of(
             c, x.view(), added, std::min(terms, 8.0 * std::sqrt(terms)) + 10.0,
             [&](index_t n, index_t o, index_t h, index_t w, const auto& add) {
-                each_neighbour(c.window, h, w, [&](index_t tap, index_t ih, index_t iw) {
+                each_neighbour(c, h, w, [&](index_t tap, index_t ih, index_t iw) {
                     add(attention_weight(x.view(), static_cast<double>(factor), n, h, w, ih, iw), o, ih, iw);
                     for (index_t in = 0; in < k.i; ++in)
                         add(bounded{static_cast<double>(
@@ -295,6 +328,14 @@ TEST_CASE("Position layers reject what does not fit, by name") {
             return position_conv2d(steered_kernel{4, 2, {3, 4}, {}}, {.name = "p"});
         },
         "p", "an odd window", "3x4");
+    check_error(
+        [] {
+            return position_conv2d(dot_product_attention(4, 3), {.pad = 1, .mode = padding_mode::circular},
+                                   {.name = "p"});
+        },
+        "p", "padding with zeros", "circular");
+    const position_conv2d wide(dot_product_attention(4, 5), {.pad = 1}, {.name = "p"});
+    check_error([&] { return wide.plan({1, 4, 2, 6}); }, "p", "at least 5", "4");
     const std::vector<float> three(3, 1.0F);
     check_error([&] { return position_conv2d(dot_product_attention(4, 3), {.bias = three, .name = "p"}); }, "p bias",
                 "4 values", "3");

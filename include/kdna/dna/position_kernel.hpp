@@ -12,7 +12,7 @@ namespace kdna::inline KDNA_ABI {
 
 /// A position x0 of the input and its neighbourhood A(x0), as a position kernel sees them. Channels lie side by side.
 struct neighbourhood {
-    const float* centre;  ///< x0 [C]
+    const float* centre;  ///< x0 [C], the middle of the window; zeros where that is outside of the map
     const float* const*
         around;       ///< xi [C] for every tap of the window, row by row [KH*KW]; zeros where it leaves the map
     index_t n, h, w;  ///< sample, row and column of x0
@@ -20,7 +20,7 @@ struct neighbourhood {
 
 /// A position kernel gives the weights of one position, the same for all channels of a group:
 ///     y[c](x0) = sum over xi in A(x0) of  w[g(c)](x0, i) * xi[c]
-/// so it maps C channels to C, with stride 1, and what lies outside the map counts as zero.
+/// so it maps C channels to C, and what lies outside the map counts as zero.
 ///
 ///     channels()      C, of the input and the output
 ///     groups()        groups of neighbouring channels that share weights; divides C

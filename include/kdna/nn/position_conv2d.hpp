@@ -16,7 +16,7 @@ namespace kdna::inline KDNA_ABI {
 class position_plan {
 public:
     [[nodiscard]] const shape4& input_shape() const noexcept { return in_; }
-    [[nodiscard]] const shape4& output_shape() const noexcept { return in_; }
+    [[nodiscard]] const shape4& output_shape() const noexcept { return out_; }
     [[nodiscard]] index_t workspace_bytes() const noexcept { return bytes_; }
     /// A few words about the window, its groups, and the workspace.
     [[nodiscard]] const std::string& explain() const noexcept { return text_; }
@@ -25,7 +25,7 @@ private:
     template <position_kernel>
     friend class position_conv2d;
     std::shared_ptr<const char> owner_{};
-    shape4 in_{};
+    shape4 in_{}, out_{};
     conv::stage_layout staged_{};
     executor_ref executor_{};
     index_t threads_ = 1, zeros_at_ = 0, staged_at_ = 0, spaces_at_ = 0, thread_bytes_ = 0, weights_at_ = 0, bytes_ = 0;
@@ -35,26 +35,34 @@ private:
 };
 
 /// y(x0) = act( BN( sum over xi in A(x0) of w(x0, i) * xi + bias ) + residual ), with the weights of a position kernel. C
-/// channels to C, stride 1, zeros outside the map, the output as large as the input. Immutable once made.
+/// channels to C, zeros outside the map; x0 is the middle of the window. Immutable once made.
 template <position_kernel Kernel>
 class position_conv2d {
 public:
     using plan_type = position_plan;
 
-    /// Throws kdna::error, naming the layer, if the kernel's window is not odd, its groups do not divide its channels, or an
-    /// option is not of as many channels.
-    explicit position_conv2d(Kernel kernel, const conv_options& options = {})
-        : kernel_(std::move(kernel)), name_(options.name), residual_(options.residual), act_(options.act) {
+    /// Throws kdna::error, naming the layer, if the kernel's window is not odd, its groups do not divide its channels, an option
+    /// is not of as many channels, or the padding is not zeros.
+    position_conv2d(Kernel kernel, const conv_params& params, const conv_options& options)
+        : kernel_(std::move(kernel)),
+          params_(params),
+          name_(options.name),
+          residual_(options.residual),
+          act_(options.act) {
         const index_t channels = kernel_.channels(), groups = kernel_.groups();
         const extent2 window = kernel_.window();
         if (channels < 1 || groups < 1 || channels % groups != 0)
             throw error(name_, "groups that divide the channels", concat(channels, " channels, ", groups, " groups"));
         if (window.h < 1 || window.w < 1 || window.h % 2 == 0 || window.w % 2 == 0)
             throw error(name_, "an odd window", concat(window.h, "x", window.w));
+        if (params.mode != padding_mode::zeros) throw error(name_, "padding with zeros", "circular padding");
         const scale_shift folded = fold(options.bn, {}, options.bias, channels, name_);
         scale_ = padded_floats(folded.scale, simd::lanes);
         shift_ = padded_floats(folded.shift, simd::lanes);
     }
+    /// With stride 1 and an output as large as the input.
+    explicit position_conv2d(Kernel kernel, const conv_options& options = {})
+        : position_conv2d(kernel, {.pad = {kernel.window().h / 2, kernel.window().w / 2}}, options) {}
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     /// Throws kdna::error if the layer cannot run on an input of this shape.
@@ -62,7 +70,8 @@ public:
         static_cast<void>(element_count(in, name_));
         if (in.c != kernel_.channels())
             throw error(name_, concat("an input of ", kernel_.channels(), " channels"), to_string(in));
-        return in;
+        const extent2 window = kernel_.window();
+        return KDNA_ABI::output_shape(in, {in.c, in.c, window.h, window.w}, params_, name_);
     }
 
     /// Allocates everything a run needs for inputs of shape `in`. Throws kdna::error.
@@ -76,10 +85,12 @@ public:
     [[nodiscard]] plan_type plan_without_workspace(const shape4& in, const plan_options& options = {}) const {
         plan_type p;
         p.owner_ = identity_;
-        p.in_ = output_shape(in);
+        p.in_ = in;
+        p.out_ = output_shape(in);
         p.staged_ = {.in = in, .pixel_floats = in.c};
         p.executor_ = options.executor;
-        p.threads_ = std::clamp<index_t>(p.executor_.concurrency(), 1, checked_mul(in.n, in.h, name_));
+        p.threads_ =
+            std::clamp<index_t>(p.executor_.concurrency(), 1, checked_mul(in.n, std::min(in.h, p.out_.h), name_));
         const index_t taps = checked_mul(kernel_.window().h, kernel_.window().w, name_);
         workspace_layout shared, thread;
         p.zeros_at_ = shared.template add<float>(in.c);
@@ -100,15 +111,15 @@ public:
     /// Throws kdna::error unless `run` may be called with these arguments.
     void check(const plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
                const tensor_view<const float>& residual = {}) const {
-        const auto require = [&](std::string_view what, const shape4& found, const void* data) {
+        const auto require = [&](std::string_view what, const shape4& expected, const shape4& found, const void* data) {
             if (data == nullptr) throw error(concat(name_, " ", what), "a view of memory", "a null pointer");
-            if (found != p.in_) throw error(concat(name_, " ", what), to_string(p.in_), to_string(found));
+            if (found != expected) throw error(concat(name_, " ", what), to_string(expected), to_string(found));
         };
         if (p.owner_ != identity_) throw error(name_, "a plan of this layer", "another layer's");
-        require("input", x.shape, x.data);
-        require("output", y.shape, y.data);
+        require("input", p.in_, x.shape, x.data);
+        require("output", p.out_, y.shape, y.data);
         if (residual_)
-            require("residual", residual.shape, residual.data);
+            require("residual", p.out_, residual.shape, residual.data);
         else if (residual.data != nullptr)
             throw error(concat(name_, " residual"), "none (the layer was made without)", to_string(residual.shape));
         if (p.workspace_ == nullptr) throw error(name_, "a plan with a workspace", "one without");
@@ -135,9 +146,8 @@ public:
 #endif
         auto* zeros = at_offset<float>(p.workspace_, p.zeros_at_);
         std::fill_n(zeros, p.in_.c, 0.0F);
-        conv::position_call c{x, y, residual, scale_.data(), shift_.data(), act_, zeros};
-        const index_t rows = p.in_.n * p.in_.h;
-        const auto in_chunks = [&](const auto& work) {
+        conv::position_call c{x, y, residual, scale_.data(), shift_.data(), act_, zeros, params_};
+        const auto in_chunks = [&](index_t rows, const auto& work) {
             p.executor_.parallel_for(p.threads_, [&](index_t i) {
                 work(p.workspace_ + p.spaces_at_ + i * p.thread_bytes_, rows * i / p.threads_,
                      rows * (i + 1) / p.threads_);
@@ -145,13 +155,13 @@ public:
         };
         if (strided(x)) {
             auto* staged = at_offset<float>(p.workspace_, p.staged_at_);
-            in_chunks([&](std::byte*, index_t first, index_t last) {
+            in_chunks(p.in_.n * p.in_.h, [&](std::byte*, index_t first, index_t last) {
                 const auto no_gate = [](index_t) -> const float* { return nullptr; };
                 conv::stage_rows(p.staged_, x, 0, no_gate, staged, first, last);
             });
             c.x = p.staged_.view(staged);
         }
-        in_chunks([&](std::byte* space, index_t first, index_t last) {
+        in_chunks(p.out_.n * p.out_.h, [&](std::byte* space, index_t first, index_t last) {
             conv::position_nest(kernel_, c, at_offset<const float*>(space, 0), at_offset<float>(space, p.weights_at_),
                                 first, last);
         });
@@ -163,6 +173,7 @@ private:
         return x.stride.c != 1 && x.shape.c > 1;
     }
     Kernel kernel_;
+    conv_params params_;
     std::string name_;
     bool residual_;
     activation act_;
@@ -194,15 +205,19 @@ private:
 /// X-volution as it runs, one convolution whose kernel is part attention, part static:
 ///     y(x0) = act( BN( sum over xi in A(x0) of ( w_att(x0, xi) + W[i] ) xi + b ) + residual )
 /// with w_att = w_q w_k w_v <x0, xi>. W [C, C/groups, KH, KW] goes the way of every convolution, Winograd included; what the
-/// attention adds enters it as a residual, BatchNorm's scale multiplied in. Stride 1, zeros outside the map.
+/// attention adds enters it as a residual, BatchNorm's scale multiplied in. Zeros outside the map; x0 is the middle of the window.
 class x_volution {
 public:
     using plan_type = x_volution_plan;
 
     /// `factor` is w_q * w_k * w_v. Throws kdna::error, naming the layer, unless the kernel maps C channels to C with an odd
-    /// window, and the options fit it.
+    /// window, the padding is zeros, and the options fit.
+    x_volution(const dense_kernel& kernel, float factor, const conv_params& params, const conv_options& options)
+        : attention_(attention_of(kernel.shape(), factor, params, options)),
+          convolution_(convolution_of(kernel, params, options)) {}
+    /// With stride 1 and an output as large as the input.
     x_volution(const dense_kernel& kernel, float factor, const conv_options& options = {})
-        : attention_(attention_of(kernel.shape(), factor, options)), convolution_(convolution_of(kernel, options)) {}
+        : x_volution(kernel, factor, {.pad = {kernel.shape().kh / 2, kernel.shape().kw / 2}}, options) {}
 
     [[nodiscard]] const std::string& name() const noexcept { return convolution_.name(); }
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return convolution_.kernel(); }
@@ -228,7 +243,7 @@ public:
         workspace_layout shared;
         static_cast<void>(shared.template add<std::byte>(p.attention_.workspace_bytes()));
         p.convolution_at_ = shared.template add<std::byte>(p.convolution_.workspace_bytes());
-        p.attended_at_ = shared.template add<float>(element_count(in, name()));
+        p.attended_at_ = shared.template add<float>(element_count(p.attention_.output_shape(), name()));
         p.bytes_ = shared.bytes();
         p.text_ = concat(p.convolution_.explain(), "; attention as its residual: ", p.attention_.explain());
         return p;
@@ -251,9 +266,9 @@ public:
     void run(plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
              const tensor_view<const float>& residual = {}, const channel_means& means = {},
              const conv::row_band& = {}) const noexcept {
-        const tensor_view<float> attended{at_offset<float>(p.workspace_, p.attended_at_),
-                                          x.shape,
-                                          {x.shape.h * x.shape.w * x.shape.c, 1, x.shape.w * x.shape.c, x.shape.c}};
+        const shape4& out = p.output_shape();
+        const tensor_view<float> attended{
+            at_offset<float>(p.workspace_, p.attended_at_), out, {out.h * out.w * out.c, 1, out.w * out.c, out.c}};
         const tensor_view<const float> in = attention_.run_staged(p.attention_, x, attended, residual);
         convolution_.run(p.convolution_, in, y, attended, {.output = means.output});
     }
@@ -280,7 +295,7 @@ private:
     using attention_layer = position_conv2d<dot_product_attention>;
 
     /// BatchNorm's scale is the attention's too; everything that is added goes with the convolution.
-    [[nodiscard]] static attention_layer attention_of(const kernel_shape& k, float factor,
+    [[nodiscard]] static attention_layer attention_of(const kernel_shape& k, float factor, const conv_params& params,
                                                       const conv_options& options) {
         if (k.o != k.i) throw error(options.name, "a kernel with as many filters as channels", to_string(k));
         const std::vector<float> zeros(static_cast<std::size_t>(k.o), 0.0F);
@@ -289,12 +304,13 @@ private:
             own.bn = options.bn;
             own.bn->bias = own.bn->mean = zeros;
         }
-        return attention_layer(dot_product_attention(k.i, {k.kh, k.kw}, factor, 1.0F, 1.0F, options.name), own);
+        return attention_layer(dot_product_attention(k.i, {k.kh, k.kw}, factor, 1.0F, 1.0F, options.name), params, own);
     }
-    [[nodiscard]] static conv2d<> convolution_of(const dense_kernel& kernel, const conv_options& options) {
+    [[nodiscard]] static conv2d<> convolution_of(const dense_kernel& kernel, const conv_params& params,
+                                                 const conv_options& options) {
         conv_options own = options;
         own.residual = true;
-        return conv2d<>(kernel, {.pad = {kernel.shape().kh / 2, kernel.shape().kw / 2}}, own);
+        return conv2d<>(kernel, params, own);
     }
     attention_layer attention_;
     conv2d<> convolution_;
