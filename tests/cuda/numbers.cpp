@@ -166,15 +166,15 @@ TEST_CASE("The emulated tensor cores multiply fragments laid out as the PTX manu
     for (auto& row : b)
         for (float& v : row) v = static_cast<float>(r.between(-8, 8));
     const auto check = [&](auto instruction, int depth, auto place) {
-        registers lanes[32] = {};
-        for (int lane = 0; lane < 32; ++lane) place(lane, lanes[lane]);
-        instruction.emulate([&](int lane) -> registers& { return lanes[lane]; });
+        registers warp[32] = {};
+        for (int lane = 0; lane < 32; ++lane) place(lane, warp[lane]);
+        instruction.emulate([&](int lane) -> registers& { return warp[lane]; });
         for (int lane = 0; lane < 32; ++lane)
             for (int i = 0; i < 4; ++i) {
                 const int row = lane / 4 + (i < 2 ? 0 : 8), column = lane % 4 * 2 + (i & 1);
                 float sum = 0.0F;
                 for (int k = 0; k < depth; ++k) sum += a[row][k] * b[k][column];
-                CHECK(lanes[lane].sums[0][0][i] == sum);
+                CHECK(warp[lane].sums[0][0][i] == sum);
             }
     };
     // m16n8k16: a_i has row g, or g + 8 where 2 <= i < 4 or 6 <= i; column 2t + (i & 1), plus 8 where i >= 4. b_i has row
