@@ -126,7 +126,7 @@ void measure_layer(cuda::gpu& device, const layer_shape& shape, const Layer& lay
     cuda::device_memory<cuda::gpu> x_sums_memory;
     if (on_device.routed()) {
         const int pixels = static_cast<int>(in.h * in.w), rows = pixels * static_cast<int>(in.n);
-        x_sums.rows = {pixels, rows, (rows - 1) / 64 + 1, 64};
+        x_sums.rows = cuda::tile_rows::cut(pixels, rows, cuda::summing_rows);
         const index_t floats = cuda::device_conv_plan::floats_of(x_sums.rows, in);
         x_sums_memory = cuda::device_memory<cuda::gpu>(device, floats * 4);
         x_sums.values = x_sums_memory.span<float>(0, floats);
@@ -135,7 +135,7 @@ void measure_layer(cuda::gpu& device, const layer_shape& shape, const Layer& lay
             using T = typename Number::element;
             using kernel = cuda::channel_sums_kernel<Number>;
             device.launch<kernel>(
-                {x_sums.rows.tiles_per_slice, (x_sums.channels - 1) / kernel::columns + 1, 1},
+                kernel::grid(x_sums),
                 {{static_cast<const T*>(t.xs[0].data()), static_cast<int>(element_count(in))}, x_sums}, {});
         });
     }

@@ -276,8 +276,8 @@ struct conv_finish_kernel {
     using element = typename Number::element;
     using arguments = conv_finish_arguments<element>;
     static constexpr const char* name = "conv_finish_kernel";
-    static constexpr int threads = 128, rows = 32, columns = 64;
-    using sums = sum_tile<rows, columns, threads>;
+    static constexpr int threads = 128, columns = 64;
+    using sums = sum_tile<finishing_rows, columns, threads>;
     struct registers {};
 
     [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return sums::bytes; }
@@ -285,17 +285,12 @@ struct conv_finish_kernel {
     template <class Block>
     KDNA_DEVICE static void run(Block& block, const arguments& a) {
         const int first = block.y * columns, rest = a.out.channels - first, count = rest < columns ? rest : columns;
-        block.parallel([&](int thread, registers&) {
-            const int begin = a.out.rows.first(block.x), in_tile = a.out.rows.count(block.x);
-            const int part_size = a.parts.size / a.depth_parts;
-            for (int i = thread; i < in_tile * columns; i += threads) {
-                const int row = i / columns, column = i % columns;
-                if (column >= count) continue;
-                float sum = 0.0F;
-                for (int p = 0; p < a.depth_parts; ++p)
-                    sum += a.parts.load(p * part_size + (begin + row) * a.out.channels + first + column);
-                block.store(thread, row * sums::stride + column * 4, pack<float, 1>{{sum}});
-            }
+        const int begin = a.out.rows.first(block.x), part_size = a.parts.size / a.depth_parts;
+        sums::fill(block, a.out.rows.count(block.x), count, [&](int row, int column) {
+            float sum = 0.0F;
+            for (int p = 0; p < a.depth_parts; ++p)
+                sum += a.parts.load(p * part_size + (begin + row) * a.out.channels + first + column);
+            return sum;
         });
         block.sync();
         sums::finish(block, a.out, block.x, first, count);

@@ -17,14 +17,14 @@ struct depthwise_arguments {
 
 /// y = act( scale * g[c] * ( sum over t of w[t,c] * s[t] * x[c,p+t] ) + shift + residual )
 ///
-/// Grid: tiles of 32 rows; tiles of 64 channels. A thread has 16 bytes of channels (Width elements) of a pixel at a time.
+/// Grid: tiles of rows; tiles of channels. A thread has 16 bytes of channels (Width elements) of a pixel at a time.
 template <class Number, int Width>
 struct depthwise_kernel {
     using element = typename Number::element;
     using arguments = depthwise_arguments<element>;
     static constexpr const char* name = "depthwise_kernel";
-    static constexpr int threads = 128, rows = 32, columns = 64, groups = columns / Width;
-    using sums = sum_tile<rows, columns, threads>;
+    static constexpr int threads = 128, columns = 64, groups = columns / Width;
+    using sums = sum_tile<finishing_rows, columns, threads>;
     struct registers {};
 
     [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return sums::bytes; }

@@ -186,7 +186,7 @@ public:
         }
         const int pixels = p.geometry.out_pixels, slice = own_kernels ? pixels : pixels * static_cast<int>(in.n);
         if (p.depthwise) {
-            p.rows = p.out_rows = cut(pixels, slice, 32);
+            p.rows = p.out_rows = tile_rows::cut(pixels, slice, finishing_rows);
         } else {
             p.stage = !p.wide_channels                                      ? staging::elements
                       : recipe_.router.channel.outputs + taps_factors() > 0 ? staging::vectors
@@ -226,9 +226,6 @@ private:
     [[nodiscard]] index_t taps_factors() const noexcept {
         return static_cast<index_t>(recipe_.spatial.size()) + recipe_.router.spatial.outputs;
     }
-    [[nodiscard]] static tile_rows cut(int pixels, int slice, int tile) {
-        return {pixels, slice, (slice - 1) / tile + 1, tile};
-    }
 
     void plan_geometry(device_conv_plan& p) const {
         const kernel_shape& k = kernel();
@@ -264,7 +261,7 @@ private:
         const int processors = std::max(device_->multiprocessors(), 1);
         p.large = p.geometry.group_filters > small_tile::columns &&
                   blocks(large_tile::rows, large_tile::columns) >= processors;
-        p.rows = cut(pixels, slice, p.large ? large_tile::rows : small_tile::rows);
+        p.rows = tile_rows::cut(pixels, slice, p.large ? large_tile::rows : small_tile::rows);
         p.out_rows = p.rows;
         const index_t stage = row_bytes / bytes_of(options_.numbers), stages = kernel_->depth / stage;
         const index_t few = blocks(small_tile::rows, small_tile::columns);
@@ -274,7 +271,7 @@ private:
         p.depth_parts =
             static_cast<int>(std::clamp<index_t>(std::min<index_t>(2 * processors / few, stages / 8), 1, 16));
         if (p.depth_parts > 1) {
-            p.out_rows = cut(pixels, slice, 32);
+            p.out_rows = tile_rows::cut(pixels, slice, finishing_rows);
             p.parts_floats = checked_mul(p.depth_parts, element_count(p.out, recipe_.name), recipe_.name);
             static_cast<void>(detail::checked_int(p.parts_floats, recipe_.name));
         }
@@ -299,7 +296,8 @@ private:
         p.assembly_at = scratch.add(p.assembly_elements, bytes_of(options_.numbers));
         if (routed()) {
             const int in_pixels = detail::checked_int(p.in.h * p.in.w, recipe_.name);
-            p.pooled_rows = cut(in_pixels, detail::checked_int(p.in.n * in_pixels, recipe_.name), 64);
+            p.pooled_rows =
+                tile_rows::cut(in_pixels, detail::checked_int(p.in.n * in_pixels, recipe_.name), summing_rows);
             p.sums_at = scratch.add(device_conv_plan::floats_of(p.pooled_rows, p.in), sizeof(float));
         }
         p.scratch_bytes = scratch.bytes();
@@ -312,7 +310,8 @@ private:
         if (p.depthwise) {
             text += concat("depthwise, ", p.wide_channels ? 16 / bytes_of(options_.numbers) : 1, " channels a thread");
         } else {
-            text += concat("implicit product, tiles ", p.rows.tile, " x ", p.large ? 128 : 64, ", input by ",
+            text += concat("implicit product, tiles ", p.rows.tile, " x ",
+                           p.large ? large_tile::columns : small_tile::columns, ", input by ",
                            p.stage == staging::copies    ? "asynchronous copies"
                            : p.stage == staging::vectors ? "16 bytes through registers"
                                                          : "single elements");
@@ -348,8 +347,7 @@ private:
                     static_cast<int>(p.in.c)};
             const channel_sums_arguments<T> a{{static_cast<const T*>(c.x), static_cast<int>(element_count(p.in))},
                                               sums};
-            device_->template launch<channel_sums_kernel<Number>>(
-                {sums.rows.tiles_per_slice, (sums.channels - 1) / channel_sums_kernel<Number>::columns + 1, 1}, a, s);
+            device_->template launch<channel_sums_kernel<Number>>(channel_sums_kernel<Number>::grid(sums), a, s);
         }
         const router_recipe& r = recipe_.router;
         router_arguments a;

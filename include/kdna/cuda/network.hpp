@@ -64,7 +64,6 @@ private:
     struct step_plan {
         device_conv_plan conv{};
         device_sums x_sums{}, y_sums{};
-        tile_rows pooled_rows{};  // of a global average that sums by itself
         bool takes_sums = false;
         library_part library{};  // null: our own kernels
         std::string text{};
@@ -272,7 +271,7 @@ private:
             } else if (average) {
                 const int pixels = detail::checked_int(in.h * in.w, s.name),
                           rows = detail::checked_int(in.n * in.h * in.w, s.name);
-                p.x_sums.rows = {pixels, rows, (rows - 1) / 64 + 1, 64};
+                p.x_sums.rows = tile_rows::cut(pixels, rows, summing_rows);
                 const index_t floats = device_conv_plan::floats_of(p.x_sums.rows, in);
                 places.push_back({i, memory.add(floats, sizeof(float)), floats, false});
             }
@@ -390,10 +389,7 @@ private:
                 device_->template launch<max_pool_kernel<Number, 1>>(elementwise_kernel::grid(to.size), a, s);
         } else {
             using sums = channel_sums_kernel<Number>;
-            if (!p.takes_sums)
-                device_->template launch<sums>(
-                    {p.x_sums.rows.tiles_per_slice, (static_cast<int>(in.c) - 1) / sums::columns + 1, 1},
-                    {from, p.x_sums}, s);
+            if (!p.takes_sums) device_->template launch<sums>(sums::grid(p.x_sums), {from, p.x_sums}, s);
             device_->template launch<mean_kernel<Number>>(elementwise_kernel::grid(to.size), {p.x_sums, to}, s);
         }
     }

@@ -72,31 +72,30 @@ struct channel_sums_arguments {
     device_sums sums{};
 };
 
-/// Sums of channels of a tensor whose maker did not take them. Grid: tiles of 64 rows; tiles of 64 channels.
+/// Sums of channels of a tensor whose maker did not take them. Grid: tiles of rows; tiles of channels.
 template <class Number>
 struct channel_sums_kernel {
     using element = typename Number::element;
     using arguments = channel_sums_arguments<element>;
     static constexpr const char* name = "channel_sums_kernel";
-    static constexpr int threads = 128, rows = 64, columns = 64;
-    using sums = sum_tile<rows, columns, threads>;
+    static constexpr int threads = 128, columns = 64;
+    using sums = sum_tile<summing_rows, columns, threads>;
     struct registers {};
     [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return sums::bytes; }
 
     template <class Block>
     KDNA_DEVICE static void run(Block& block, const arguments& a) {
         const int first = block.y * columns, rest = a.sums.channels - first, count = rest < columns ? rest : columns;
-        block.parallel([&](int thread, registers&) {
-            const int begin = a.sums.rows.first(block.x), in_tile = a.sums.rows.count(block.x);
-            for (int i = thread; i < in_tile * columns; i += threads) {
-                const int row = i / columns, column = i % columns;
-                if (column >= count) continue;
-                const float v = to_float(a.x.load((begin + row) * a.sums.channels + first + column));
-                block.store(thread, row * sums::stride + column * 4, pack<float, 1>{{v}});
-            }
+        const int begin = a.sums.rows.first(block.x);
+        sums::fill(block, a.sums.rows.count(block.x), count, [&](int row, int column) {
+            return to_float(a.x.load((begin + row) * a.sums.channels + first + column));
         });
         block.sync();
         sums::add_rows(block, a.sums, block.x, first, count);
+    }
+    /// Of all rows of one slice.
+    [[nodiscard]] static grid_size grid(const device_sums& s) {
+        return {s.rows.tiles_per_slice, (s.channels - 1) / columns + 1, 1};
     }
 };
 

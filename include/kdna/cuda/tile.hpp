@@ -23,6 +23,9 @@ struct tile_rows {
     int tiles_per_slice = 1;  ///< tiles of `tile` rows in a slice
     int tile = 1;
 
+    [[nodiscard]] static constexpr tile_rows cut(int pixels, int slice_rows, int tile) {
+        return {pixels, slice_rows, (slice_rows - 1) / tile + 1, tile};
+    }
     KDNA_HOST_DEVICE int first(int index) const {
         return index / tiles_per_slice * slice_rows + index % tiles_per_slice * tile;
     }
@@ -33,6 +36,9 @@ struct tile_rows {
     /// The most samples that a tile has rows of.
     KDNA_HOST_DEVICE int slots() const { return slice_rows == pixels ? 1 : (tile - 1) / pixels + 2; }
 };
+
+/// Rows of the tiles of kernels without a product: those that finish an output, and those that only add up an input.
+inline constexpr int finishing_rows = 32, summing_rows = 64;
 
 /// Sums over the pixels of every sample and channel, tile by tile: values[tile][slot][channel], where slot counts the samples of
 /// a tile. They are added up in the order of the tiles by whoever wants a mean, so that its bits are always the same.
@@ -63,6 +69,17 @@ struct device_output {
 template <int Rows, int Columns, int Threads>
 struct sum_tile {
     static constexpr int stride = (Columns + 8) * static_cast<int>(sizeof(float)), bytes = Rows * stride;
+
+    /// Puts f(row, column) into the tile's rows [0, rows) and columns [0, count).
+    template <class Block, class F>
+    KDNA_DEVICE static void fill(Block& block, int rows, int count, F&& f) {
+        block.parallel([&](int thread, auto&) {
+            for (int i = thread; i < rows * Columns; i += Threads) {
+                const int row = i / Columns, column = i % Columns;
+                if (column < count) block.store(thread, row * stride + column * 4, pack<float, 1>{{f(row, column)}});
+            }
+        });
+    }
 
     /// Finishes tile `tile` of channels [first, first + count), whose sums stand in shared memory from byte 0 on. All threads
     /// must have passed a barrier since they were written.
