@@ -31,8 +31,8 @@ if(KDNA_CUDNN)
     target_compile_definitions(kdna_cudnn INTERFACE KDNA_CUDNN=1)
 endif()
 
-# Tests and benchmarks have kernels in them; users of kdna::cuda enable the language themselves.
-if(KDNA_BUILD_TESTS OR KDNA_BUILD_BENCH)
+# Tests, examples and benchmarks have kernels in them; users of kdna::cuda enable the language themselves.
+if(KDNA_BUILD_TESTS OR KDNA_BUILD_EXAMPLES OR KDNA_BUILD_BENCH)
     if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
         set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
     endif()

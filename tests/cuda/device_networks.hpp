@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/state_dicts.hpp"
+#include "support/errors.hpp"
 #include "support/frames.hpp"
 
 namespace kdna_test {
@@ -187,6 +188,32 @@ void check_plans(Device& device, typename Device::stream a, typename Device::str
         for (std::size_t i = 0; i < runs.size(); ++i)
             CHECK(same_bits(values_of(outputs[i].download(runs[i].stream).view()), values_of(expected[i].view())));
     }
+}
+
+/// A published network by its backend's name; plans that outlive the handle they came from.
+template <class Device>
+void check_loading(Device& device, typename Device::stream s) {
+    using namespace kdna;
+    const auto weights = [] { return random_values(kernel_dna_keys(arch::mobilenet_v2_1d2), 969); };
+    const tensor<float> x = random_images({1, 3, 32, 21}, 970);
+    const tensor<float> exact = models::load(arch::mobilenet_v2_1d2, form::kernel_dna, weights())(x.view());
+    const cuda::basic_context<Device> where(device, {.numbers = precision::f16});
+    auto net =
+        std::make_optional(models::load<cuda::on<Device>>(arch::mobilenet_v2_1d2, form::kernel_dna, weights(), where));
+    const tensor<float> expected = (*net)(x.view(), s);
+    CHECK(relative_error(expected.span(), exact.span()) <= 1e-2);
+    CHECK(net->options().numbers == precision::f16);
+
+    const auto copy = *net;
+    auto plan = copy.plan(x.shape());
+    const auto moved = std::move(*net);
+    net.reset();
+    cuda::basic_device_tensor<float, Device> in(device, x.shape()), out(device, plan.output_shape());
+    in.upload(x.view(), s);
+    moved.run(plan, std::as_const(in).view(), out.view(), s);
+    CHECK(same_bits(values_of(out.download(s).view()), values_of(expected.view())));
+    check_error([&] { return models::load<cuda::on<Device>>(arch::resnet18, form::kernel_dna, weights(), where); },
+                "conv1", "64x3x7x7", "no such tensor");
 }
 
 }  // namespace kdna_test

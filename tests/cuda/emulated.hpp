@@ -5,4 +5,5 @@
 #include <kdna/cuda/network.hpp>
 
 extern template class kdna::cuda::device_conv<kdna::cuda::emulator>;
+extern template class kdna::cuda::detail::network_body<kdna::cuda::emulator>;
 extern template class kdna::cuda::basic_network<kdna::cuda::emulator>;

@@ -53,6 +53,11 @@ TEST_CASE("Plans on the emulated device share a network, and repeat their bits")
     check_plans(device, 0, 0);
 }
 
+TEST_CASE("A published network is loaded to the emulated device by its backend's name") {
+    cuda::emulator device;
+    check_loading(device, 0);
+}
+
 TEST_CASE("The order in which threads and blocks run does not show in the emulated device's results") {
     const network host = models::load(arch::mobilenet_v2_1d2, form::kernel_dna,
                                       random_values(kernel_dna_keys(arch::mobilenet_v2_1d2), 940));

@@ -1,11 +1,13 @@
 // Layers and networks on a CUDA device, under short names. Files that include this are compiled by nvcc.
 #pragma once
 
+#include <kdna/cuda/conv2d.hpp>
 #include <kdna/cuda/gpu.hpp>
 #include <kdna/cuda/network.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
+using context = basic_context<gpu>;
 using network = basic_network<gpu>;
 using network_plan = basic_network_plan<gpu>;
 template <class T>

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -25,7 +26,8 @@ struct device_options {
     index_t assembly_budget = index_t{64} << 20;
 };
 
-/// Kernels on a device, each once: a child finds its parent's here.
+/// Kernels on a device, each once: a child finds its parent's here. They live as long as a layer that uses them. Safe to use
+/// from several threads.
 template <device_api Device>
 class kernel_store {
 public:
@@ -40,15 +42,12 @@ public:
     [[nodiscard]] std::shared_ptr<const kernel> get(Device& device, const kernel_recipe& r, precision p,
                                                     typename Device::stream s, std::string_view where) {
         if (r.storage == nullptr) return make(device, r, p, s, where);
+        const std::lock_guard lock(mutex_);
+        std::erase_if(kernels_, [](const auto& entry) { return entry.second.expired(); });
         auto& slot = kernels_[{r.storage, bytes_of(p) == 4 ? precision::f32 : p}];
-        if (slot == nullptr) slot = make(device, r, p, s, where);
-        return slot;
-    }
-    /// Bytes of all kernels that layers share, once.
-    [[nodiscard]] index_t bytes() const noexcept {
-        index_t sum = 0;
-        for (const auto& [key, k] : kernels_) sum += k->memory.bytes();
-        return sum;
+        auto found = slot.lock();
+        if (found == nullptr) slot = found = make(device, r, p, s, where);
+        return found;
     }
 
 private:
@@ -79,7 +78,8 @@ private:
         });
         return k;
     }
-    std::map<std::pair<const void*, precision>, std::shared_ptr<const kernel>> kernels_;
+    std::mutex mutex_{};
+    std::map<std::pair<const void*, precision>, std::weak_ptr<const kernel>> kernels_{};
 };
 
 /// What was decided for a layer and an input shape.
@@ -157,11 +157,12 @@ public:
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return recipe_.kernel.shape; }
     [[nodiscard]] bool takes_residual() const noexcept { return recipe_.residual; }
     [[nodiscard]] bool routed() const noexcept { return !recipe_.router.empty(); }
-    /// Bytes of device memory that are the layer's own: factors and router.
-    [[nodiscard]] index_t own_bytes() const noexcept { return factors_.bytes(); }
-    [[nodiscard]] const std::shared_ptr<const typename kernel_store<Device>::kernel>& device_kernel_block()
-        const noexcept {
-        return kernel_;
+    /// Calls f(address, bytes) for every block of device memory that the layer keeps: its kernel, which layers share and which then
+    /// comes up in each of them with the same address, and what is its own, factors and router.
+    template <class F>
+    void for_each_storage(F&& f) const {
+        f(static_cast<const void*>(kernel_->memory.data()), kernel_->memory.bytes());
+        f(static_cast<const void*>(factors_.data()), factors_.bytes());
     }
 
     /// Decides how to run on inputs of shape `in`. Throws kdna::error.

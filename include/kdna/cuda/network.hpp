@@ -5,13 +5,16 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
 
-#include <kdna/cuda/layer.hpp>
+#include <kdna/cuda/context.hpp>
+#include <kdna/cuda/conversion.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
@@ -21,10 +24,10 @@ struct device_plan_options {
     bool graph = true;
 };
 
-template <device_api Device, class... Layers>
-class basic_network;
-
 namespace detail {
+
+template <device_api Device>
+class network_body;
 
 /// What a device with a vendor's library keeps for a layer that runs there (cudnn.hpp): its plan_plain() gives one or null.
 template <class Device>
@@ -40,7 +43,7 @@ struct library_part<Device> {
 }  // namespace detail
 
 /// The memory of one network for one input shape, all on the device and allocated when the plan is made. A plan serves one run
-/// at a time; make one per stream.
+/// at a time; make one per stream. It keeps what it needs of its network.
 template <device_api Device>
 class basic_network_plan {
 public:
@@ -58,8 +61,7 @@ public:
     }
 
 private:
-    template <device_api, class...>
-    friend class basic_network;
+    friend class detail::network_body<Device>;
     using library_part = typename detail::library_part<Device>::type;
     struct step_plan {
         device_conv_plan conv{};
@@ -79,49 +81,47 @@ private:
             return static_cast<std::byte*>(arena.data()) + offsets[static_cast<std::size_t>(id)];
         }
     };
-    std::shared_ptr<const char> owner_{};
+    std::shared_ptr<const detail::network_body<Device>> owner_{};
     std::unique_ptr<state> state_{};
 };
 
-/// A network of a device. Immutable once made, and stays where it was made: several streams may run it, each with a plan of its
-/// own. It must outlive its plans, and the device must outlive it; the host network need not. `Layers` are conv2d types of your
-/// own routers or sources (recipe.hpp) beside those that the library knows.
-template <device_api Device, class... Layers>
-class basic_network {
+namespace detail {
+
+/// What all handles of a network share.
+template <device_api Device>
+class network_body {
 public:
     using plan_type = basic_network_plan<Device>;
 
-    /// Puts the weights of `host` on the device: every kernel once, children on their parent's. Waits for the stream. Throws
-    /// kdna::error naming the step that has no device form.
-    basic_network(const network& host, Device& device, const device_options& options = {},
-                  typename Device::stream s = {})
-        : device_(&device), options_(options), channels_(host.input_channels()) {
+    template <class... Layers>
+    network_body(std::type_identity<std::tuple<Layers...>>, const network& host, const basic_context<Device>& where,
+                 typename Device::stream s)
+        : context_(where), channels_(host.input_channels()) {
         for (index_t i = 0; i < host.step_count(); ++i) {
             const network::step_view v = host.step_at(i);
-            steps_.push_back({lower(v.op, s), v.input, v.residual, std::string(v.op.name())});
+            steps_.push_back({lower<Layers...>(v.op, s), v.input, v.residual, std::string(v.op.name())});
         }
-        device.synchronize(s);
+        device().synchronize(s);
     }
 
-    basic_network(const basic_network&) = delete;
-    basic_network& operator=(const basic_network&) = delete;
-
-    [[nodiscard]] const device_options& options() const noexcept { return options_; }
-    /// Bytes of weights on the device; what layers share counts once.
-    [[nodiscard]] index_t weight_bytes() const noexcept {
-        index_t sum = store_.bytes();
+    [[nodiscard]] const basic_context<Device>& context() const noexcept { return context_; }
+    [[nodiscard]] index_t weight_bytes() const {
+        std::set<const void*> counted;
+        index_t sum = 0;
         for (const step& s : steps_)
-            if (const auto* conv = std::get_if<conv_step>(&s.what)) sum += conv->layer.own_bytes();
+            if (const auto* conv = std::get_if<conv_step>(&s.what))
+                conv->layer.for_each_storage([&](const void* address, index_t bytes) {
+                    if (counted.insert(address).second) sum += bytes;
+                });
         return sum;
     }
 
-    /// Plans every step for inputs of shape `in`, allocates all memory, and records the launches. Throws kdna::error naming the
-    /// step that cannot run on its input.
-    [[nodiscard]] plan_type plan(const shape4& in, const device_plan_options& options = {}) const {
+    [[nodiscard]] plan_type plan(const shape4& in, const device_plan_options& options,
+                                 const std::shared_ptr<const network_body>& owner) const {
         static_cast<void>(detail::checked_elements(in, "network input"));
         if (in.c != channels_) throw error("network input", concat(channels_, " channels"), to_string(in));
         plan_type p;
-        p.owner_ = identity_;
+        p.owner_ = owner;
         p.state_ = std::make_unique<typename plan_type::state>();
         typename plan_type::state& state = *p.state_;
         state.shapes.push_back(in);
@@ -137,18 +137,16 @@ public:
         place_sums(state);
         if constexpr (!std::is_null_pointer_v<typename plan_type::library_part>)
             scratch = std::max(scratch, plan_library(state));
-        state.scratch = device_memory<Device>(*device_, scratch);
-        state.arena = device_memory<Device>(*device_, place_values(state));
+        state.scratch = device_memory<Device>(device(), scratch);
+        state.arena = device_memory<Device>(device(), place_values(state));
         if (options.graph)
-            state.graph = device_->record([this, &state](typename Device::stream s) { enqueue_steps(state, s); });
+            state.graph = device().record([this, &state](typename Device::stream s) { enqueue_steps(state, s); });
         return p;
     }
 
-    /// x [plan.input_shape()] to y [plan.output_shape()], float32 in device memory, in the stream; does not wait. Allocates
-    /// nothing. Throws kdna::error if the arguments are not those of the plan, or a launch fails.
     void run(plan_type& p, const device_view<const float>& x, const device_view<float>& y,
              typename Device::stream s) const {
-        if (p.owner_ != identity_) throw error("network", "a plan of this network", "another network's");
+        if (p.owner_.get() != this) throw error("network", "a plan of this network", "another network's");
         const auto require = [](std::string_view what, const shape4& expected, const shape4& found, const void* data) {
             if (data == nullptr) throw error(std::string(what), "a view of device memory", "a null pointer");
             if (found != expected) throw error(std::string(what), to_string(expected), to_string(found));
@@ -156,30 +154,21 @@ public:
         require("network input", p.input_shape(), x.shape(), x.device_pointer());
         require("network output", p.output_shape(), y.shape(), y.device_pointer());
         typename plan_type::state& state = *p.state_;
-        with_number(options_.numbers, [&]<class Number>(Number) {
+        with_number(numbers(), [&]<class Number>(Number) {
             using T = typename Number::element;
-            convert<float, T>(x.device_pointer(), x.order(), static_cast<T*>(state.value(0)), layout::nhwc, x.shape(),
-                              s);
+            enqueue_conversion(device(), x.device_pointer(), x.order(), static_cast<T*>(state.value(0)), layout::nhwc,
+                               x.shape(), s);
         });
         if (state.graph)
             (*state.graph)(s);
         else
             enqueue_steps(state, s);
-        with_number(options_.numbers, [&]<class Number>(Number) {
+        with_number(numbers(), [&]<class Number>(Number) {
             using T = typename Number::element;
             const auto last = static_cast<index_t>(steps_.size());
-            convert<T, float>(static_cast<const T*>(state.value(last)), layout::nhwc, y.device_pointer(), y.order(),
-                              y.shape(), s);
+            enqueue_conversion(device(), static_cast<const T*>(state.value(last)), layout::nhwc, y.device_pointer(),
+                               y.order(), y.shape(), s);
         });
-    }
-
-    /// Plans and runs in one go, on host tensors; the output is NCHW. Throws kdna::error. For tests and for code that runs once.
-    [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x, typename Device::stream s = {}) const {
-        plan_type p = plan(x.shape, {.graph = false});
-        basic_device_tensor<float, Device> in(*device_, x.shape), out(*device_, p.output_shape(), layout::nchw);
-        in.upload(x, s);
-        run(p, std::as_const(in).view(), out.view(), s);
-        return out.download(s);
     }
 
 private:
@@ -196,6 +185,10 @@ private:
     using step_plan = typename plan_type::step_plan;
     using plan_state = typename plan_type::state;
 
+    [[nodiscard]] Device& device() const noexcept { return context_.device(); }
+    [[nodiscard]] precision numbers() const noexcept { return context_.options().numbers; }
+
+    template <class... Layers>
     [[nodiscard]] std::variant<conv_step, max_pool2d, average_step> lower(const operation& op,
                                                                           typename Device::stream s) {
         if (const auto* pool = dynamic_cast<const max_pool_operation*>(&op)) return pool->pool();
@@ -211,7 +204,8 @@ private:
                 "another");
         // A fully connected layer is a convolution of one pixel: rows of the product are samples either way.
         const bool linear = detail::is_linear<Layers...>(op);
-        return conv_step{device_conv<Device>(*device_, std::move(*recipe), options_, store_, s), linear};
+        return conv_step{device_conv<Device>(device(), std::move(*recipe), context_.options(), context_.kernels(), s),
+                         linear};
     }
 
     [[nodiscard]] static const shape4& shape_of(const plan_state& state, index_t id) {
@@ -276,7 +270,7 @@ private:
                 places.push_back({i, memory.add(floats, sizeof(float)), floats, false});
             }
         }
-        state.sums = device_memory<Device>(*device_, memory.bytes());
+        state.sums = device_memory<Device>(device(), memory.bytes());
         for (const placed& v : places) {
             step_plan& p = state.steps[v.step];
             device_sums& sums = v.of_output ? p.y_sums : p.x_sums;
@@ -297,7 +291,7 @@ private:
             const auto* conv = std::get_if<conv_step>(&steps_[i].what);
             if (conv == nullptr || p.y_sums) continue;
             const std::optional<plain_convolution> plain = conv->layer.as_plain(p.conv);
-            if (plain) p.library = device_->plan_plain(*plain);
+            if (plain) p.library = device().plan_plain(*plain);
             if (p.library == nullptr) continue;
             scratch = std::max(scratch, p.library->scratch_bytes());
             p.text = concat(steps_[i].name, ": ", to_string(plain->kernel), " on ", to_string(plain->in), ", ",
@@ -315,7 +309,7 @@ private:
         std::vector<placed> values;
         for (index_t id = 0; id <= count; ++id) {
             device_layout one;
-            static_cast<void>(one.add(element_count(shape_of(state, id)), bytes_of(options_.numbers)));
+            static_cast<void>(one.add(element_count(shape_of(state, id)), bytes_of(numbers())));
             // Made by step id - 1, the input before all; the output is read after all.
             values.push_back({id - 1, id == count ? count : id - 1, 0, one.bytes()});
         }
@@ -350,7 +344,7 @@ private:
 
     void enqueue_steps(const plan_state& state, typename Device::stream s) const {
         for (std::size_t i = 0; i < steps_.size(); ++i)
-            with_number(options_.numbers, [&]<class Number>(Number) { enqueue_step<Number>(state, i, s); });
+            with_number(numbers(), [&]<class Number>(Number) { enqueue_step<Number>(state, i, s); });
     }
     template <class Number>
     void enqueue_step(const plan_state& state, std::size_t i, typename Device::stream s) const {
@@ -383,36 +377,85 @@ private:
                                           number_of(pool->pad().top),
                                           number_of(pool->pad().left)};
             if (in.c % wide<T> == 0)
-                device_->template launch<max_pool_kernel<Number, wide<T>>>(elementwise_kernel::grid(to.size / wide<T>),
+                device().template launch<max_pool_kernel<Number, wide<T>>>(elementwise_kernel::grid(to.size / wide<T>),
                                                                            a, s);
             else
-                device_->template launch<max_pool_kernel<Number, 1>>(elementwise_kernel::grid(to.size), a, s);
+                device().template launch<max_pool_kernel<Number, 1>>(elementwise_kernel::grid(to.size), a, s);
         } else {
             using sums = channel_sums_kernel<Number>;
-            if (!p.takes_sums) device_->template launch<sums>(sums::grid(p.x_sums), {from, p.x_sums}, s);
-            device_->template launch<mean_kernel<Number>>(elementwise_kernel::grid(to.size), {p.x_sums, to}, s);
+            if (!p.takes_sums) device().template launch<sums>(sums::grid(p.x_sums), {from, p.x_sums}, s);
+            device().template launch<mean_kernel<Number>>(elementwise_kernel::grid(to.size), {p.x_sums, to}, s);
         }
     }
 
-    template <class From, class To>
-    void convert(const From* x, layout x_order, To* y, layout y_order, const shape4& shape,
-                 typename Device::stream s) const {
-        const strides4 a = dense_strides(shape, x_order), b = dense_strides(shape, y_order);
-        const auto number_of = [](index_t v) { return static_cast<int>(v); };
-        const int items = number_of(element_count(shape));
-        const convert_arguments<From, To> arguments{
-            {x, items},     {y, items},     number_of(shape.c), number_of(shape.h), number_of(shape.w), number_of(a.n),
-            number_of(a.c), number_of(a.h), number_of(a.w),     number_of(b.n),     number_of(b.c),     number_of(b.h),
-            number_of(b.w), items};
-        device_->template launch<convert_kernel<From, To>>(elementwise_kernel::grid(items), arguments, s);
+    basic_context<Device> context_;
+    index_t channels_;
+    std::vector<step> steps_{};
+};
+
+}  // namespace detail
+
+/// A network of a device: a handle, whose copies are the same network. Immutable: several streams may run it, each with a plan of
+/// its own. The device must outlive it; the host network need not. `Layers` are conv2d types of your own routers or sources
+/// (recipe.hpp) beside those that the library knows.
+template <device_api Device, class... Layers>
+class basic_network {
+public:
+    using plan_type = basic_network_plan<Device>;
+
+    /// Puts the weights of `host` on the device: every kernel once, children on their parent's. Waits for the stream. Throws
+    /// kdna::error naming the step that has no device form.
+    explicit basic_network(const network& host, const basic_context<Device>& where = basic_context<Device>::standard(),
+                           typename Device::stream s = {})
+        : body_(std::make_shared<const detail::network_body<Device>>(std::type_identity<std::tuple<Layers...>>{}, host,
+                                                                     where, s)) {}
+    /// The same on a device of the caller's, which must outlive the network.
+    basic_network(const network& host, Device& device, const device_options& options = {},
+                  typename Device::stream s = {})
+        : basic_network(host, basic_context<Device>(device, options), s) {}
+
+    [[nodiscard]] const device_options& options() const noexcept { return body_->context().options(); }
+    /// Bytes of weights on the device; what layers share counts once.
+    [[nodiscard]] index_t weight_bytes() const { return body_->weight_bytes(); }
+
+    /// Plans every step for inputs of shape `in`, allocates all memory, and records the launches. Throws kdna::error naming the
+    /// step that cannot run on its input.
+    [[nodiscard]] plan_type plan(const shape4& in, const device_plan_options& options = {}) const {
+        return body_->plan(in, options, body_);
+    }
+    /// x [plan.input_shape()] to y [plan.output_shape()], float32 in device memory, in the stream; does not wait. Allocates
+    /// nothing. Throws kdna::error if the arguments are not those of the plan, or a launch fails.
+    void run(plan_type& p, const device_view<const float>& x, const device_view<float>& y,
+             typename Device::stream s = {}) const {
+        body_->run(p, x, y, s);
+    }
+    /// Plans and runs in one go, on host tensors; the output is NCHW. Throws kdna::error. For tests and for code that runs once.
+    [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x, typename Device::stream s = {}) const {
+        plan_type p = plan(x.shape, {.graph = false});
+        Device& device = body_->context().device();
+        basic_device_tensor<float, Device> in(device, x.shape), out(device, p.output_shape(), layout::nchw);
+        in.upload(x, s);
+        run(p, std::as_const(in).view(), out.view(), s);
+        return out.download(s);
     }
 
-    Device* device_;
-    device_options options_;
-    index_t channels_;
-    kernel_store<Device> store_{};
-    std::vector<step> steps_{};
-    std::shared_ptr<const char> identity_ = std::make_shared<const char>();
+private:
+    std::shared_ptr<const detail::network_body<Device>> body_;
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+namespace kdna::inline KDNA_ABI {
+
+/// models::load<backend::cuda>(...), models::build<backend::cuda>(...).
+template <class Device>
+struct network_on<cuda::on<Device>> {
+    using type = cuda::basic_network<Device>;
+    using host_backend = backend::reference;
+    template <class... Where>
+    [[nodiscard]] static type make(const network& host, const Where&... where) {
+        return type(host, where...);
+    }
+};
+
+}  // namespace kdna::inline KDNA_ABI

@@ -190,15 +190,18 @@ private:
 
 /// Builds a network from its state_dict, with or without a leading "module." on every key. `make(builder, input)` adds the
 /// layers and returns the output. Strict: throws kdna::error unless the tensors are exactly those of the network. Nothing of
-/// `weights` is referred to afterwards.
-template <conv_backend B = backend::cpu, class Make>
-[[nodiscard]] network build(state_dict weights, index_t input_channels, Make&& make) {
+/// `weights` is referred to afterwards. For backend::cuda the network is put on a device; `where` is the context and the stream,
+/// or nothing, as in the constructor of cuda::network.
+template <layer_backend B = backend::cpu, class Make, class... Where>
+[[nodiscard]] typename network_on<B>::type build(state_dict weights, index_t input_channels, Make&& make,
+                                                 const Where&... where) {
     weights.strip_prefix("module.");
     network_builder net;
     const state_dict_reader reader(weights);
-    const value output = make(module_builder<B>(net, reader), net.input(input_channels));
+    const value output =
+        make(module_builder<typename network_on<B>::host_backend>(net, reader), net.input(input_channels));
     reader.finish();
-    return std::move(net).build(output);
+    return network_on<B>::make(std::move(net).build(output), where...);
 }
 
 }  // namespace kdna::inline KDNA_ABI::models

@@ -36,12 +36,12 @@ inline constexpr std::array<std::string_view, 4> arch_names{"resnet18", "resnet5
 }
 
 /// A published network with the given weights. Throws kdna::error naming the tensor that is missing, superfluous, or of the
-/// wrong type or shape, or the form in which the network does not come.
-template <conv_backend B = backend::cpu>
-[[nodiscard]] network load(arch a, form f, state_dict weights) {
+/// wrong type or shape, or the form in which the network does not come. `where`: see build().
+template <layer_backend B = backend::cpu, class... Where>
+[[nodiscard]] typename network_on<B>::type load(arch a, form f, state_dict weights, const Where&... where) {
     const auto name = [](const auto& names, auto i) { return std::string(names[static_cast<std::size_t>(i)]); };
     if (!published(a, f)) throw error(name(arch_names, a), "a form in which it was published", name(form_names, f));
-    return build<B>(std::move(weights), 3, [&](const module_builder<B>& m, const value& x) {
+    const auto layers = [&](const auto& m, const value& x) {
         switch (a) {
             case arch::resnet18: return resnet18(m, x, f);
             case arch::resnet50: return resnet50(m, x, f);
@@ -49,15 +49,17 @@ template <conv_backend B = backend::cpu>
             case arch::mobilenet_v2_1d2: return mobilenet_v2(m, x, f, false);
         }
         throw error("architecture", "one of the four published networks", concat(static_cast<int>(a)));
-    });
+    };
+    return build<B>(std::move(weights), 3, layers, where...);
 }
 
 /// The same from a .safetensors file. Throws kdna::error also for anything wrong with the file.
-template <conv_backend B = backend::cpu>
-[[nodiscard]] network load(arch a, const std::filesystem::path& file, form f = form::kernel_dna) {
+template <layer_backend B = backend::cpu, class... Where>
+[[nodiscard]] typename network_on<B>::type load(arch a, const std::filesystem::path& file, form f = form::kernel_dna,
+                                                const Where&... where) {
     state_dict weights = load_safetensors(file);
     try {
-        return load<B>(a, f, std::move(weights));
+        return load<B>(a, f, std::move(weights), where...);
     } catch (const error& e) {
         throw error(concat(file.string(), ", ", e.where()), e.expected(), e.found());
     }

@@ -100,7 +100,7 @@ public:
     }
 
 private:
-    template <kernel_source, router, conv_backend>
+    template <kernel_source, router, layer_backend>
     friend class conv2d;
 
     std::shared_ptr<const void> owner_{};  // which layer made it; copies of a layer are the same layer
@@ -120,9 +120,10 @@ private:
 /// One convolution layer. Immutable once made: it may be run from many threads, each with a plan of its own.
 ///
 /// `Source` gives the weights (dense_kernel: a plain layer, a parent, or with an adapter a child; mixture_kernel: CondConv;
-/// or a type of yours), `Router` the factors that depend on the input, `Backend` computes.
-template <kernel_source Source = dense_kernel, router Router = no_router, conv_backend Backend = backend::cpu>
+/// or a type of yours), `Router` the factors that depend on the input, `Backend` computes (backend::cuda: kdna/cuda/conv2d.hpp).
+template <kernel_source Source = dense_kernel, router Router = no_router, layer_backend Backend = backend::cpu>
 class conv2d {
+    KDNA_REQUIRE_HOST_BACKEND(Backend);
     // What the types know of each other; the rest is checked when a layer is made.
     // clang-format off
     static_assert(!(requires { requires Source::needs_mixture; } && requires { requires !Router::routes_mixture; }),

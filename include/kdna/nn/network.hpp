@@ -569,4 +569,14 @@ private:
     std::vector<index_t> widths_;  // channels of the values so far, the input first
 };
 
+/// The networks of a backend: their type, on which host backend their layers are put together, and how they are made of that.
+/// Those of a device are in kdna/cuda/network.hpp.
+template <layer_backend B>
+struct network_on {
+    KDNA_REQUIRE_HOST_BACKEND(B);
+    using type = network;
+    using host_backend = B;
+    [[nodiscard]] static network make(network host) { return host; }
+};
+
 }  // namespace kdna::inline KDNA_ABI

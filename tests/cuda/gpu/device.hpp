@@ -4,6 +4,7 @@
 #include <kdna/cuda/cuda.hpp>
 
 extern template class kdna::cuda::device_conv<kdna::cuda::gpu>;
+extern template class kdna::cuda::detail::network_body<kdna::cuda::gpu>;
 extern template class kdna::cuda::basic_network<kdna::cuda::gpu>;
 
 namespace kdna_test {

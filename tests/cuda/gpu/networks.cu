@@ -37,6 +37,13 @@ TEST_CASE("Plans on a GPU share a network in several streams, and repeat their b
     check_plans(device, a.ref(), b.ref());
 }
 
+TEST_CASE("A published network is loaded to backend::cuda") {
+    static_assert(std::is_same_v<network_on<backend::cuda>::type, cuda::network>);
+    cuda::gpu device;
+    const test_stream stream;
+    check_loading(device, stream.ref());
+}
+
 TEST_CASE("A CUDA error names the call and CUDA's text") {
     cuda::gpu device;
     check_error([&] { return device.allocate(index_t{1} << 50); }, "cudaMalloc of", "cudaSuccess",

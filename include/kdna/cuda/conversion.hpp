@@ -1,0 +1,23 @@
+// Between the caller's tensors, float32 in any order, and a layer's or network's: channels last, in its numbers.
+#pragma once
+
+#include <kdna/cuda/memory.hpp>
+#include <kdna/cuda/pool_kernels.hpp>
+
+namespace kdna::inline KDNA_ABI::cuda {
+
+/// y = x, both dense of shape `shape` in device memory. The shape has fewer than 2^31 elements.
+template <class From, class To, device_api Device>
+void enqueue_conversion(Device& device, const From* x, layout x_order, To* y, layout y_order, const shape4& shape,
+                        typename Device::stream s) {
+    const strides4 a = dense_strides(shape, x_order), b = dense_strides(shape, y_order);
+    const auto number_of = [](index_t v) { return static_cast<int>(v); };
+    const int items = number_of(element_count(shape));
+    const convert_arguments<From, To> arguments{
+        {x, items},     {y, items},     number_of(shape.c), number_of(shape.h), number_of(shape.w), number_of(a.n),
+        number_of(a.c), number_of(a.h), number_of(a.w),     number_of(b.n),     number_of(b.c),     number_of(b.h),
+        number_of(b.w), items};
+    device.template launch<convert_kernel<From, To>>(elementwise_kernel::grid(items), arguments, s);
+}
+
+}  // namespace kdna::inline KDNA_ABI::cuda
