@@ -12,6 +12,7 @@
 
 #include <array>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -30,6 +31,20 @@ inline void check(cudnnStatus_t status, std::string_view call) {
 }
 
 namespace detail {
+
+/// A handle on the current device. cuDNN's are used by one thread at a time.
+class cudnn_handle {
+public:
+    cudnn_handle() { check(cudnnCreate(&handle_), "cudnnCreate"); }
+    cudnn_handle(const cudnn_handle&) = delete;
+    cudnn_handle& operator=(const cudnn_handle&) = delete;
+    ~cudnn_handle() { static_cast<void>(cudnnDestroy(handle_)); }
+    [[nodiscard]] cudnnHandle_t get() const noexcept { return handle_; }
+    std::mutex turn{};
+
+private:
+    cudnnHandle_t handle_ = nullptr;
+};
 
 /// A descriptor of cuDNN's backend API.
 class cudnn_descriptor {
@@ -178,9 +193,7 @@ class cudnn_gpu : public gpu {
 public:
     explicit cudnn_gpu(int ordinal = 0) : gpu(ordinal) {
         const current_device here(ordinal);
-        cudnnHandle_t h = nullptr;
-        check(cudnnCreate(&h), "cudnnCreate");
-        handle_ = {h, [](cudnnHandle_t p) { static_cast<void>(cudnnDestroy(p)); }};
+        handle_ = std::make_shared<detail::cudnn_handle>();
     }
 
     /// A plain convolution that cuDNN has planned.
@@ -190,8 +203,19 @@ public:
         [[nodiscard]] static std::string explain() {
             return "cuDNN, scale, shift, residual and activation in one operation";
         }
-        /// Of one handle, runs must not overlap.
+        /// A run at a time, like the network's plan that it belongs to. Those of other plans may overlap: they take turns at the
+        /// handle. What cuDNN is told of a call is kept, and told again only when a tensor has moved.
         void run(const plain_convolution_call& c, stream_ref s) const {
+            if (!arguments_ || c != told_) arguments_.emplace(arguments_of(c));
+            told_ = c;
+            const std::lock_guard turn(handle_->turn);
+            check(cudnnSetStream(handle_->get(), s.handle), "cudnnSetStream");
+            check(cudnnBackendExecute(handle_->get(), plan_->get(), arguments_->get()), "cudnnBackendExecute");
+        }
+
+    private:
+        friend class cudnn_gpu;
+        [[nodiscard]] static detail::cudnn_descriptor arguments_of(const plain_convolution_call& c) {
             using ids = detail::cudnn_operations;
             std::vector<const void*> pointers{c.x, c.w, c.scale, c.shift, c.y};
             std::vector<std::int64_t> names{ids::x, ids::w, ids::scale, ids::shift, ids::y};
@@ -204,13 +228,11 @@ public:
                 .set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, names)
                 .set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, c.scratch)
                 .finalize("a variant pack");
-            check(cudnnSetStream(handle_.get(), s.handle), "cudnnSetStream");
-            check(cudnnBackendExecute(handle_.get(), plan_->get(), arguments.get()), "cudnnBackendExecute");
+            return arguments;
         }
-
-    private:
-        friend class cudnn_gpu;
-        std::shared_ptr<cudnnContext> handle_{};
+        std::shared_ptr<detail::cudnn_handle> handle_{};
+        mutable std::optional<detail::cudnn_descriptor> arguments_{};
+        mutable plain_convolution_call told_{};
         std::optional<detail::cudnn_operations> operations_{};
         std::optional<detail::cudnn_descriptor> graph_{}, config_{}, plan_{};
         index_t scratch_bytes_ = 0;
@@ -224,7 +246,7 @@ public:
         out->handle_ = handle_;
         try {
             out->operations_.emplace(c);
-            out->graph_ = out->operations_->graph(handle_.get());
+            out->graph_ = out->operations_->graph(handle_->get());
             detail::cudnn_descriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
             heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, *out->graph_)
                 .set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, CUDNN_HEUR_MODE_A)
@@ -259,7 +281,7 @@ private:
     [[nodiscard]] bool make_plan(library_convolution& to, const detail::cudnn_descriptor& config) const {
         try {
             detail::cudnn_descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-            plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, handle_.get())
+            plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, handle_->get())
                 .set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config)
                 .finalize("an execution plan");
             std::int64_t bytes = 0, count = 0;
@@ -274,7 +296,7 @@ private:
             return false;  // the next engine may do
         }
     }
-    std::shared_ptr<cudnnContext> handle_{};
+    std::shared_ptr<detail::cudnn_handle> handle_{};
 };
 static_assert(device_api<cudnn_gpu>);
 

@@ -31,6 +31,7 @@ struct plain_convolution_call {
     const void* residual = nullptr;
     const float *scale = nullptr, *shift = nullptr;
     void* scratch = nullptr;
+    friend bool operator==(const plain_convolution_call&, const plain_convolution_call&) = default;
 };
 
 /// What a device gives:
