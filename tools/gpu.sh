@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tools/gpu.sh [--sanitize] [--no-bench] [--no-torch] [BUILD FOLDER]: on a machine with a GPU, builds for it, runs all tests that need
-# one, then the benchmarks. Results are in <build folder>/results.
+# one, then the benchmarks, and says which bars they meet. Results are in <build folder>/results.
 #
 #   --sanitize   the tests again under compute-sanitizer: memcheck, racecheck, initcheck and synccheck
 #   --no-bench   no benchmarks;  --no-torch  none of PyTorch
@@ -59,8 +59,10 @@ fi
 if ((bench)); then
     "$folder/bench/cuda/cuda_bench" | tee "$results/kdna.txt" || failed=1
     if grep -q WRONG "$results/kdna.txt"; then failed=1; fi
+    : > "$results/torch.txt"
     if ((torch)) && python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2> /dev/null; then
         python3 bench/cuda/peer_torch.py | tee "$results/torch.txt" || failed=1
     fi
+    python3 bench/cuda/verdict.py "$results"/{kdna,torch}.txt | tee "$results/verdict.md" || failed=1
 fi
 exit "$failed"

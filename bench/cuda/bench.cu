@@ -1,4 +1,6 @@
-// Layers and networks on a GPU: `cuda_bench [layers|networks] [--batch N,...] [--numbers f16,...] [--only TEXT]`.
+// Layers and networks on a GPU, plain layers also by cuDNN:
+//
+//     cuda_bench [layers|networks] [--batch N,...] [--numbers f16,...] [--only TEXT]
 //
 // Prints one line a measurement, separated by tabs: what, form, batch, numbers, microseconds of a call (median), images a second
 // (networks) or TFLOP/s (layers), largest error. Answers are checked first, against the CPU. Activations take turns in buffers that
@@ -80,9 +82,9 @@ double largest_error(std::span<const float> found, std::span<const float> right)
     return error / largest;
 }
 
-void report(const std::string& what, const char* form, index_t batch, precision p, double us, double rate,
+void report(const std::string& what, const std::string& form, index_t batch, precision p, double us, double rate,
             double error) {
-    std::printf("%s\t%s\t%lld\t%s\t%.2f\t%.2f\t%.1e%s\n", what.c_str(), form, static_cast<long long>(batch),
+    std::printf("%s\t%s\t%lld\t%s\t%.2f\t%.2f\t%.1e%s\n", what.c_str(), form.c_str(), static_cast<long long>(batch),
                 std::string(cuda::to_string(p)).c_str(), us, rate, error, error <= tolerance(p) ? "" : "\tWRONG");
     std::fflush(stdout);
 }
@@ -197,42 +199,53 @@ void measure_layers(cuda::gpu& device, const settings& s) {
     }
 }
 
+/// Measures one network in one precision.
+template <class Device>
+void measure_network(Device& device, const network& host, const std::string& name, const std::string& form,
+                     const tensor<float>& x, std::span<const float> right, precision p,
+                     const std::vector<index_t>& batches, cuda::stream_ref stream) {
+    const cuda::basic_network<Device> net(host, device, {.numbers = p}, stream);
+    for (const index_t batch : batches) {
+        auto plan = net.plan({batch, 3, 224, 224});
+        const index_t count = sets_beyond_l2(batch * x.size() * 4);
+        std::vector<cuda::basic_device_tensor<float, Device>> xs;
+        tensor<float> images({batch, 3, 224, 224}, layout::nhwc);
+        for (index_t n = 0; n < batch; ++n) std::copy(x.span().begin(), x.span().end(), images.data() + n * x.size());
+        for (index_t i = 0; i < count; ++i) {
+            xs.emplace_back(device, images.shape());
+            xs.back().upload(std::as_const(images).view(), stream);
+        }
+        cuda::basic_device_tensor<float, Device> y(device, plan.output_shape());
+        const auto call = [&](index_t i) {
+            net.run(plan, std::as_const(xs[static_cast<std::size_t>(i % count)]).view(), y.view(), stream);
+        };
+        call(0);
+        const tensor<float> found = y.download(stream);
+        const double error = largest_error(found.span().last(right.size()), right);
+        const double us = median_microseconds(call, stream);
+        report(name, form, batch, p, us, static_cast<double>(batch) / us * 1e6, error);
+    }
+}
+
 void measure_networks(cuda::gpu& device, const settings& s) {
     cudaStream_t handle = nullptr;
     cuda::check(cudaStreamCreate(&handle), "cudaStreamCreate");
     const cuda::stream_ref stream{handle};
+#if defined(KDNA_CUDNN)
+    cuda::cudnn_gpu library(0);
+#endif
     for (const models::arch a :
          {models::arch::resnet18, models::arch::resnet50, models::arch::mobilenet_v2, models::arch::mobilenet_v2_1d2})
         for (const models::form f : {models::form::kernel_dna, models::form::plain}) {
-            const std::string name(name_of(a));
+            const std::string name(name_of(a)), form = f == models::form::plain ? "plain" : "kernel_dna";
             if (!s.wants(name)) continue;
             const network host = random_network(a, f);
             const tensor<float> x = sample({1, 3, 224, 224}, 3), right = host(x.view());
             for (const precision p : s.numbers) {
-                const cuda::network net(host, device, {.numbers = p}, stream);
-                for (const index_t batch : s.batches) {
-                    auto plan = net.plan({batch, 3, 224, 224});
-                    const index_t count = sets_beyond_l2(batch * x.size() * 4);
-                    std::vector<cuda::device_tensor<float>> xs;
-                    tensor<float> images({batch, 3, 224, 224}, layout::nhwc);
-                    for (index_t n = 0; n < batch; ++n)
-                        std::copy(x.span().begin(), x.span().end(), images.data() + n * x.size());
-                    for (index_t i = 0; i < count; ++i) {
-                        xs.emplace_back(device, images.shape());
-                        xs.back().upload(std::as_const(images).view(), stream);
-                    }
-                    cuda::device_tensor<float> y(device, plan.output_shape());
-                    const auto call = [&](index_t i) {
-                        net.run(plan, std::as_const(xs[static_cast<std::size_t>(i % count)]).view(), y.view(), stream);
-                    };
-                    call(0);
-                    const tensor<float> found = y.download(stream);
-                    const double error =
-                        largest_error(found.span().last(static_cast<std::size_t>(right.size())), right.span());
-                    const double us = median_microseconds(call, stream);
-                    report(name, f == models::form::plain ? "plain" : "kernel_dna", batch, p, us,
-                           static_cast<double>(batch) / us * 1e6, error);
-                }
+                measure_network(device, host, name, form, x, right.span(), p, s.batches, stream);
+#if defined(KDNA_CUDNN)
+                measure_network(library, host, name, form + ", cuDNN", x, right.span(), p, s.batches, stream);
+#endif
             }
         }
     static_cast<void>(cudaStreamDestroy(handle));
