@@ -1,6 +1,8 @@
 // Layers and networks on a GPU, plain layers also by cuDNN:
 //
-//     cuda_bench [layers|networks] [--batch N,...] [--numbers f16,...] [--only TEXT]
+//     cuda_bench [layers|networks] [--children] [--batch N,...] [--numbers f16,...] [--only TEXT]
+//
+// --children: of the layers only those of whose kernel a network has children.
 //
 // Prints one line a measurement, separated by tabs: what, form, batch, numbers, microseconds of a call (median), images a second
 // (networks) or TFLOP/s (layers), largest error. Answers are checked first, against the CPU. Activations take turns in buffers that
@@ -31,7 +33,7 @@ using namespace kdna_bench;
 using cuda::precision;
 
 struct settings {
-    bool layers = true, networks = true;
+    bool layers = true, networks = true, only_children = false;
     std::vector<index_t> batches{1, 32, 128};
     std::vector<precision> numbers{precision::f32, precision::tf32, precision::f16, precision::bf16};
     std::string only{};
@@ -187,6 +189,7 @@ void measure_layers(cuda::gpu& device, const settings& s) {
         const conv2d<> plain(parent, shape.params(), options);
         const bool child = std::any_of(shape.occurrences.begin(), shape.occurrences.end(),
                                        [](const occurrence& o) { return o.children > 0; });
+        if (s.only_children && !child) continue;
         for (const index_t batch : s.batches)
             for (const precision p : s.numbers) {
                 measure_layer(device, shape, plain, "plain", batch, p, false);
@@ -270,6 +273,8 @@ settings read_arguments(int argc, char** argv) {
             s.networks = false;
         } else if (argument == "networks") {
             s.layers = false;
+        } else if (argument == "--children") {
+            s.only_children = true;
         } else if (argument == "--only") {
             s.only = value();
         } else if (argument == "--batch") {
@@ -283,7 +288,7 @@ settings read_arguments(int argc, char** argv) {
                 s.numbers.push_back(static_cast<precision>(found - cuda::precision_names.begin()));
             }
         } else {
-            throw error("arguments", "layers, networks, --batch, --numbers or --only", argument);
+            throw error("arguments", "layers, networks, --children, --batch, --numbers or --only", argument);
         }
     }
     return s;

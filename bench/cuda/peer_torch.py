@@ -1,6 +1,8 @@
 """PyTorch on a GPU, for the lines of cuda_bench: networks in both forms, and the layers that are children.
 
-    python3 bench/cuda/peer_torch.py [--batch 1,32,128] [--numbers f32,tf32,f16,bf16] [--only TEXT]
+    python3 bench/cuda/peer_torch.py [layers|networks] [--batch 1,32,128] [--numbers f32,tf32,f16,bf16] [--only TEXT] [--ways TEXT]
+
+--only and --ways take what has TEXT in its name: a layer or network, and one of
 
 eager            channels last, inference mode
 eager, graph     the same, recorded as a CUDA graph
@@ -94,7 +96,7 @@ def recorded(module: Callable[[Tensor], Tensor], like: Tensor) -> Callable[[Tens
     return call
 
 
-def measure(name: str, form: str, module: nn.Module, shape: tuple[int, int, int, int], numbers: str, images: bool) -> None:
+def measure(name: str, form: str, module: nn.Module, shape: tuple[int, int, int, int], numbers: str, images: bool, wanted: str) -> None:
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     module = module.cuda().eval().to(memory_format=torch.channels_last)
@@ -113,6 +115,8 @@ def measure(name: str, form: str, module: nn.Module, shape: tuple[int, int, int,
         "compile": lambda: torch.compile(module, mode="max-autotune"),
     }
     for way, make in ways.items():
+        if wanted not in way:
+            continue
         try:
             call = make()
             error = float((call(x).float() - exact).abs().max() / exact.abs().max())
@@ -128,31 +132,33 @@ def measure(name: str, form: str, module: nn.Module, shape: tuple[int, int, int,
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("layers", "networks"))
     parser.add_argument("--batch", default="1,32,128")
     parser.add_argument("--numbers", default="f32,tf32,f16,bf16")
     parser.add_argument("--only", default="")
+    parser.add_argument("--ways", default="")
     arguments = parser.parse_args()
     print(f"# {torch.cuda.get_device_name(0)}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}")
     print("# what\tform\tbatch\tnumbers\tmicroseconds\timages/s or TFLOP/s\tlargest error")
     batches = [int(n) for n in arguments.batch.split(",")]
     for channels, extent in CHILDREN:
         name = f"{channels}-{channels}@{extent}_3x3"
-        if arguments.only not in name:
+        if arguments.what == "networks" or arguments.only not in name:
             continue
         for batch in batches:
             for numbers in arguments.numbers.split(","):
                 for form, make in (("plain", Plain), ("child", Child)):
                     torch.manual_seed(1)
-                    measure(name, form, make(channels), (batch, channels, extent, extent), numbers, images=False)
+                    measure(name, form, make(channels), (batch, channels, extent, extent), numbers, False, arguments.ways)
     for arch in NETWORKS:
-        if arguments.only not in arch:
+        if arguments.what == "layers" or arguments.only not in arch:
             continue
         for form, suffix in (("kernel_dna", ""), ("plain", "_plain")):
             for batch in batches:
                 for numbers in arguments.numbers.split(","):
                     net = build(arch + suffix)
                     randomise(net, seed=1)
-                    measure(arch, form, net, (batch, 3, 224, 224), numbers, images=True)
+                    measure(arch, form, net, (batch, 3, 224, 224), numbers, True, arguments.ways)
 
 
 if __name__ == "__main__":
