@@ -74,6 +74,32 @@ struct golden_case {
     kdna::tensor_data input, output;
 };
 
+/// A chain of layers over one warehouse, whose filters follow from the rows of the router's last layer.
+inline kdna::models::value golden_warehouse(const kdna::models::module_builder<>& m, kdna::models::value x,
+                                            const nlohmann::json& p) {
+    using namespace kdna;
+    using namespace kdna::models;
+    const warehouse cells = take_warehouses(m, 1).front();
+    const cell_shape& cell = cells.shape();
+    index_t i = 0, claimed = 0;
+    for (const nlohmann::json& layer : p.at("layers")) {
+        const module_builder<> conv = m.child(concat("convs.", i++));
+        const state_dict_reader a = conv.weights().scope("attention.");
+        const auto extent = layer.at("kernel").get<index_t>();
+        const index_t groups = layer.value("groups", index_t{1});
+        const index_t rows = a.contains("basis_bias") ? a.extent("basis_bias", 0, 1) : a.extent("fc2.weight", 0, 2),
+                      combinations = rows / (cell.n + 1), pieces = extent * extent / cell.taps(),
+                      filters = combinations / (pieces * (x.channels / groups / cell.c)) * cell.o;
+        layer_call call{.stride = layer.value("stride", index_t{1}),
+                        .act = layer.at("act") == "relu" ? activation::relu : activation::none,
+                        .pad = padding(layer.at("padding").get<index_t>())};
+        call.bias = conv.weights().contains("bias");
+        x = warehouse_layer(conv, x, {filters, x.channels, extent, extent, groups}, call, cells, claimed);
+        claimed += claimed_cells(combinations, p.at("cell_num_ratio").get<double>());
+    }
+    return x;
+}
+
 /// Reads a case of the families that have a device form.
 inline golden_case read_golden(const std::string& name) {
     using namespace kdna;
@@ -100,6 +126,7 @@ inline golden_case read_golden(const std::string& name) {
             return dna_cluster(m, x, w.extent("last_block.layers.pw2.weight", 0, 4), stride,
                                w.extent("static_filter_attn1", 0, 5));
         }
+        if (family == "kernel_warehouse") return golden_warehouse(m, x, p);
         layer_call call{.stride = stride, .pad = padding(number("padding", 0)), .dilation = number("dilation", 1)};
         call.bias = w.contains("bias");
         if (family == "sparse_kernel")
@@ -128,6 +155,11 @@ inline constexpr const char* golden_names[] = {
     "dyconv_c3_o11_k5_n4_s2_p2_d1_g1_bias",
     "dyconv_c5_o7_k3_n3_s1_p1_d1_g1",
     "dyconv_c8_o12_k3_n4_s1_p1_d1_g2_bias",
+    "kw_basis",
+    "kw_depthwise",
+    "kw_grid",
+    "kw_half",
+    "kw_taps",
     "odconv_c17_o21_k1_n4_s1_p0_d1_g1",
     "odconv_c21_o21_k3_n1_s2_p1_d1_g21",
     "odconv_c24_o13_k1_n1_s1_p0_d1_g1",

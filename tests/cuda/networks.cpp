@@ -41,6 +41,25 @@ TEST_CASE("Networks of mixtures on the emulated device give the CPU's logits") {
     }
 }
 
+TEST_CASE("Networks of warehouses on the emulated device give the CPU's logits, from cells stored once") {
+    for (const dynamic_network& n : dynamic_networks) {
+        if (n.form != form::kernel_warehouse) continue;
+        const bool residual = n.arch == arch::resnet18;
+        cuda::emulator device(4);
+        const std::array precisions{residual ? precision::f16 : precision::f32};
+        check_network(device, n.arch, n.form, n.keys(), {2, 3, 17, 16}, precisions, 0);
+        if (few || !residual) continue;
+        index_t parameters = 0;
+        for (const key& k : n.keys()) {
+            index_t count = 1;
+            for (const index_t extent : k.shape) count *= extent;
+            parameters += count;
+        }
+        const cuda::basic_network net(models::load(n.arch, n.form, random_values(n.keys(), 948)), device);
+        CHECK(net.weight_bytes() <= (parameters + parameters / 100) * 4);
+    }
+}
+
 TEST_CASE("PyTorch's answers come out of the emulated device") {
     for (const int multiprocessors : {1, 60}) {
         cuda::emulator device(multiprocessors);
@@ -169,7 +188,7 @@ TEST_CASE("Pooling on the emulated device keeps NaN, ignores padding, and takes 
 TEST_CASE("What has no device form is named, and so are arguments that do not fit") {
     cuda::emulator device;
     for (const dynamic_network& n : dynamic_networks)
-        if (n.name == "resnet18_kw_1x" || n.name == "resnet18_dcd") {
+        if (n.name == "resnet18_dcd") {
             const network host = models::load(n.arch, n.form, random_values(n.keys(), 944));
             check_error([&] { return cuda::basic_network(host, device); }, "layer1.0.conv1", "device form", "");
         }

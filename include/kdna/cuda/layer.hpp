@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <kdna/cuda/assembly_kernels.hpp>
 #include <kdna/cuda/conv_kernel.hpp>
 #include <kdna/cuda/depthwise_kernel.hpp>
 #include <kdna/cuda/memory.hpp>
@@ -25,18 +26,48 @@ struct device_options {
     index_t assembly_budget = index_t{64} << 20;
 };
 
-/// Kernels on a device, each once: a child finds its parent's here.
+/// Where the weights of a kernel or of a cell lie on a device, in elements: that of filter o, channel c of its group and tap t at
+/// o * filter_stride + t * tap_stride + c.
+struct weight_layout {
+    index_t filters = 1, channels = 1, taps = 1;
+    index_t filter_stride = 1, tap_stride = 1, size = 1;
+
+    /// As conv_kernel or depthwise_kernel read it. Throws kdna::error.
+    [[nodiscard]] static weight_layout of(const kernel_shape& k, precision p, std::string_view where) {
+        const index_t stage = row_bytes / bytes_of(p), lane = 16 / bytes_of(p);
+        weight_layout l{k.o, k.channels_per_group(), k.taps()};
+        l.tap_stride = k.depthwise() ? k.o : l.channels;
+        l.filter_stride = k.depthwise() ? 1 : (l.taps * l.channels + stage - 1) / stage * stage;
+        // Whole packs, so that kernels are put together pack by pack.
+        const index_t size = checked_mul(k.o, k.depthwise() ? l.taps : l.filter_stride, where);
+        l.size = (size + lane - 1) / lane * lane;
+        return l;
+    }
+    /// The order in which neighbours are neighbours in a kernel as well, depthwise ones having no second channel.
+    [[nodiscard]] static weight_layout of(const cell_shape& cell, std::string_view where) {
+        weight_layout l{cell.o, cell.c, cell.taps()};
+        l.tap_stride = cell.c == 1 ? cell.o : cell.c;
+        l.filter_stride = cell.c == 1 ? 1 : cell.taps() * cell.c;
+        l.size = checked_mul(checked_mul(cell.o, cell.c, where), cell.taps(), where);
+        return l;
+    }
+    [[nodiscard]] std::size_t at(index_t o, index_t c, index_t t) const noexcept {
+        return static_cast<std::size_t>(o * filter_stride + t * tap_stride + c);
+    }
+};
+
+/// What layers store on a device, each once: a child finds its parent's kernel here, and a layer its stage's warehouse.
 template <device_api Device>
 class kernel_store {
 public:
     struct kernel {
         device_memory<Device> memory{};
-        int depth = 0, group_stride = 0, size = 0;  ///< of a filter, a group, one kernel; in elements
+        int size = 0;  ///< of one of the recipe's stored tensors, in elements
         /// What the key stands for, so that its address is not given to anything else while the kernel is here.
         kernel_recipe recipe{};
     };
 
-    /// The kernel of a recipe, made on first use. Throws kdna::error.
+    /// What a recipe stores, made on first use. Throws kdna::error.
     [[nodiscard]] std::shared_ptr<const kernel> get(Device& device, const kernel_recipe& r, precision p,
                                                     typename Device::stream s, std::string_view where) {
         if (r.storage == nullptr) return make(device, r, p, s, where);
@@ -56,25 +87,18 @@ private:
                                                             typename Device::stream s, std::string_view where) {
         auto k = std::make_shared<kernel>();
         k->recipe = r;
+        const weight_layout l = r.cell ? weight_layout::of(*r.cell, where) : weight_layout::of(r.shape, p, where);
+        const int all = detail::checked_int(checked_mul(l.size, r.count, where), where);
+        k->size = static_cast<int>(l.size);
         with_number(p, [&]<class Number>(Number) {
             using T = typename Number::element;
-            const kernel_shape& shape = r.shape;
-            const index_t channels = shape.channels_per_group(), stage = row_bytes / static_cast<index_t>(sizeof(T));
-            const bool depthwise = shape.depthwise();
-            const index_t depth = depthwise ? shape.taps() : (shape.taps() * channels + stage - 1) / stage * stage;
-            // Whole packs, so that mixtures are put together pack by pack.
-            const index_t size = (checked_mul(shape.o, depth, where) + wide<T> - 1) / wide<T> * wide<T>;
-            std::vector<T> w(static_cast<std::size_t>(checked_mul(size, r.count, where)));
+            std::vector<T> w(static_cast<std::size_t>(all));
             for (index_t i = 0; i < r.count; ++i)
-                for (index_t o = 0; o < shape.o; ++o)
-                    for (index_t c = 0; c < channels; ++c)
-                        for (index_t t = 0; t < shape.taps(); ++t) {
-                            const index_t at = depthwise ? t * shape.o + o : o * depth + t * channels + c;
-                            w[static_cast<std::size_t>(i * size + at)] = from_float<T>(r.weight(i, o, c, t));
-                        }
-            k->size = detail::checked_int(checked_mul(size, r.count, where), where) / static_cast<int>(r.count);
-            k->depth = static_cast<int>(depth);
-            k->group_stride = static_cast<int>(shape.filters_per_group() * depth);
+                for (index_t o = 0; o < l.filters; ++o)
+                    for (index_t c = 0; c < l.channels; ++c)
+                        for (index_t t = 0; t < l.taps; ++t)
+                            w[static_cast<std::size_t>(i * l.size) + l.at(o, c, t)] =
+                                from_float<T>(r.weight(i, o, c, t));
             k->memory = uploaded<T>(device, w, s);
         });
         return k;
@@ -126,10 +150,11 @@ public:
         const kernel_shape& k = recipe_.kernel.shape;
         if (k.groups * 16 > 65535 && !k.depthwise())
             throw error(recipe_.name, "at most 4095 groups on a device", concat(k.groups));
-        if (recipe_.router.mixture.outputs > router_kernel::threads)
-            throw error(recipe_.name, concat("at most ", router_kernel::threads, " kernels in a mixture on a device"),
-                        concat(recipe_.router.mixture.outputs));
+        check_router();
+        layout_ = weight_layout::of(k, options.numbers, recipe_.name);
+        static_cast<void>(detail::checked_int(layout_.size, recipe_.name));
         kernel_ = store.get(device, recipe_.kernel, options.numbers, s, recipe_.name);
+        places_ = places();
         std::vector<float> values;
         const auto add = [&](place& p, const std::vector<float>& v) {
             values.resize((values.size() + 3) / 4 * 4);
@@ -164,6 +189,9 @@ public:
         return kernel_;
     }
 
+    /// Whether it reads the sums of its input's channels.
+    [[nodiscard]] bool reads_sums() const noexcept { return routed(); }
+
     /// Decides how to run on inputs of shape `in`. Throws kdna::error.
     [[nodiscard]] device_conv_plan plan(const shape4& in) const {
         device_conv_plan p;
@@ -176,15 +204,14 @@ public:
         const index_t element = bytes_of(options_.numbers), lane = 16 / element;
         p.depthwise = k.depthwise();
         p.wide_channels = in.c % lane == 0 && k.channels_per_group() % (p.depthwise ? 1 : lane) == 0;
-        const bool own_kernels = recipe_.kernel.mixed;
         p.chunk = static_cast<int>(in.n);
-        if (own_kernels) {
-            const index_t bytes = checked_mul(kernel_->size, element, recipe_.name);
+        if (own_kernels()) {
+            const index_t bytes = checked_mul(layout_.size, element, recipe_.name);
             p.chunk = static_cast<int>(std::clamp<index_t>(options_.assembly_budget / bytes, 1, in.n));
-            p.assembly_elements = checked_mul(p.chunk, kernel_->size, recipe_.name);
+            p.assembly_elements = checked_mul(p.chunk, layout_.size, recipe_.name);
             static_cast<void>(detail::checked_int(p.assembly_elements, recipe_.name));
         }
-        const int pixels = p.geometry.out_pixels, slice = own_kernels ? pixels : pixels * static_cast<int>(in.n);
+        const int pixels = p.geometry.out_pixels, slice = own_kernels() ? pixels : pixels * static_cast<int>(in.n);
         if (p.depthwise) {
             p.rows = p.out_rows = tile_rows::cut(pixels, slice, finishing_rows);
         } else {
@@ -201,8 +228,8 @@ public:
     /// The layer as a library would run it; nothing where it has factors of its own, or its filters are not dense in memory.
     [[nodiscard]] std::optional<plain_convolution> as_plain(const device_conv_plan& p) const {
         const kernel_shape& k = kernel();
-        if (routed() || recipe_.kernel.mixed || !recipe_.spatial.empty() || k.depthwise() ||
-            kernel_->depth != k.taps() * k.channels_per_group())
+        if (routed() || own_kernels() || !recipe_.spatial.empty() || k.depthwise() ||
+            layout_.filter_stride != k.taps() * k.channels_per_group())
             return std::nullopt;
         return plain_convolution{options_.numbers, p.in, p.out, k, recipe_.params, recipe_.residual, recipe_.act};
     }
@@ -222,6 +249,72 @@ private:
     struct dense_place {
         place w{}, bias{};
     };
+
+    /// Whether every sample has a kernel of its own.
+    [[nodiscard]] bool own_kernels() const noexcept { return recipe_.kernel.form != kernel_form::stored; }
+
+    /// Routers of one's own may say anything.
+    void check_router() const {
+        const router_recipe& r = recipe_.router;
+        const kernel_recipe& k = recipe_.kernel;
+        for (const dense_recipe* d : {&r.mixture, &r.channel, &r.filter, &r.spatial})
+            if (d->act == device_activation::signed_share && (d->group < 2 || d->outputs % d->group != 0))
+                throw error(concat(recipe_.name, " router"), "signed shares in whole groups of two or more",
+                            concat(d->outputs, " outputs in groups of ", d->group));
+        const index_t mixture = own_kernels() ? checked_mul(k.combinations(), k.count, recipe_.name) : 0;
+        if (r.mixture.values() != mixture)
+            throw error(concat(recipe_.name, " router"), concat(mixture, " values of a mixture"),
+                        concat(r.mixture.values()));
+        router_arguments a;
+        a.sums.channels = static_cast<int>(k.shape.i);
+        set_dense(a);
+        // What every device gives a block, but for some that a launch itself takes.
+        constexpr int most = 96 * 1024;
+        if (const int bytes = router_kernel::shared_bytes(a); bytes > most)
+            throw error(concat(recipe_.name, " router"),
+                        concat("at most ", most, " bytes of shared memory on a device"), concat(bytes));
+    }
+    /// The router's layers, without their places among the routes.
+    void set_dense(router_arguments& a) const {
+        const router_recipe& r = recipe_.router;
+        a.hidden = dense(hidden_, r.hidden);
+        const auto set = [&](route_kind kind, const dense_place& at, const dense_recipe& d) {
+            device_head& h = a.heads[static_cast<int>(kind)];
+            h.dense = dense(at, d);
+            h.group = static_cast<int>(d.act == device_activation::softmax ? std::max<index_t>(d.outputs, 1) : d.group);
+        };
+        set(route_kind::mixture, mixture_, r.mixture);
+        set(route_kind::channel, channel_, r.channel);
+        set(route_kind::filter, filter_, r.filter);
+        set(route_kind::spatial, head_spatial_, r.spatial);
+    }
+
+    /// Where what is stored lies in the kernel of a sample.
+    [[nodiscard]] cell_places places() const {
+        const auto number = [](index_t v) { return static_cast<int>(v); };
+        cell_places p;
+        if (!recipe_.kernel.cell) {
+            p.inner = number(layout_.size);
+            return p;
+        }
+        const cell_shape& cell = *recipe_.kernel.cell;
+        p.outer_stride = p.inner_stride = number(layout_.filter_stride);
+        if (cell.c == 1) {
+            p.inner = number(cell.o);
+            p.outer_stride = number(layout_.tap_stride);
+        } else {
+            p.inner = number(cell.c);
+            p.inner_stride = 1;
+            p.middle = number(cell.taps());
+            p.middle_stride = number(layout_.tap_stride);
+        }
+        p.filters = number(layout_.filters / cell.o);
+        p.channels = number(layout_.channels / cell.c);
+        p.piece_stride = number(cell.taps() * layout_.tap_stride);
+        p.filter_stride = number(cell.o * layout_.filter_stride);
+        p.channel_stride = p.channels > 1 ? number(cell.c) : 0;
+        return p;
+    }
 
     [[nodiscard]] index_t taps_factors() const noexcept {
         return static_cast<index_t>(recipe_.spatial.size()) + recipe_.router.spatial.outputs;
@@ -263,10 +356,10 @@ private:
                   blocks(large_tile::rows, large_tile::columns) >= processors;
         p.rows = tile_rows::cut(pixels, slice, p.large ? large_tile::rows : small_tile::rows);
         p.out_rows = p.rows;
-        const index_t stage = row_bytes / bytes_of(options_.numbers), stages = kernel_->depth / stage;
+        const index_t stage = row_bytes / bytes_of(options_.numbers), stages = layout_.filter_stride / stage;
         const index_t few = blocks(small_tile::rows, small_tile::columns);
         // Kernels of samples of their own take turns in one scratch, and have few rows each: not worth parts of the depth.
-        if (p.large || recipe_.kernel.mixed || few >= processors) return;
+        if (p.large || own_kernels() || few >= processors) return;
         // At least eight stages each, so that they are worth their way through memory.
         p.depth_parts =
             static_cast<int>(std::clamp<index_t>(std::min<index_t>(2 * processors / few, stages / 8), 1, 16));
@@ -283,7 +376,7 @@ private:
             return std::exchange(floats, detail::checked_int((floats + count + 3) / 4 * 4, recipe_.name));
         };
         const router_recipe& r = recipe_.router;
-        p.mixture_at = reserve(r.mixture.outputs);
+        p.mixture_at = reserve(r.mixture.values());
         p.channel_at = reserve(r.channel.outputs);
         p.spatial_at = reserve(r.spatial.outputs);
         p.scale_at = reserve(r.filter.outputs);
@@ -294,7 +387,7 @@ private:
         static_cast<void>(detail::checked_int(p.in.n * floats, recipe_.name));
         p.parts_at = scratch.add(p.parts_floats, sizeof(float));
         p.assembly_at = scratch.add(p.assembly_elements, bytes_of(options_.numbers));
-        if (routed()) {
+        if (reads_sums()) {
             const int in_pixels = detail::checked_int(p.in.h * p.in.w, recipe_.name);
             p.pooled_rows =
                 tile_rows::cut(in_pixels, detail::checked_int(p.in.n * in_pixels, recipe_.name), summing_rows);
@@ -302,7 +395,7 @@ private:
         }
         p.scratch_bytes = scratch.bytes();
     }
-    [[nodiscard]] bool mixes_bias() const noexcept { return !recipe_.kernel.biases.empty() && recipe_.kernel.mixed; }
+    [[nodiscard]] bool mixes_bias() const noexcept { return !recipe_.kernel.biases.empty(); }
 
     [[nodiscard]] std::string explain(const device_conv_plan& p) const {
         std::string text = concat(recipe_.name, ": ", to_string(kernel()), " on ", to_string(p.in), ", ",
@@ -320,7 +413,10 @@ private:
         if (recipe_.router.channel.outputs > 0) text += ", gate on the input";
         if (taps_factors() > 0)
             text += p.depthwise ? ", spatial factor per tap" : ", spatial factor on the input per tap";
-        if (recipe_.kernel.mixed) text += concat(", kernels of ", p.chunk, " samples at a time");
+        if (own_kernels()) text += concat(", kernels of ", p.chunk, " samples at a time");
+        if (recipe_.kernel.cell)
+            text += concat(", each of ", recipe_.kernel.combinations(), " combinations of ",
+                           to_string(*recipe_.kernel.cell));
         if (p.scratch_bytes > 0) text += concat(", scratch ", (p.scratch_bytes + 1023) / 1024, " KiB");
         return text;
     }
@@ -349,27 +445,28 @@ private:
                                               sums};
             device_->template launch<channel_sums_kernel<Number>>(channel_sums_kernel<Number>::grid(sums), a, s);
         }
-        const router_recipe& r = recipe_.router;
         router_arguments a;
         a.sums = sums;
-        a.hidden = dense(hidden_, r.hidden);
-        a.mixture = dense(mixture_, r.mixture);
-        a.channel = dense(channel_, r.channel);
-        a.filter = dense(filter_, r.filter);
-        a.spatial = dense(head_spatial_, r.spatial);
+        set_dense(a);
+        const auto put = [&](route_kind kind, int at, const device_span<const float>& times) {
+            device_head& h = a.heads[static_cast<int>(kind)];
+            h.at = at;
+            h.times = times;
+        };
+        put(route_kind::mixture, p.mixture_at, {});
+        put(route_kind::channel, p.channel_at, {});
+        put(route_kind::filter, p.scale_at, values(scale_));
+        put(route_kind::spatial, p.spatial_at, values(spatial_));
         a.routes = piece<float>(c.scratch, p.routes_at, p.in.n * p.route_floats);
         a.stride = p.route_floats;
-        a.mixture_at = p.mixture_at;
-        a.channel_at = p.channel_at;
-        a.spatial_at = p.spatial_at;
-        a.scale_at = p.scale_at;
-        a.shift_at = p.shift_at;
-        a.static_spatial = values(spatial_);
-        a.scale = values(scale_);
-        a.shift = values(shift_);
-        a.biases = values(biases_);
-        a.bias_scale = values(mixed_bias_scale_);
         a.filters = static_cast<int>(kernel().o);
+        if (mixes_bias()) {
+            a.shift = values(shift_);
+            a.bias_scale = values(mixed_bias_scale_);
+            a.biases = values(biases_);
+            a.shift_at = p.shift_at;
+            a.mixed_from = p.mixture_at + static_cast<int>(recipe_.router.mixture.values()) - a.biases.size / a.filters;
+        }
         device_->template launch<router_kernel>({static_cast<int>(p.in.n), 1, 1}, a, s);
     }
 
@@ -410,19 +507,13 @@ private:
             }
             device_kernel<T> kernel{
                 kernel_->memory.template span<const T>(0, index_t{kernel_->size} * recipe_.kernel.count),
-                kernel_->depth, kernel_->group_stride, 0};
-            if (recipe_.kernel.mixed) {
-                assembly_arguments<T> a;
-                a.kernels = kernel.w;
-                a.coefficients = route_at(r.mixture.outputs, p.mixture_at);
-                a.w = piece<T>(c.scratch, p.assembly_at, count * kernel_->size);
-                a.n = static_cast<int>(recipe_.kernel.count);
-                a.size = kernel_->size;
-                const int packs = a.size / wide<T>;
-                device_->template launch<assembly_kernel<Number>>(
-                    {(packs - 1) / assembly_kernel<Number>::threads + 1, static_cast<int>(count), 1}, a, s);
-                kernel.w = a.w;
-                kernel.sample_stride = kernel_->size;
+                static_cast<int>(layout_.filter_stride),
+                static_cast<int>(layout_.filters / recipe_.kernel.shape.groups * layout_.filter_stride), 0};
+            if (own_kernels()) {
+                const device_span<T> w = piece<T>(c.scratch, p.assembly_at, count * layout_.size);
+                combine<T>(kernel.w, route_at(r.mixture.values(), p.mixture_at), static_cast<int>(count), w, s);
+                kernel.w = w;
+                kernel.sample_stride = static_cast<int>(layout_.size);
             }
             const device_span<const T> x{static_cast<const T*>(c.x) + first * in_size,
                                          static_cast<int>(count * in_size)};
@@ -448,6 +539,32 @@ private:
                 }
             }
         }
+    }
+    /// Puts the kernels of `count` samples together: w [count][size of a kernel].
+    template <class T>
+    void combine(const device_span<const T>& stored, const device_factors& coefficients, int count,
+                 const device_span<T>& w, typename Device::stream s) const {
+        const kernel_recipe& k = recipe_.kernel;
+        // Ends of filters that no cell covers. Whole kernels come with theirs.
+        if (k.cell && layout_.size != layout_.filters * layout_.channels * layout_.taps)
+            device_->template launch<zero_kernel<T>>(elementwise_kernel::grid(w.size / wide<T>), {w}, s);
+        combination_arguments<T> a{stored, coefficients, w};
+        a.n = static_cast<int>(k.count);
+        a.size = kernel_->size;
+        a.kernel_size = static_cast<int>(layout_.size);
+        a.m = static_cast<int>(k.combinations());
+        a.all = detail::checked_int(index_t{count} * a.m, recipe_.name);
+        a.places = places_;
+        const auto packed = [](auto... v) { return ((v % wide<T> == 0) && ...); };
+        if (places_.inner_stride == 1 && packed(places_.inner, places_.middle_stride, places_.outer_stride,
+                                                places_.piece_stride, places_.filter_stride, places_.channel_stride))
+            launch_combination<combination_kernel<T, wide<T>>>(a, s);
+        else
+            launch_combination<combination_kernel<T, 1>>(a, s);
+    }
+    template <class Kernel>
+    void launch_combination(const typename Kernel::arguments& a, typename Device::stream s) const {
+        device_->template launch<Kernel>(Kernel::grid(a), a, s);
     }
     /// Tiles of all slices of an output.
     template <class T>
@@ -476,6 +593,8 @@ private:
     Device* device_;
     conv_recipe recipe_;
     device_options options_;
+    weight_layout layout_{};  // of the layer's kernel
+    cell_places places_{};
     std::shared_ptr<const typename kernel_store<Device>::kernel> kernel_;
     device_memory<Device> factors_;
     place spatial_{}, scale_{}, shift_{}, mixed_bias_scale_{}, biases_{};

@@ -14,6 +14,7 @@
 #include <kdna/dna/acdc.hpp>
 #include <kdna/dna/condconv.hpp>
 #include <kdna/dna/dyconv.hpp>
+#include <kdna/dna/kernel_warehouse.hpp>
 #include <kdna/dna/odconv.hpp>
 #include <kdna/dna/sparse_kernel.hpp>
 #include <kdna/dna/squeeze_excite.hpp>
@@ -26,9 +27,14 @@ struct dense_recipe {
     std::vector<float> w{}, bias{};
     index_t inputs = 0, outputs = 0;
     device_activation act = device_activation::none;
+    index_t group = 1;  ///< neighbouring outputs that a signed_share is one of
+    /// Values it gives: a signed share keeps the last of every group to itself.
+    [[nodiscard]] index_t values() const noexcept {
+        return act == device_activation::signed_share ? outputs / group * (group - 1) : outputs;
+    }
 };
 
-/// A router as device_router runs it (router_kernel.hpp): a hidden layer or none, and heads.
+/// A router as router_kernel runs it (router_kernel.hpp): a hidden layer or none, and heads.
 struct router_recipe {
     dense_recipe hidden{}, mixture{}, channel{}, filter{}, spatial{};
     [[nodiscard]] bool empty() const noexcept {
@@ -36,14 +42,25 @@ struct router_recipe {
     }
 };
 
-/// The weights of a kernel, or of the `count` kernels of a mixture.
+/// How a layer comes by its kernel.
+///     stored     it is what is stored
+///     combined   every sample has its own, whose cells are combinations of what is stored; the router's mixture is a[m][count]
+enum class kernel_form { stored, combined };
+
+/// A layer's kernel, and what is stored on a device for it: `count` kernels, or `count` cells that tile one.
 struct kernel_recipe {
     kernel_shape shape{};
+    kernel_form form = kernel_form::stored;
     index_t count = 1;
-    bool mixed = false;
-    const void* storage = nullptr;  ///< the same for all layers that share it
+    std::optional<cell_shape> cell{};  ///< none: kernels are stored
+    const void* storage = nullptr;     ///< the same for all layers that share it
     std::function<float(index_t i, index_t o, index_t c, index_t t)> weight{};
-    std::vector<float> biases{};  ///< [count][O], mixed like the kernels, or empty
+    std::vector<float> biases{};  ///< [k][O], mixed by the last k values of the router's mixture, or empty
+
+    /// m, the combinations that a kernel is tiled with, as celled_layout (dna/cells.hpp) counts them.
+    [[nodiscard]] index_t combinations() const noexcept {
+        return cell ? shape.taps() / cell->taps() * (shape.o / cell->o) * (shape.channels_per_group() / cell->c) : 1;
+    }
 };
 
 struct conv_recipe {
@@ -92,9 +109,15 @@ namespace detail {
             .filter = detail::dense_parts(r.filter_head(), device_activation::sigmoid),
             .spatial = detail::dense_parts(r.spatial_head(), device_activation::sigmoid)};
 }
+[[nodiscard]] inline router_recipe take_apart(const warehouse_router& r) {
+    router_recipe out{.hidden = detail::dense_parts(r.squeezing(), device_activation::relu),
+                      .mixture = detail::dense_parts(r.fc2(), device_activation::signed_share)};
+    out.mixture.group = r.cells() + 1;
+    return out;
+}
 
-/// Kernel sources: mixtures, and everything whose weights are the same for all samples. The recipe refers to a copy of the
-/// source, a handle.
+/// Kernel sources: those that kernels are put together from, and everything whose weights are the same for all samples. The recipe
+/// refers to a copy of the source, a handle.
 template <kernel_source Source>
 [[nodiscard]] kernel_recipe take_apart_kernel(const Source& source, std::string_view where) {
     kernel_recipe r;
@@ -103,15 +126,22 @@ template <kernel_source Source>
         if (r.storage == nullptr) r.storage = address;
     });
     if constexpr (std::is_same_v<Source, mixture_kernel>) {
+        r.form = kernel_form::combined;
         r.count = source.mixture_size();
-        r.mixed = true;
         r.weight = [source](index_t i, index_t o, index_t c, index_t t) { return source.kernel_weight(i, o, c, t); };
         if (source.has_bias())
             for (index_t i = 0; i < r.count; ++i)
                 for (index_t o = 0; o < r.shape.o; ++o) r.biases.push_back(source.kernel_bias(i, o));
+    } else if constexpr (std::is_same_v<Source, warehouse_kernel>) {
+        r.form = kernel_form::combined;
+        r.count = source.cells().shape().n;
+        r.cell = source.cells().shape();
+        r.weight = [cells = source.cells()](index_t i, index_t o, index_t c, index_t t) {
+            return cells.weight(i, o, c, t);
+        };
     } else {
         if (source.mixture_size() > 0)
-            throw error(std::string(where), "a kernel source with a device form: static, or a mixture_kernel",
+            throw error(std::string(where), "a kernel source with a device form: static, a mixture or a warehouse's",
                         concat("one that is put together from ", source.mixture_size(), " coefficients"));
         // Put together from shared parts, a static kernel is still the layer's own.
         if constexpr (!std::is_same_v<Source, dense_kernel>) r.storage = nullptr;
@@ -169,7 +199,8 @@ template <conv_backend B>
     return take_apart_any<conv2d<dense_kernel, no_router, B>, conv2d<dense_kernel, squeeze_excite, B>,
                           conv2d<dense_kernel, odconv_router, B>, conv2d<mixture_kernel, condconv_router, B>,
                           conv2d<mixture_kernel, dyconv_router, B>, conv2d<mixture_kernel, odconv_router, B>,
-                          conv2d<acdc_kernel, no_router, B>, conv2d<codebook_kernel, no_router, B>>(op);
+                          conv2d<warehouse_kernel, warehouse_router, B>, conv2d<acdc_kernel, no_router, B>,
+                          conv2d<codebook_kernel, no_router, B>>(op);
 }
 
 /// Whether a step is a fully connected layer: of a type that is known, or one of these.
