@@ -14,7 +14,9 @@ namespace kdna_test {
 using kdna::cuda::precision;
 
 /// Largest error, as a part of the largest output, that a precision may have.
-constexpr double device_tolerance(precision p) {
+constexpr double device_tolerance(precision p, method kind) {
+    // DCD adds two kernels, either of which may be larger than what comes of them.
+    if (p == precision::bf16 && kind == method::dcd) return 2e-2;
     return p == precision::f32 ? 1e-4 : p == precision::tf32 ? 4e-3 : 1e-2;
 }
 
@@ -128,7 +130,7 @@ void check_case(Device& device, const conv_case& c, rng& r, const kdna::cuda::de
         means_error = off <= means_error ? means_error : off;
     }
     INFO(found.plan << ": off by " << error << " of " << largest << ", means by " << means_error);
-    CHECK(error <= device_tolerance(options.numbers) * largest);
+    CHECK(error <= device_tolerance(options.numbers, Kind) * largest);
     CHECK(means_error <= 1e-5 * largest);
 }
 

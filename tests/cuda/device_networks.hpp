@@ -100,6 +100,19 @@ inline kdna::models::value golden_warehouse(const kdna::models::module_builder<>
     return x;
 }
 
+inline kdna::models::value golden_dcd(const kdna::models::module_builder<>& m, const kdna::models::value& x,
+                                      const nlohmann::json& p) {
+    using namespace kdna;
+    using namespace kdna::models;
+    const state_dict_reader& w = m.weights();
+    const auto kind = p.at("kind").get<std::string>();
+    if (kind == "classifier") return dcd_classifier(m, x, w.extent("cls.weight", 0, 2));
+    const auto extent = [&](std::size_t axis) { return w.extent("conv.weight", axis, 4); };
+    layer_call call{.stride = p.at("stride").get<index_t>()};
+    if (kind == "conv") call.pad = padding(p.at("padding").get<index_t>());
+    return dcd_layer(m, x, {extent(0), x.channels, extent(2), extent(3)}, call, kind == "basic" ? 2 : 1);
+}
+
 /// Reads a case of the families that have a device form.
 inline golden_case read_golden(const std::string& name) {
     using namespace kdna;
@@ -127,6 +140,7 @@ inline golden_case read_golden(const std::string& name) {
                                w.extent("static_filter_attn1", 0, 5));
         }
         if (family == "kernel_warehouse") return golden_warehouse(m, x, p);
+        if (family == "dcd") return golden_dcd(m, x, p);
         layer_call call{.stride = stride, .pad = padding(number("padding", 0)), .dilation = number("dilation", 1)};
         call.bias = w.contains("bias");
         if (family == "sparse_kernel")
@@ -152,6 +166,10 @@ inline constexpr const char* golden_names[] = {
     "condconv_c16_o16_k3_n4_s2_p1_g16_bias",
     "condconv_c5_o8_k5_n4_s1_p2_g1",
     "condconv_c8_o12_k3_n4_s1_p1_g2",
+    "dcd_basic_c4_o6_k3_s1_1x1",
+    "dcd_basic_c9_o13_k3_s2_7x9",
+    "dcd_classifier_c37_o23_l6",
+    "dcd_conv_c50_o17_k1_s2_7x7",
     "dyconv_c3_o11_k5_n4_s2_p2_d1_g1_bias",
     "dyconv_c5_o7_k3_n3_s1_p1_d1_g1",
     "dyconv_c8_o12_k3_n4_s1_p1_d1_g2_bias",

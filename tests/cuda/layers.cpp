@@ -20,4 +20,5 @@ TEST_CASE("Layers of one kernel with all factors routed are the formula's on the
 }
 TEST_CASE("Mixtures on the emulated device are the formula's") { check_mixtures<make_device>(); }
 TEST_CASE("Layers of a warehouse's cells on the emulated device are the formula's") { check_warehouses<make_device>(); }
+TEST_CASE("DCD layers on the emulated device are the formula's") { check_decompositions<make_device>(); }
 TEST_CASE("Static sources on the emulated device are the formula's") { check_static_sources<make_device>(); }

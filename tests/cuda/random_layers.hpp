@@ -46,6 +46,10 @@ void check_warehouses() {
     for (const precision p : all_precisions) check_random_layers<method::warehouse, Make>(908, 100, p);
 }
 template <class Make>
+void check_decompositions() {
+    for (const precision p : all_precisions) check_random_layers<method::dcd, Make>(909, 100, p);
+}
+template <class Make>
 void check_static_sources() {
     check_random_layers<method::acdc, Make>(906, 10, precision::f32);
     check_random_layers<method::sparse, Make>(907, 10, precision::f32);

@@ -114,6 +114,92 @@ struct combination_kernel {
 };
 
 template <class T>
+struct decomposition_arguments {
+    device_span<const T> w0{};        ///< [filters][depth]
+    device_factors filter{}, core{};  ///< lambda [filters] and T [L][L] of every sample
+    device_span<const float> p{};     ///< P transposed [L][filters]
+    device_span<const float> q{};     ///< Q' [L][centre], with zeros up to whole packs around it
+    device_span<T> w{};               ///< [sample][filters][depth]
+    int filters = 0, depth = 0, rank = 0;
+    int first = 0,
+        centre = 0;  ///< where in a filter's depth the packs of the centre tap lie, and how many elements these have
+};
+
+/// DCD's kernel of every sample, W = lambda . W0 + P T^T Q' on the centre tap (dna/dcd.hpp). A block makes the middle and left
+/// factors into one, M = T P^T [L][at_once]; then a thread has 16 bytes of the depth of all its filters.
+/// Grid: filters, at_once a block; times samples.
+template <class T>
+struct decomposition_kernel {
+    using arguments = decomposition_arguments<T>;
+    static constexpr const char* name = "decomposition_kernel";
+    static constexpr int threads = 128, at_once = 8, width = wide<T>, largest_rank = 1024;
+    struct registers {};
+
+    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments& a) { return 4 * at_once * a.rank; }
+    [[nodiscard]] static grid_size grid(int samples, const arguments& a) {
+        return {samples * ((a.filters - 1) / at_once + 1), 1, 1};
+    }
+
+    template <class Block>
+    KDNA_DEVICE static void run(Block& block, const arguments& a) {
+        const int groups = (a.filters - 1) / at_once + 1, sample = block.x / groups, begin = block.x % groups * at_once,
+                  rest = a.filters - begin, count = rest < at_once ? rest : at_once;
+        block.parallel([&](int thread, registers&) {
+            for (int k = thread; k < a.rank * at_once; k += threads) {
+                const int j = k / at_once, f = k % at_once;
+                float sum = 0.0F;
+                for (int i = 0; i < a.rank && f < count; ++i)
+                    sum += a.core.values.load(sample * a.core.stride + j * a.rank + i) *
+                           a.p.load(i * a.filters + begin + f);
+                block.store(thread, 4 * k, pack<float, 1>{{sum}});
+            }
+        });
+        block.sync();
+        block.parallel([&](int thread, registers&) {
+            KDNA_DEVICE_NO_UNROLL
+            for (int d = thread * width; d < a.depth; d += threads * width) {
+                float low[at_once][width] = {};
+                if (d >= a.first && d < a.first + a.centre) add_low_rank(block, thread, a, d - a.first, low);
+                KDNA_DEVICE_UNROLL
+                for (int f = 0; f < at_once; ++f) {
+                    if (f >= count) break;
+                    const int at = (begin + f) * a.depth + d;
+                    const float lambda = a.filter.values.load(sample * a.filter.stride + begin + f);
+                    const auto w0 = a.w0.template load<width>(at);
+                    pack<T, width> out;
+                    KDNA_DEVICE_UNROLL
+                    for (int e = 0; e < width; ++e) out.v[e] = from_float<T>(lambda * to_float(w0.v[e]) + low[f][e]);
+                    a.w.template store<width>(sample * a.filters * a.depth + at, out);
+                }
+            }
+        });
+    }
+
+private:
+    /// low[f][e] += sum over j of M[j][f] * Q'[j][at + e].
+    template <class Block>
+    KDNA_DEVICE static void add_low_rank(Block& block, int thread, const arguments& a, int at,
+                                         float (&low)[at_once][width]) {
+        KDNA_DEVICE_NO_UNROLL
+        for (int j = 0; j < a.rank; ++j) {
+            pack<float, 4> m[at_once / 4];
+            KDNA_DEVICE_UNROLL
+            for (int i = 0; i < at_once / 4; ++i)
+                m[i] = block.template load<float, 4>(thread, 4 * (j * at_once + i * 4));
+            KDNA_DEVICE_UNROLL
+            for (int e = 0; e < width; e += 4) {
+                const auto q = a.q.template load<4>(j * a.centre + at + e);
+                KDNA_DEVICE_UNROLL
+                for (int f = 0; f < at_once; ++f) {
+                    KDNA_DEVICE_UNROLL
+                    for (int k = 0; k < 4; ++k) low[f][e + k] += m[f / 4].v[f % 4] * q.v[k];
+                }
+            }
+        }
+    }
+};
+
+template <class T>
 struct zero_arguments {
     device_span<T> w{};  ///< whole packs
 };

@@ -116,8 +116,9 @@ struct device_conv_plan {
     staging stage = staging::copies;
     int depth_parts = 1, chunk = 0;  ///< samples at a time; all of them where they share a kernel
     // Routes of a sample, in floats from its own, and everything's place in the scratch, in bytes.
-    int route_floats = 0, mixture_at = 0, channel_at = 0, spatial_at = 0, scale_at = 0, shift_at = 0;
-    index_t routes_at = 0, parts_at = 0, assembly_at = 0, sums_at = 0, scratch_bytes = 0;
+    int route_floats = 0, mixture_at = 0, kernel_filter_at = 0, channel_at = 0, spatial_at = 0, scale_at = 0,
+        shift_at = 0;
+    index_t routes_at = 0, parts_at = 0, assembly_at = 0, sums_at = 0, window_means_at = 0, scratch_bytes = 0;
     index_t parts_floats = 0, assembly_elements = 0;
     tile_rows pooled_rows{};  ///< of the sums of the input, where the layer takes them itself
     std::string text{};
@@ -166,9 +167,13 @@ public:
         add(shift_, recipe_.shift);
         add(mixed_bias_scale_, recipe_.mixed_bias_scale);
         add(biases_, recipe_.kernel.biases);
+        add(kernel_bias_, recipe_.kernel.kernel_bias);
+        add(q_, centre_factor());
         const router_recipe& r = recipe_.router;
         for (const auto& [at, dense] : {std::pair(&hidden_, &r.hidden),
+                                        {&gate_, &r.gate},
                                         {&mixture_, &r.mixture},
+                                        {&kernel_filter_, &r.kernel_filter},
                                         {&channel_, &r.channel},
                                         {&filter_, &r.filter},
                                         {&head_spatial_, &r.spatial}}) {
@@ -190,7 +195,7 @@ public:
     }
 
     /// Whether it reads the sums of its input's channels.
-    [[nodiscard]] bool reads_sums() const noexcept { return routed(); }
+    [[nodiscard]] bool reads_sums() const noexcept { return routed() && recipe_.router.grid == 1; }
 
     /// Decides how to run on inputs of shape `in`. Throws kdna::error.
     [[nodiscard]] device_conv_plan plan(const shape4& in) const {
@@ -261,12 +266,22 @@ private:
             if (d->act == device_activation::signed_share && (d->group < 2 || d->outputs % d->group != 0))
                 throw error(concat(recipe_.name, " router"), "signed shares in whole groups of two or more",
                             concat(d->outputs, " outputs in groups of ", d->group));
-        const index_t mixture = own_kernels() ? checked_mul(k.combinations(), k.count, recipe_.name) : 0;
-        if (r.mixture.values() != mixture)
-            throw error(concat(recipe_.name, " router"), concat(mixture, " values of a mixture"),
-                        concat(r.mixture.values()));
+        const bool decomposed = k.form == kernel_form::decomposed;
+        const index_t mixture = decomposed      ? k.rank() * k.rank() + k.rank()
+                                : own_kernels() ? checked_mul(k.combinations(), k.count, recipe_.name)
+                                                : 0;
+        const auto require = [&](std::string_view values, index_t found, index_t expected) {
+            if (found != expected)
+                throw error(concat(recipe_.name, " router"), concat(expected, values), concat(found));
+        };
+        require(" values of a mixture", r.mixture.values(), mixture);
+        require(" factors of the stored filters", r.kernel_filter.values(), decomposed ? k.shape.o : 0);
+        constexpr index_t largest_rank = decomposition_kernel<float>::largest_rank;
+        if (decomposed && k.rank() > largest_rank)
+            throw error(recipe_.name, concat("a low-rank part of rank ", largest_rank, " at most on a device"),
+                        concat(k.rank()));
         router_arguments a;
-        a.sums.channels = static_cast<int>(k.shape.i);
+        a.inputs = detail::checked_int(router_inputs(), recipe_.name);
         set_dense(a);
         // What every device gives a block, but for some that a launch itself takes.
         constexpr int most = 96 * 1024;
@@ -274,19 +289,46 @@ private:
             throw error(concat(recipe_.name, " router"),
                         concat("at most ", most, " bytes of shared memory on a device"), concat(bytes));
     }
+    [[nodiscard]] index_t router_inputs() const {
+        const index_t grid = recipe_.router.grid;
+        return checked_mul(kernel().i, checked_mul(grid, grid, recipe_.name), recipe_.name);
+    }
     /// The router's layers, without their places among the routes.
     void set_dense(router_arguments& a) const {
         const router_recipe& r = recipe_.router;
         a.hidden = dense(hidden_, r.hidden);
+        a.gate = dense(gate_, r.gate);
         const auto set = [&](route_kind kind, const dense_place& at, const dense_recipe& d) {
             device_head& h = a.heads[static_cast<int>(kind)];
             h.dense = dense(at, d);
             h.group = static_cast<int>(d.act == device_activation::softmax ? std::max<index_t>(d.outputs, 1) : d.group);
         };
         set(route_kind::mixture, mixture_, r.mixture);
+        set(route_kind::kernel_filter, kernel_filter_, r.kernel_filter);
         set(route_kind::channel, channel_, r.channel);
         set(route_kind::filter, filter_, r.filter);
         set(route_kind::spatial, head_spatial_, r.spatial);
+    }
+
+    /// Q' of a decomposed kernel, [L][centre_size()]: as the centre tap lies over packs of the depth, with zeros around.
+    [[nodiscard]] std::vector<float> centre_factor() const {
+        const kernel_recipe& k = recipe_.kernel;
+        if (k.form != kernel_form::decomposed) return {};
+        const index_t size = centre_size(), begin = centre_at() - centre_first();
+        std::vector<float> out(static_cast<std::size_t>(checked_mul(k.rank(), size, recipe_.name)), 0.0F);
+        for (index_t j = 0; j < k.rank(); ++j)
+            for (index_t c = 0; c < k.shape.i; ++c)
+                out[static_cast<std::size_t>(j * size + begin + c)] = k.q[static_cast<std::size_t>(j * k.shape.i + c)];
+        return out;
+    }
+    [[nodiscard]] index_t centre_at() const noexcept { return kernel().taps() / 2 * layout_.tap_stride; }
+    [[nodiscard]] index_t centre_first() const noexcept {
+        const index_t lane = 16 / bytes_of(options_.numbers);
+        return centre_at() / lane * lane;
+    }
+    [[nodiscard]] index_t centre_size() const noexcept {
+        const index_t lane = 16 / bytes_of(options_.numbers);
+        return (centre_at() - centre_first() + kernel().i + lane - 1) / lane * lane;
     }
 
     /// Where what is stored lies in the kernel of a sample.
@@ -377,6 +419,7 @@ private:
         };
         const router_recipe& r = recipe_.router;
         p.mixture_at = reserve(r.mixture.values());
+        p.kernel_filter_at = reserve(r.kernel_filter.values());
         p.channel_at = reserve(r.channel.outputs);
         p.spatial_at = reserve(r.spatial.outputs);
         p.scale_at = reserve(r.filter.outputs);
@@ -392,6 +435,10 @@ private:
             p.pooled_rows =
                 tile_rows::cut(in_pixels, detail::checked_int(p.in.n * in_pixels, recipe_.name), summing_rows);
             p.sums_at = scratch.add(device_conv_plan::floats_of(p.pooled_rows, p.in), sizeof(float));
+        } else if (routed()) {
+            const index_t means = checked_mul(p.in.n, router_inputs(), recipe_.name);
+            static_cast<void>(detail::checked_int(means, recipe_.name));
+            p.window_means_at = scratch.add(means, sizeof(float));
         }
         p.scratch_bytes = scratch.bytes();
     }
@@ -414,6 +461,8 @@ private:
         if (taps_factors() > 0)
             text += p.depthwise ? ", spatial factor per tap" : ", spatial factor on the input per tap";
         if (own_kernels()) text += concat(", kernels of ", p.chunk, " samples at a time");
+        if (recipe_.kernel.form == kernel_form::decomposed)
+            text += concat(", each with a low-rank part of rank ", recipe_.kernel.rank());
         if (recipe_.kernel.cell)
             text += concat(", each of ", recipe_.kernel.combinations(), " combinations of ",
                            to_string(*recipe_.kernel.cell));
@@ -438,7 +487,20 @@ private:
     void route(const device_conv_plan& p, const device_conv_call& c, typename Device::stream s) const {
         using T = typename Number::element;
         device_sums sums = c.x_sums;
-        if (!sums) {
+        device_span<const float> means;
+        const int inputs = static_cast<int>(router_inputs());
+        if (!reads_sums()) {
+            sums = {};
+            means = piece<const float>(c.scratch, p.window_means_at, p.in.n * inputs);
+            window_mean_arguments<T> a{{static_cast<const T*>(c.x), static_cast<int>(element_count(p.in))},
+                                       piece<float>(c.scratch, p.window_means_at, p.in.n * inputs)};
+            a.h = p.geometry.in_h;
+            a.w = p.geometry.in_w;
+            a.channels = p.geometry.channels;
+            a.grid = static_cast<int>(recipe_.router.grid);
+            using kernel = window_mean_kernel<Number>;
+            device_->template launch<kernel>(kernel::grid(static_cast<int>(p.in.n), a), a, s);
+        } else if (!sums) {
             sums = {piece<float>(c.scratch, p.sums_at, device_conv_plan::floats_of(p.pooled_rows, p.in)), p.pooled_rows,
                     static_cast<int>(p.in.c)};
             const channel_sums_arguments<T> a{{static_cast<const T*>(c.x), static_cast<int>(element_count(p.in))},
@@ -447,6 +509,8 @@ private:
         }
         router_arguments a;
         a.sums = sums;
+        a.means = means;
+        a.inputs = inputs;
         set_dense(a);
         const auto put = [&](route_kind kind, int at, const device_span<const float>& times) {
             device_head& h = a.heads[static_cast<int>(kind)];
@@ -454,6 +518,7 @@ private:
             h.times = times;
         };
         put(route_kind::mixture, p.mixture_at, {});
+        put(route_kind::kernel_filter, p.kernel_filter_at, {});
         put(route_kind::channel, p.channel_at, {});
         put(route_kind::filter, p.scale_at, values(scale_));
         put(route_kind::spatial, p.spatial_at, values(spatial_));
@@ -464,6 +529,7 @@ private:
             a.shift = values(shift_);
             a.bias_scale = values(mixed_bias_scale_);
             a.biases = values(biases_);
+            a.kernel_bias = values(kernel_bias_);
             a.shift_at = p.shift_at;
             a.mixed_from = p.mixture_at + static_cast<int>(recipe_.router.mixture.values()) - a.biases.size / a.filters;
         }
@@ -511,7 +577,12 @@ private:
                 static_cast<int>(layout_.filters / recipe_.kernel.shape.groups * layout_.filter_stride), 0};
             if (own_kernels()) {
                 const device_span<T> w = piece<T>(c.scratch, p.assembly_at, count * layout_.size);
-                combine<T>(kernel.w, route_at(r.mixture.values(), p.mixture_at), static_cast<int>(count), w, s);
+                const device_factors mixture = route_at(r.mixture.values(), p.mixture_at);
+                if (recipe_.kernel.form == kernel_form::decomposed)
+                    recompose<T>(kernel.w, route_at(r.kernel_filter.values(), p.kernel_filter_at), mixture,
+                                 static_cast<int>(count), w, s);
+                else
+                    combine<T>(kernel.w, mixture, static_cast<int>(count), w, s);
                 kernel.w = w;
                 kernel.sample_stride = static_cast<int>(layout_.size);
             }
@@ -566,6 +637,19 @@ private:
     void launch_combination(const typename Kernel::arguments& a, typename Device::stream s) const {
         device_->template launch<Kernel>(Kernel::grid(a), a, s);
     }
+    template <class T>
+    void recompose(const device_span<const T>& w0, const device_factors& filter, const device_factors& core, int count,
+                   const device_span<T>& w, typename Device::stream s) const {
+        const kernel_recipe& k = recipe_.kernel;
+        decomposition_arguments<T> a{w0, filter, core, values(biases_), values(q_), w};
+        a.filters = static_cast<int>(k.shape.o);
+        a.depth = static_cast<int>(layout_.filter_stride);
+        a.rank = static_cast<int>(k.rank());
+        a.first = static_cast<int>(centre_first());
+        a.centre = static_cast<int>(centre_size());
+        using kernel = decomposition_kernel<T>;
+        device_->template launch<kernel>(kernel::grid(count, a), a, s);
+    }
     /// Tiles of all slices of an output.
     template <class T>
     [[nodiscard]] static int tiles_of(const device_output<T>& out) noexcept {
@@ -597,8 +681,8 @@ private:
     cell_places places_{};
     std::shared_ptr<const typename kernel_store<Device>::kernel> kernel_;
     device_memory<Device> factors_;
-    place spatial_{}, scale_{}, shift_{}, mixed_bias_scale_{}, biases_{};
-    dense_place hidden_{}, mixture_{}, channel_{}, filter_{}, head_spatial_{};
+    place spatial_{}, scale_{}, shift_{}, mixed_bias_scale_{}, biases_{}, kernel_bias_{}, q_{};
+    dense_place hidden_{}, gate_{}, mixture_{}, kernel_filter_{}, channel_{}, filter_{}, head_spatial_{};
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda

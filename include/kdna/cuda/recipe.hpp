@@ -13,11 +13,13 @@
 #include <kdna/cuda/tile.hpp>
 #include <kdna/dna/acdc.hpp>
 #include <kdna/dna/condconv.hpp>
+#include <kdna/dna/dcd.hpp>
 #include <kdna/dna/dyconv.hpp>
 #include <kdna/dna/kernel_warehouse.hpp>
 #include <kdna/dna/odconv.hpp>
 #include <kdna/dna/sparse_kernel.hpp>
 #include <kdna/dna/squeeze_excite.hpp>
+#include <kdna/nn/dcd_conv2d.hpp>
 #include <kdna/nn/network.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
@@ -34,18 +36,23 @@ struct dense_recipe {
     }
 };
 
-/// A router as router_kernel runs it (router_kernel.hpp): a hidden layer or none, and heads.
+/// A router as router_kernel runs it (router_kernel.hpp): on means of the input's channels, or of grid x grid windows of each
+/// [C][grid][grid]; a hidden layer or none, which a layer on it may gate; and heads. `kernel_filter` multiplies the filters of what
+/// is stored, `filter` those of the kernel that comes of it.
 struct router_recipe {
-    dense_recipe hidden{}, mixture{}, channel{}, filter{}, spatial{};
+    dense_recipe hidden{}, gate{}, mixture{}, kernel_filter{}, channel{}, filter{}, spatial{};
+    index_t grid = 1;
     [[nodiscard]] bool empty() const noexcept {
-        return mixture.outputs + channel.outputs + filter.outputs + spatial.outputs == 0;
+        return mixture.outputs + kernel_filter.outputs + channel.outputs + filter.outputs + spatial.outputs == 0;
     }
 };
 
 /// How a layer comes by its kernel.
-///     stored     it is what is stored
-///     combined   every sample has its own, whose cells are combinations of what is stored; the router's mixture is a[m][count]
-enum class kernel_form { stored, combined };
+///     stored       it is what is stored
+///     combined     every sample has its own, whose cells are combinations of what is stored; the router's mixture is a[m][count]
+///     decomposed   every sample has its own, kernel_filter . stored + P T^T Q' on the centre tap, of one group; the router's mixture
+///                  is T [L][L] and u [L] (dna/dcd.hpp)
+enum class kernel_form { stored, combined, decomposed };
 
 /// A layer's kernel, and what is stored on a device for it: `count` kernels, or `count` cells that tile one.
 struct kernel_recipe {
@@ -55,8 +62,12 @@ struct kernel_recipe {
     std::optional<cell_shape> cell{};  ///< none: kernels are stored
     const void* storage = nullptr;     ///< the same for all layers that share it
     std::function<float(index_t i, index_t o, index_t c, index_t t)> weight{};
-    std::vector<float> biases{};  ///< [k][O], mixed by the last k values of the router's mixture, or empty
+    /// [k][O], mixed by the last k values of the router's mixture, or empty; of a decomposed kernel P transposed, k = L.
+    std::vector<float> biases{};
+    std::vector<float> kernel_bias{};  ///< [O], times the router's kernel_filter, or empty
+    std::vector<float> q{};            ///< Q' [L][C] of a decomposed kernel
 
+    [[nodiscard]] index_t rank() const noexcept { return static_cast<index_t>(q.size()) / shape.i; }
     /// m, the combinations that a kernel is tiled with, as celled_layout (dna/cells.hpp) counts them.
     [[nodiscard]] index_t combinations() const noexcept {
         return cell ? shape.taps() / cell->taps() * (shape.o / cell->o) * (shape.channels_per_group() / cell->c) : 1;
@@ -115,6 +126,13 @@ namespace detail {
     out.mixture.group = r.cells() + 1;
     return out;
 }
+[[nodiscard]] inline router_recipe take_apart(const dcd_router& r) {
+    return {.hidden = detail::dense_parts(r.squeezing(), device_activation::none),
+            .gate = detail::dense_parts(r.gate(), device_activation::hard_sigmoid),
+            .mixture = detail::dense_parts(r.core_head(), device_activation::none),
+            .kernel_filter = detail::dense_parts(r.filter_head(), device_activation::hard_sigmoid),
+            .grid = r.pool_grid()};
+}
 
 /// Kernel sources: those that kernels are put together from, and everything whose weights are the same for all samples. The recipe
 /// refers to a copy of the source, a handle.
@@ -139,9 +157,21 @@ template <kernel_source Source>
         r.weight = [cells = source.cells()](index_t i, index_t o, index_t c, index_t t) {
             return cells.weight(i, o, c, t);
         };
+    } else if constexpr (std::is_same_v<Source, dcd_kernel>) {
+        r.form = kernel_form::decomposed;
+        r.weight = [w0 = source.w0()](index_t, index_t o, index_t c, index_t t) {
+            return static_cast<float>(w0.weight(o, c, t, nullptr));
+        };
+        const low_rank_factors& low = *source.low_rank();
+        for (index_t j = 0; j < low.rank(); ++j) {
+            for (index_t o = 0; o < r.shape.o; ++o) r.biases.push_back(low.p(o, j));
+            for (index_t c = 0; c < r.shape.i; ++c) r.q.push_back(low.q(j, c));
+        }
+        r.kernel_bias.assign(source.static_bias().begin(), source.static_bias().end());
     } else {
         if (source.mixture_size() > 0)
-            throw error(std::string(where), "a kernel source with a device form: static, a mixture or a warehouse's",
+            throw error(std::string(where),
+                        "a kernel source with a device form: static, a mixture, a warehouse's or DCD's",
                         concat("one that is put together from ", source.mixture_size(), " coefficients"));
         // Put together from shared parts, a static kernel is still the layer's own.
         if constexpr (!std::is_same_v<Source, dense_kernel>) r.storage = nullptr;
@@ -173,11 +203,17 @@ template <kernel_source Source, router Router, conv_backend Backend>
     return r;
 }
 
+template <conv_backend Backend>
+[[nodiscard]] conv_recipe take_apart(const basic_dcd_conv2d<Backend>& layer) {
+    return take_apart(layer.as_one_kernel());
+}
+
 namespace detail {
 
 template <class Layer>
-inline constexpr bool is_unrouted =
-    std::is_same_v<std::remove_cvref_t<decltype(std::declval<const Layer&>().routing())>, no_router>;
+inline constexpr bool is_unrouted = false;
+template <class Source, class Backend>
+inline constexpr bool is_unrouted<conv2d<Source, no_router, Backend>> = true;
 
 template <class Layer>
 [[nodiscard]] std::optional<conv_recipe> take_apart_if(const operation& op) {
@@ -199,7 +235,8 @@ template <conv_backend B>
     return take_apart_any<conv2d<dense_kernel, no_router, B>, conv2d<dense_kernel, squeeze_excite, B>,
                           conv2d<dense_kernel, odconv_router, B>, conv2d<mixture_kernel, condconv_router, B>,
                           conv2d<mixture_kernel, dyconv_router, B>, conv2d<mixture_kernel, odconv_router, B>,
-                          conv2d<warehouse_kernel, warehouse_router, B>, conv2d<acdc_kernel, no_router, B>,
+                          conv2d<warehouse_kernel, warehouse_router, B>, basic_dcd_conv2d<B>,
+                          conv2d<dcd_kernel, dcd_router, B>, conv2d<acdc_kernel, no_router, B>,
                           conv2d<codebook_kernel, no_router, B>>(op);
 }
 

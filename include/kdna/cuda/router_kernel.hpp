@@ -30,7 +30,9 @@ inline constexpr int route_kinds = 5;
 /// What all routers of the library come down to: an optional hidden layer on the means, which may gate itself, and heads on that.
 /// Then the biases that are mixed like kernels are.
 struct router_arguments {
-    device_sums sums{};  ///< of the layer's input
+    device_sums sums{};                ///< of the layer's input, or
+    device_span<const float> means{};  ///< [sample][inputs], where the router wants those of windows
+    int inputs = 0;
     device_dense hidden{}, gate{};
     device_head heads[route_kinds]{};
     device_span<float> routes{};  ///< [sample][stride]
@@ -41,7 +43,6 @@ struct router_arguments {
     int filters = 0, shift_at = 0, mixed_from = 0;
 
     [[nodiscard]] KDNA_HOST_DEVICE const device_head& head(route_kind k) const { return heads[static_cast<int>(k)]; }
-    [[nodiscard]] KDNA_HOST_DEVICE int inputs() const { return sums.channels; }
 };
 
 /// Grid: samples. A dense layer's outputs lie across the threads; where it has few, its inputs are cut into parts, whose sums are
@@ -59,16 +60,17 @@ struct router_kernel {
             const int outputs = at_once(h) < h.dense.outputs ? at_once(h) : h.dense.outputs;
             largest = outputs > largest ? outputs : largest;
         }
-        return 4 * (threads + a.inputs() + a.hidden.outputs + a.gate.outputs + largest);
+        return 4 * (threads + a.inputs + a.hidden.outputs + a.gate.outputs + largest);
     }
 
     template <class Block>
     KDNA_DEVICE static void run(Block& block, const arguments& a) {
-        const int means = 4 * threads, hidden = means + 4 * a.inputs(), gate = hidden + 4 * a.hidden.outputs,
+        const int means = 4 * threads, hidden = means + 4 * a.inputs, gate = hidden + 4 * a.hidden.outputs,
                   out = gate + 4 * a.gate.outputs, base = block.x * a.stride;
         block.parallel([&](int thread, registers&) {
-            for (int c = thread; c < a.inputs(); c += threads)
-                put(block, thread, means + 4 * c, detail::mean_of(a.sums, block.x, c));
+            for (int c = thread; c < a.inputs; c += threads)
+                put(block, thread, means + 4 * c,
+                    a.means ? a.means.load(block.x * a.inputs + c) : detail::mean_of(a.sums, block.x, c));
         });
         block.sync();
         if (a.hidden.outputs > 0) dense(block, a.hidden, 0, a.hidden.outputs, means, hidden);

@@ -21,8 +21,7 @@ TEST_CASE("Networks of dynamic layers on a GPU give the CPU's logits") {
     cuda::gpu device;
     const test_stream stream;
     for (const dynamic_network& n : dynamic_networks)
-        if (n.form != form::dcd)
-            check_network(device, n.arch, n.form, n.keys(), {3, 3, 96, 96}, device_precisions, stream.ref());
+        check_network(device, n.arch, n.form, n.keys(), {3, 3, 96, 96}, device_precisions, stream.ref());
 }
 
 TEST_CASE("PyTorch's answers come out of a GPU") {
