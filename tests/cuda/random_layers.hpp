@@ -11,8 +11,7 @@ template <method Kind, class Make>
 void check_random_layers(std::uint64_t stream, int count, precision p) {
     for (int i = 0; i < scaled(count); ++i) {
         rng r(stream + static_cast<std::uint64_t>(p) * 100, static_cast<std::uint64_t>(i));
-        conv_case c = random_case(r, Kind, 2e5);
-        c.params.mode = kdna::padding_mode::zeros;
+        const conv_case c = random_case(r, Kind, 2e5);
         KDNA_TEST_CASE_INFO(i, kdna::concat(kdna::cuda::to_string(p), " ", c.describe()));
         auto device = Make::make(r);
         kdna::cuda::device_options options{.numbers = p};

@@ -233,7 +233,7 @@ public:
     /// The layer as a library would run it; nothing where it has factors of its own, or its filters are not dense in memory.
     [[nodiscard]] std::optional<plain_convolution> as_plain(const device_conv_plan& p) const {
         const kernel_shape& k = kernel();
-        if (routed() || own_kernels() || !recipe_.spatial.empty() || k.depthwise() ||
+        if (routed() || own_kernels() || !recipe_.spatial.empty() || k.depthwise() || p.geometry.circular ||
             layout_.filter_stride != k.taps() * k.channels_per_group())
             return std::nullopt;
         return plain_convolution{options_.numbers, p.in, p.out, k, recipe_.params, recipe_.residual, recipe_.act};
@@ -370,6 +370,9 @@ private:
         for (const index_t v :
              {k.kh * m.dilation.h, k.kw * m.dilation.w, m.pad.top, m.pad.left, m.pad.bottom, m.pad.right})
             if (v > 1 << 24) throw error(recipe_.name, "windows and padding below 2^24 on a device", concat(v));
+        const bool circular = m.mode == padding_mode::circular;
+        if (circular && std::max(p.in.h, p.in.w) > 1 << 24)
+            throw error(recipe_.name, "maps below 2^24 where padding is circular on a device", to_string(p.in));
         p.geometry = {.in_h = extent(p.in.h),
                       .in_w = extent(p.in.w),
                       .out_w = extent(p.out.w),
@@ -384,7 +387,8 @@ private:
                       .channels = extent(p.in.c),
                       .group_channels = extent(k.channels_per_group()),
                       .group_filters = extent(k.filters_per_group()),
-                      .out_pixels = extent(p.out.h * p.out.w)};
+                      .out_pixels = extent(p.out.h * p.out.w),
+                      .circular = circular};
     }
 
     /// The large tile where it gives every multiprocessor a block; the depth in parts where even small ones do not.

@@ -182,10 +182,9 @@ template <kernel_source Source>
     return r;
 }
 
-/// A layer in parts. Throws kdna::error, naming the layer, where it has no device form.
+/// A layer in parts. Throws kdna::error, naming the layer, where its kernel has no device form.
 template <kernel_source Source, router Router, conv_backend Backend>
 [[nodiscard]] conv_recipe take_apart(const conv2d<Source, Router, Backend>& layer) {
-    if (layer.params().mode != padding_mode::zeros) throw error(layer.name(), "zero padding on a device", "circular");
     const auto copy = [](std::span<const float> v) { return std::vector<float>(v.begin(), v.end()); };
     conv_recipe r;
     r.name = layer.name();
