@@ -11,12 +11,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cuda/device_layers.hpp"
 #include "models/state_dicts.hpp"
 #include "support/frames.hpp"
 
 namespace kdna_test {
 
-using kdna::cuda::precision;
 using kdna::models::arch;
 using kdna::models::form;
 
@@ -199,6 +199,45 @@ void check_golden(Device& device, typename Device::stream s) {
             const double error = relative_error(net(x, s).span(), c.output.values<float>("output"));
             INFO(name << " " << std::string(cuda::to_string(p)) << ": " << error);
             CHECK(error <= (p == precision::f32 ? 1e-4 : p == precision::bf16 ? 2e-2 : 1e-2));
+        }
+    }
+}
+
+inline constexpr const char* golden_kernel_names[] = {"runtime_dense_c8_3x3_s2_zeros_each_g2",
+                                                      "runtime_depthwise_c7_7x7_s2_zeros_each",
+                                                      "runtime_shared_c3_11x11_s4_circular_each"};
+
+/// The golden cases of kernels that come with a call, in every precision.
+template <class Device>
+void check_golden_kernels(Device& device, typename Device::stream s) {
+    using namespace kdna;
+    for (const char* name : golden_kernel_names) {
+        const std::string path = concat(KDNA_TESTS_DIR, "/golden/", name);
+        std::ifstream file(path + ".json");
+        const nlohmann::json p = nlohmann::json::parse(file);
+        state_dict tensors = load_safetensors(path + ".safetensors");
+        const tensor_data input = tensors.extract("input"), output = tensors.extract("output"),
+                          kernel = tensors.extract("kernel");
+        const auto &in = input.shape(), &k = kernel.shape();
+        const extent2 window(k[k.size() - 2], k[k.size() - 1]);
+        const index_t groups = p.value("groups", index_t{1});
+        call_kernels given{k.size() == 3   ? runtime_kernel::shared(in[1], window)
+                           : k.size() == 4 ? runtime_kernel::depthwise(in[1], window)
+                                           : runtime_kernel::dense({k[1], k[2] * groups, window.h, window.w, groups}),
+                           k[0]};
+        const auto weights = kernel.values<float>("kernel");
+        given.values.assign(weights.begin(), weights.end());
+        const conv_params params{
+            .stride = p.value("stride", index_t{1}),
+            .pad = p.at("padding").get<index_t>(),
+            .mode = p.value("padding_mode", "zeros") == "circular" ? padding_mode::circular : padding_mode::zeros};
+        const auto recipe = cuda::take_apart(runtime_conv2d(given.source, params, {.name = name}));
+        const auto x = nchw_view(input.values<float>("input").data(), in[0], in[1], in[2], in[3]);
+        for (const precision numbers : device_precisions) {
+            const device_result found = run_on_device(device, recipe, {.numbers = numbers}, x, {}, s, &given);
+            const double error = relative_error(values_of(found.y.view()), output.values<float>("output"));
+            INFO(name << " " << std::string(cuda::to_string(numbers)) << ": " << error);
+            CHECK(error <= (numbers == precision::f32 ? 1e-4 : 1e-2));
         }
     }
 }

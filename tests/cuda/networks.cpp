@@ -74,6 +74,7 @@ TEST_CASE("PyTorch's answers come out of the emulated device") {
     for (const int multiprocessors : {1, 60}) {
         cuda::emulator device(multiprocessors);
         check_golden(device, 0);
+        check_golden_kernels(device, 0);
     }
 }
 

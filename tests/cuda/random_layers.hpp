@@ -49,6 +49,19 @@ void check_decompositions() {
     for (const precision p : all_precisions) check_random_layers<method::dcd, Make>(909, 100, p);
 }
 template <class Make>
+void check_runtime_kernels() {
+    for (const precision p : all_precisions)
+        for (int i = 0; i < scaled(80); ++i) {
+            rng r(910 + static_cast<std::uint64_t>(p) * 100, static_cast<std::uint64_t>(i));
+            const conv_case c = random_case(r, method::plain, 2e5);
+            KDNA_TEST_CASE_INFO(i, kdna::concat(kdna::cuda::to_string(p), " given ", c.describe()));
+            auto device = Make::make(r);
+            kdna::cuda::device_options options{.numbers = p};
+            if (r.chance(0.5)) options.assembly_budget = 1;
+            check_given_kernels(device, c, r, options, {});
+        }
+}
+template <class Make>
 void check_static_sources() {
     check_random_layers<method::acdc, Make>(906, 10, precision::f32);
     check_random_layers<method::sparse, Make>(907, 10, precision::f32);

@@ -200,6 +200,38 @@ private:
 };
 
 template <class T>
+struct given_kernel_arguments {
+    device_span<const float> given{};  ///< [kernel][filter][channel][tap], or [kernel][tap]
+    device_span<T> w{};                ///< [kernel][size]
+    int given_size = 0, size = 0;
+    int filters = 1, channels = 1, taps = 1, filter_stride = 1,
+        tap_stride = 1;  ///< as weight_layout (layer.hpp) has them
+    bool depthwise = false;
+};
+
+/// Kernels that a call brings, as the products read them. A thread has a weight, or one of the zeros that fill a filter up.
+template <class T>
+struct given_kernel : elementwise_kernel {
+    using arguments = given_kernel_arguments<T>;
+    static constexpr const char* name = "given_kernel";
+    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
+
+    template <class Block>
+    KDNA_DEVICE static void run(Block& block, const arguments& a) {
+        for_each(block, a.w.size, [&](int i) {
+            const int kernel = i / a.size, at = i % a.size, in_filter = at % a.filter_stride;
+            const int filter = a.depthwise ? at % a.tap_stride : at / a.filter_stride,
+                      tap = (a.depthwise ? at : in_filter) / a.tap_stride,
+                      channel = a.depthwise ? 0 : in_filter % a.tap_stride;
+            const bool there = filter < a.filters && tap < a.taps && channel < a.channels;
+            // Fewer weights than filters have taps: all channels share them.
+            const int from = a.given_size == a.taps ? tap : (filter * a.channels + channel) * a.taps + tap;
+            a.w.store(i, from_float<T>(there ? a.given.load(kernel * a.given_size + from) : 0.0F));
+        });
+    }
+};
+
+template <class T>
 struct zero_arguments {
     device_span<T> w{};  ///< whole packs
 };

@@ -106,6 +106,9 @@ private:
     std::map<std::pair<const void*, precision>, std::shared_ptr<const kernel>> kernels_;
 };
 
+/// Kernels that a call brings: one for all samples, or one for each.
+enum class given_kernels { one, each };
+
 /// What was decided for a layer and an input shape.
 struct device_conv_plan {
     shape4 in{}, out{};
@@ -113,6 +116,7 @@ struct device_conv_plan {
     tile_rows rows{};      ///< of the product
     tile_rows out_rows{};  ///< of what finishes it, and so of the sums it takes
     bool depthwise = false, wide_channels = false, large = false;
+    bool own_kernels = false;  ///< whether every sample has a kernel of its own
     staging stage = staging::copies;
     int depth_parts = 1, chunk = 0;  ///< samples at a time; all of them where they share a kernel
     // Routes of a sample, in floats from its own, and everything's place in the scratch, in bytes.
@@ -139,6 +143,8 @@ struct device_conv_call {
     device_sums x_sums{};  ///< of x, where its maker took them
     device_sums y_sums{};  ///< where to put those of y, or none; rows as in the plan
     std::byte* scratch = nullptr;
+    /// Of a layer whose kernels come with each call (nn/runtime_conv2d.hpp): theirs, as many as it was planned for.
+    device_view<const float> kernels{};
 };
 
 /// One convolution layer of a device. Immutable once made; a call's memory is the caller's.
@@ -154,7 +160,8 @@ public:
         check_router();
         layout_ = weight_layout::of(k, options.numbers, recipe_.name);
         static_cast<void>(detail::checked_int(layout_.size, recipe_.name));
-        kernel_ = store.get(device, recipe_.kernel, options.numbers, s, recipe_.name);
+        if (recipe_.kernel.form != kernel_form::given)
+            kernel_ = store.get(device, recipe_.kernel, options.numbers, s, recipe_.name);
         places_ = places();
         std::vector<float> values;
         const auto add = [&](place& p, const std::vector<float>& v) {
@@ -197,8 +204,8 @@ public:
     /// Whether it reads the sums of its input's channels.
     [[nodiscard]] bool reads_sums() const noexcept { return routed() && recipe_.router.grid == 1; }
 
-    /// Decides how to run on inputs of shape `in`. Throws kdna::error.
-    [[nodiscard]] device_conv_plan plan(const shape4& in) const {
+    /// Decides how to run on inputs of shape `in`; `given` is for layers whose kernels come with each call. Throws kdna::error.
+    [[nodiscard]] device_conv_plan plan(const shape4& in, given_kernels given = given_kernels::one) const {
         device_conv_plan p;
         const kernel_shape& k = kernel();
         p.in = in;
@@ -210,13 +217,18 @@ public:
         p.depthwise = k.depthwise();
         p.wide_channels = in.c % lane == 0 && k.channels_per_group() % (p.depthwise ? 1 : lane) == 0;
         p.chunk = static_cast<int>(in.n);
-        if (own_kernels()) {
+        const kernel_form form = recipe_.kernel.form;
+        p.own_kernels =
+            form != kernel_form::stored && (form != kernel_form::given || (given == given_kernels::each && in.n > 1));
+        if (p.own_kernels) {
             const index_t bytes = checked_mul(layout_.size, element, recipe_.name);
             p.chunk = static_cast<int>(std::clamp<index_t>(options_.assembly_budget / bytes, 1, in.n));
             p.assembly_elements = checked_mul(p.chunk, layout_.size, recipe_.name);
             static_cast<void>(detail::checked_int(p.assembly_elements, recipe_.name));
+        } else if (form == kernel_form::given) {
+            p.assembly_elements = layout_.size;
         }
-        const int pixels = p.geometry.out_pixels, slice = own_kernels() ? pixels : pixels * static_cast<int>(in.n);
+        const int pixels = p.geometry.out_pixels, slice = p.own_kernels ? pixels : pixels * static_cast<int>(in.n);
         if (p.depthwise) {
             p.rows = p.out_rows = tile_rows::cut(pixels, slice, finishing_rows);
         } else {
@@ -233,8 +245,8 @@ public:
     /// The layer as a library would run it; nothing where it has factors of its own, or its filters are not dense in memory.
     [[nodiscard]] std::optional<plain_convolution> as_plain(const device_conv_plan& p) const {
         const kernel_shape& k = kernel();
-        if (routed() || own_kernels() || !recipe_.spatial.empty() || k.depthwise() || p.geometry.circular ||
-            layout_.filter_stride != k.taps() * k.channels_per_group())
+        if (routed() || recipe_.kernel.form != kernel_form::stored || !recipe_.spatial.empty() || k.depthwise() ||
+            p.geometry.circular || layout_.filter_stride != k.taps() * k.channels_per_group())
             return std::nullopt;
         return plain_convolution{options_.numbers, p.in, p.out, k, recipe_.params, recipe_.residual, recipe_.act};
     }
@@ -242,8 +254,9 @@ public:
         return {c.x, kernel_->memory.data(), c.y, c.residual, values(scale_).data, values(shift_).data, c.scratch};
     }
 
-    /// Puts the launches of one call into the stream.
+    /// Puts the launches of one call into the stream. Throws kdna::error if the kernels that it brings are not those of the plan.
     void enqueue(const device_conv_plan& p, const device_conv_call& c, typename Device::stream s) const {
+        check_kernels(p, c);
         with_number(options_.numbers, [&]<class Number>(Number) { enqueue_as<Number>(p, c, s); });
     }
 
@@ -255,9 +268,17 @@ private:
         place w{}, bias{};
     };
 
-    /// Whether every sample has a kernel of its own.
-    [[nodiscard]] bool own_kernels() const noexcept { return recipe_.kernel.form != kernel_form::stored; }
-
+    void check_kernels(const device_conv_plan& p, const device_conv_call& c) const {
+        const bool given = recipe_.kernel.form == kernel_form::given;
+        const index_t expected = !given ? 0 : p.own_kernels ? p.in.n : 1;
+        const shape4& found = c.kernels.shape();
+        const index_t kernels = c.kernels.device_pointer() == nullptr ? 0 : found.n,
+                      size = kernels == 0 ? 0 : found.c * found.h * found.w;
+        if (kernels != expected || (given && size != recipe_.kernel.given))
+            throw error(concat(recipe_.name, " kernel"),
+                        concat(expected, " of ", recipe_.kernel.given, " weights in device memory"),
+                        concat(kernels, " of ", size));
+    }
     /// Routers of one's own may say anything.
     void check_router() const {
         const router_recipe& r = recipe_.router;
@@ -266,10 +287,10 @@ private:
             if (d->act == device_activation::signed_share && (d->group < 2 || d->outputs % d->group != 0))
                 throw error(concat(recipe_.name, " router"), "signed shares in whole groups of two or more",
                             concat(d->outputs, " outputs in groups of ", d->group));
-        const bool decomposed = k.form == kernel_form::decomposed;
-        const index_t mixture = decomposed      ? k.rank() * k.rank() + k.rank()
-                                : own_kernels() ? checked_mul(k.combinations(), k.count, recipe_.name)
-                                                : 0;
+        const bool decomposed = k.form == kernel_form::decomposed, combined = k.form == kernel_form::combined;
+        const index_t mixture = decomposed ? k.rank() * k.rank() + k.rank()
+                                : combined ? checked_mul(k.combinations(), k.count, recipe_.name)
+                                           : 0;
         const auto require = [&](std::string_view values, index_t found, index_t expected) {
             if (found != expected)
                 throw error(concat(recipe_.name, " router"), concat(expected, values), concat(found));
@@ -405,7 +426,7 @@ private:
         const index_t stage = row_bytes / bytes_of(options_.numbers), stages = layout_.filter_stride / stage;
         const index_t few = blocks(small_tile::rows, small_tile::columns);
         // Kernels of samples of their own take turns in one scratch, and have few rows each: not worth parts of the depth.
-        if (p.large || own_kernels() || few >= processors) return;
+        if (p.large || p.own_kernels || few >= processors) return;
         // At least eight stages each, so that they are worth their way through memory.
         p.depth_parts =
             static_cast<int>(std::clamp<index_t>(std::min<index_t>(2 * processors / few, stages / 8), 1, 16));
@@ -464,7 +485,8 @@ private:
         if (recipe_.router.channel.outputs > 0) text += ", gate on the input";
         if (taps_factors() > 0)
             text += p.depthwise ? ", spatial factor per tap" : ", spatial factor on the input per tap";
-        if (own_kernels()) text += concat(", kernels of ", p.chunk, " samples at a time");
+        if (recipe_.kernel.form == kernel_form::given) text += ", kernels that come with the call";
+        if (p.own_kernels) text += concat(", kernels of ", p.chunk, " samples at a time");
         if (recipe_.kernel.form == kernel_form::decomposed)
             text += concat(", each with a low-rank part of rank ", recipe_.kernel.rank());
         if (recipe_.kernel.cell)
@@ -547,24 +569,17 @@ private:
         const index_t in_size = p.in.c * p.in.h * p.in.w, out_size = p.out.c * p.out.h * p.out.w;
         for (index_t first = 0; first < p.in.n; first += p.chunk) {
             const index_t count = std::min<index_t>(p.chunk, p.in.n - first);
-            const auto route_at = [&](index_t width, int at) -> device_factors {
-                if (width == 0) return {};
-                return {piece<const float>(c.scratch, p.routes_at + (first * p.route_floats + at) * 4,
-                                           (p.in.n - first) * p.route_floats - at),
-                        p.route_floats};
-            };
             const router_recipe& r = recipe_.router;
-            const device_factors channel = route_at(r.channel.outputs, p.channel_at);
-            device_factors spatial = route_at(r.spatial.outputs, p.spatial_at);
+            const device_factors channel = routes(p, c, first, r.channel, p.channel_at);
+            device_factors spatial = routes(p, c, first, r.spatial, p.spatial_at);
             if (!spatial) spatial = {values(spatial_), 0};
             device_output<T> out;
             out.y = {static_cast<T*>(c.y) + first * out_size, static_cast<int>(count * out_size)};
             if (c.residual != nullptr)
                 out.residual = {static_cast<const T*>(c.residual) + first * out_size,
                                 static_cast<int>(count * out_size)};
-            out.scale =
-                r.filter.outputs > 0 ? route_at(r.filter.outputs, p.scale_at) : device_factors{values(scale_), 0};
-            out.shift = mixes_bias() ? route_at(kernel().o, p.shift_at) : device_factors{values(shift_), 0};
+            out.scale = r.filter.outputs > 0 ? routes(p, c, first, p.scale_at) : device_factors{values(scale_), 0};
+            out.shift = mixes_bias() ? routes(p, c, first, p.shift_at) : device_factors{values(shift_), 0};
             out.channels = static_cast<int>(p.out.c);
             out.act = recipe_.act;
             out.rows = p.out_rows;
@@ -575,21 +590,7 @@ private:
                 out.sums.values.data += skip;
                 out.sums.values.size -= skip;
             }
-            device_kernel<T> kernel{
-                kernel_->memory.template span<const T>(0, index_t{kernel_->size} * recipe_.kernel.count),
-                static_cast<int>(layout_.filter_stride),
-                static_cast<int>(layout_.filters / recipe_.kernel.shape.groups * layout_.filter_stride), 0};
-            if (own_kernels()) {
-                const device_span<T> w = piece<T>(c.scratch, p.assembly_at, count * layout_.size);
-                const device_factors mixture = route_at(r.mixture.values(), p.mixture_at);
-                if (recipe_.kernel.form == kernel_form::decomposed)
-                    recompose<T>(kernel.w, route_at(r.kernel_filter.values(), p.kernel_filter_at), mixture,
-                                 static_cast<int>(count), w, s);
-                else
-                    combine<T>(kernel.w, mixture, static_cast<int>(count), w, s);
-                kernel.w = w;
-                kernel.sample_stride = static_cast<int>(layout_.size);
-            }
+            const device_kernel<T> kernel = kernel_of<T>(p, c, first, count, s);
             const device_span<const T> x{static_cast<const T*>(c.x) + first * in_size,
                                          static_cast<int>(count * in_size)};
             if (p.depthwise) {
@@ -614,6 +615,63 @@ private:
                 }
             }
         }
+    }
+    /// The kernel of all samples, or those of samples [first, first + count), put together in the scratch.
+    template <class T>
+    [[nodiscard]] device_kernel<T> kernel_of(const device_conv_plan& p, const device_conv_call& c, index_t first,
+                                             index_t count, typename Device::stream s) const {
+        const kernel_recipe& k = recipe_.kernel;
+        device_kernel<T> out{{},
+                             static_cast<int>(layout_.filter_stride),
+                             static_cast<int>(k.shape.filters_per_group() * layout_.filter_stride),
+                             p.own_kernels ? static_cast<int>(layout_.size) : 0};
+        const device_span<const T> stored =
+            kernel_ == nullptr ? device_span<const T>{}
+                               : kernel_->memory.template span<const T>(0, index_t{kernel_->size} * k.count);
+        const device_span<T> w =
+            piece<T>(c.scratch, p.assembly_at, p.own_kernels ? count * layout_.size : layout_.size);
+        out.w = w;
+        switch (k.form) {
+            case kernel_form::stored: out.w = stored; break;
+            case kernel_form::combined:
+                combine<T>(stored, routes(p, c, first, recipe_.router.mixture, p.mixture_at), static_cast<int>(count),
+                           w, s);
+                break;
+            case kernel_form::decomposed:
+                recompose<T>(stored, routes(p, c, first, recipe_.router.kernel_filter, p.kernel_filter_at),
+                             routes(p, c, first, recipe_.router.mixture, p.mixture_at), static_cast<int>(count), w, s);
+                break;
+            case kernel_form::given: lay_out<T>(p, c, first, w, s); break;
+        }
+        return out;
+    }
+    /// Where a kind of routes begins for samples from `first` on; none where there are none.
+    [[nodiscard]] device_factors routes(const device_conv_plan& p, const device_conv_call& c, index_t first,
+                                        const dense_recipe& head, int at) const {
+        return head.outputs == 0 ? device_factors{} : routes(p, c, first, at);
+    }
+    [[nodiscard]] device_factors routes(const device_conv_plan& p, const device_conv_call& c, index_t first,
+                                        int at) const {
+        return {piece<const float>(c.scratch, p.routes_at + (first * p.route_floats + at) * 4,
+                                   (p.in.n - first) * p.route_floats - at),
+                p.route_floats};
+    }
+    template <class T>
+    void lay_out(const device_conv_plan& p, const device_conv_call& c, index_t first, const device_span<T>& w,
+                 typename Device::stream s) const {
+        const kernel_recipe& k = recipe_.kernel;
+        const index_t begin = p.own_kernels ? first * k.given : 0, all = p.own_kernels ? p.in.n * k.given : k.given;
+        const auto number = [](index_t v) { return static_cast<int>(v); };
+        given_kernel_arguments<T> a{{c.kernels.device_pointer() + begin, number(all - begin)}, w};
+        a.given_size = number(k.given);
+        a.size = number(layout_.size);
+        a.filters = number(layout_.filters);
+        a.channels = number(layout_.channels);
+        a.taps = number(layout_.taps);
+        a.filter_stride = number(layout_.filter_stride);
+        a.tap_stride = number(layout_.tap_stride);
+        a.depthwise = p.depthwise;
+        device_->template launch<given_kernel<T>>(elementwise_kernel::grid(w.size), a, s);
     }
     /// Puts the kernels of `count` samples together: w [count][size of a kernel].
     template <class T>

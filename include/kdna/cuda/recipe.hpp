@@ -21,6 +21,7 @@
 #include <kdna/dna/squeeze_excite.hpp>
 #include <kdna/nn/dcd_conv2d.hpp>
 #include <kdna/nn/network.hpp>
+#include <kdna/nn/runtime_conv2d.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
@@ -52,7 +53,8 @@ struct router_recipe {
 ///     combined     every sample has its own, whose cells are combinations of what is stored; the router's mixture is a[m][count]
 ///     decomposed   every sample has its own, kernel_filter . stored + P T^T Q' on the centre tap, of one group; the router's mixture
 ///                  is T [L][L] and u [L] (dna/dcd.hpp)
-enum class kernel_form { stored, combined, decomposed };
+///     given        every call brings it, or one for each sample: [O][I/groups][KH * KW], or [KH * KW] for all channels
+enum class kernel_form { stored, combined, decomposed, given };
 
 /// A layer's kernel, and what is stored on a device for it: `count` kernels, or `count` cells that tile one.
 struct kernel_recipe {
@@ -66,6 +68,7 @@ struct kernel_recipe {
     std::vector<float> biases{};
     std::vector<float> kernel_bias{};  ///< [O], times the router's kernel_filter, or empty
     std::vector<float> q{};            ///< Q' [L][C] of a decomposed kernel
+    index_t given = 0;                 ///< floats of a given kernel
 
     [[nodiscard]] index_t rank() const noexcept { return static_cast<index_t>(q.size()) / shape.i; }
     /// m, the combinations that a kernel is tiled with, as celled_layout (dna/cells.hpp) counts them.
@@ -102,6 +105,7 @@ namespace detail {
 /// The routers that have a device form. A router of your own has one if it comes down to a hidden layer and heads: write a
 /// `router_recipe take_apart(const your_router&)` beside it, and name its layers in basic_network (network.hpp).
 [[nodiscard]] inline router_recipe take_apart(const no_router&) { return {}; }
+[[nodiscard]] inline router_recipe take_apart(const given_mixture&) { return {}; }
 [[nodiscard]] inline router_recipe take_apart(const squeeze_excite& r) {
     return {.hidden = detail::dense_parts(r.squeezing(), device_activation::relu),
             .channel = detail::dense_parts(r.exciting(), device_activation::sigmoid)};
@@ -168,6 +172,9 @@ template <kernel_source Source>
             for (index_t c = 0; c < r.shape.i; ++c) r.q.push_back(low.q(j, c));
         }
         r.kernel_bias.assign(source.static_bias().begin(), source.static_bias().end());
+    } else if constexpr (std::is_same_v<Source, runtime_kernel>) {
+        r.form = kernel_form::given;
+        r.given = source.mixture_size();
     } else {
         if (source.mixture_size() > 0)
             throw error(std::string(where),
@@ -205,6 +212,10 @@ template <kernel_source Source, router Router, conv_backend Backend>
 template <conv_backend Backend>
 [[nodiscard]] conv_recipe take_apart(const basic_dcd_conv2d<Backend>& layer) {
     return take_apart(layer.as_one_kernel());
+}
+template <conv_backend Backend>
+[[nodiscard]] conv_recipe take_apart(const basic_runtime_conv2d<Backend>& layer) {
+    return take_apart(layer.layer());
 }
 
 namespace detail {

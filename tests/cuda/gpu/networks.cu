@@ -28,6 +28,7 @@ TEST_CASE("PyTorch's answers come out of a GPU") {
     cuda::gpu device;
     const test_stream stream;
     check_golden(device, stream.ref());
+    check_golden_kernels(device, stream.ref());
 }
 
 TEST_CASE("Plans on a GPU share a network in several streams, and repeat their bits") {
