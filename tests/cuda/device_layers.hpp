@@ -14,7 +14,9 @@ namespace kdna_test {
 using kdna::cuda::precision;
 
 /// Largest error, as a part of the largest output, that a precision may have.
-constexpr double device_tolerance(precision p) {
+constexpr double device_tolerance(precision p, method kind) {
+    // DCD adds two kernels, either of which may be larger than what comes of them.
+    if (p == precision::bf16 && kind == method::dcd) return 2e-2;
     return p == precision::f32 ? 1e-4 : p == precision::tf32 ? 4e-3 : 1e-2;
 }
 
@@ -52,16 +54,38 @@ struct device_result {
     std::string plan;
 };
 
+/// Kernels that come with a call: `count` of them, and what they are as dense weights.
+struct call_kernels {
+    kdna::runtime_kernel source;
+    index_t count = 1;
+    std::vector<float> values{}, dense{};
+
+    static call_kernels random(rng& r, const kdna::kernel_shape& k, index_t samples) {
+        const bool shared = k.groups == k.i && k.o == k.i && r.chance(0.5);
+        call_kernels g{shared ? kdna::runtime_kernel::shared(k.i, {k.kh, k.kw}) : kdna::runtime_kernel::dense(k)};
+        g.count = r.chance(0.5) ? samples : 1;
+        const index_t size = g.source.mixture_size(), copies = shared ? k.i : 1;
+        const double most = 3.0 / std::sqrt(static_cast<double>(k.channels_per_group() * k.taps()));
+        g.values = r.floats(g.count * size, -most, most);
+        for (index_t n = 0; n < g.count; ++n)
+            for (index_t c = 0; c < copies; ++c)
+                g.dense.insert(g.dense.end(), g.values.begin() + n * size, g.values.begin() + (n + 1) * size);
+        return g;
+    }
+};
+
 /// Runs a layer, which sums its input itself and takes the sums of its output.
 template <class Device>
 device_result run_on_device(Device& device, const kdna::cuda::conv_recipe& recipe,
                             const kdna::cuda::device_options& options, const kdna::tensor_view<const float>& x,
-                            const kdna::tensor_view<const float>& residual, typename Device::stream s) {
+                            const kdna::tensor_view<const float>& residual, typename Device::stream s,
+                            const call_kernels* kernels = nullptr) {
     using namespace kdna;
     using namespace kdna::cuda;
     kernel_store<Device> store;
     const device_conv<Device> layer(device, recipe, options, store, s);
-    const device_conv_plan p = layer.plan(x.shape);
+    const bool each = kernels != nullptr && kernels->count > 1;
+    const device_conv_plan p = layer.plan(x.shape, each ? given_kernels::each : given_kernels::one);
     const index_t element = bytes_of(options.numbers);
     const auto dx = to_device(device, x, options.numbers, s);
     const auto dr =
@@ -71,6 +95,12 @@ device_result run_on_device(Device& device, const kdna::cuda::conv_recipe& recip
     device_conv_call call{dx.data(), y.data(), dr.data()};
     call.y_sums = {sums.template span<float>(0, p.sums_floats()), p.out_rows, static_cast<int>(p.out.c)};
     call.scratch = static_cast<std::byte*>(scratch.data());
+    device_memory<Device> given;
+    if (kernels != nullptr) {
+        given = uploaded<float>(device, kernels->values, s);
+        call.kernels = device_view<const float>::from_device_pointer(
+            static_cast<const float*>(given.data()), {kernels->count, kernels->source.mixture_size()}, layout::nchw);
+    }
     layer.enqueue(p, call, s);
 
     device_result out{from_device(device, y, p.out, options.numbers, s), {}, p.text};
@@ -83,27 +113,27 @@ device_result run_on_device(Device& device, const kdna::cuda::conv_recipe& recip
     return out;
 }
 
-/// Runs a case of the CPU's tests and judges output and means.
-template <method Kind, class Device>
-void check_case(Device& device, const conv_case& c, rng& r, const kdna::cuda::device_options& options,
-                typename Device::stream s) {
-    using namespace kdna;
-    tensor<float> x(c.in, layout::nhwc), residual;
-    const auto fill = [&](tensor<float>& t) {
-        // Numbers that every precision has exactly, so that only the device's own rounding is judged.
-        for (float& v : t.span()) v = static_cast<float>(std::round(r.real(-64, 64)) / 32);
-    };
-    fill(x);
-    if (c.residual) {
-        residual = tensor<float>(output_shape(c.in, c.kernel, c.params), layout::nhwc);
+/// Input and residual of a case, in numbers that every precision has exactly, so that only the device's own rounding is judged.
+struct call_tensors {
+    kdna::tensor<float> x, residual{};
+
+    call_tensors(rng& r, const conv_case& c) : x(c.in, kdna::layout::nhwc) {
+        const auto fill = [&](kdna::tensor<float>& t) {
+            for (float& v : t.span()) v = static_cast<float>(std::round(r.real(-64, 64)) / 32);
+        };
+        fill(x);
+        if (!c.residual) return;
+        residual = kdna::tensor<float>(output_shape(c.in, c.kernel, c.params), kdna::layout::nhwc);
         fill(residual);
     }
-    const tensor_view<const float> x_view = std::as_const(x).view(),
-                                   residual_view =
-                                       c.residual ? std::as_const(residual).view() : tensor_view<const float>{};
-    const expectation e = expected(c, x_view, residual_view);
-    const auto recipe = cuda::take_apart(make_layer<Kind, backend::reference>(c));
-    const device_result found = run_on_device(device, recipe, options, x_view, residual_view, s);
+    [[nodiscard]] kdna::tensor_view<const float> x_view() const { return x.view(); }
+    [[nodiscard]] kdna::tensor_view<const float> residual_view() const {
+        return residual.size() > 0 ? residual.view() : kdna::tensor_view<const float>{};
+    }
+};
+
+/// Judges output and means.
+inline void check_result(const device_result& found, const expectation& e, double tolerance) {
     REQUIRE(found.y.shape() == e.shape);
 
     // Sums have the size of one. Where an activation cuts most of them off, a part of what is left says nothing.
@@ -128,8 +158,49 @@ void check_case(Device& device, const conv_case& c, rng& r, const kdna::cuda::de
         means_error = off <= means_error ? means_error : off;
     }
     INFO(found.plan << ": off by " << error << " of " << largest << ", means by " << means_error);
-    CHECK(error <= device_tolerance(options.numbers) * largest);
+    CHECK(error <= tolerance * largest);
     CHECK(means_error <= 1e-5 * largest);
+}
+
+/// Runs a case of the CPU's tests.
+template <method Kind, class Device>
+void check_case(Device& device, const conv_case& c, rng& r, const kdna::cuda::device_options& options,
+                typename Device::stream s) {
+    const call_tensors t(r, c);
+    const auto recipe = kdna::cuda::take_apart(make_layer<Kind, kdna::backend::reference>(c));
+    check_result(run_on_device(device, recipe, options, t.x_view(), t.residual_view(), s),
+                 expected(c, t.x_view(), t.residual_view()), device_tolerance(options.numbers, Kind));
+}
+/// Runs a plain case with kernels that come with the call, and no adapter.
+template <class Device>
+void check_given_kernels(Device& device, conv_case c, rng& r, const kdna::cuda::device_options& options,
+                         typename Device::stream s) {
+    using namespace kdna;
+    c.spatial.clear();
+    c.filter.clear();
+    const call_kernels kernels = call_kernels::random(r, c.kernel, c.in.n);
+    conv_options o{.bias = c.bias, .residual = c.residual, .act = c.act, .name = "layer"};
+    if (!c.bn.empty()) o.bn = view_of(c.bn);
+    const call_tensors t(r, c);
+    const auto recipe = cuda::take_apart(basic_runtime_conv2d<backend::reference>(kernels.source, c.params, o));
+    const device_result found = run_on_device(device, recipe, options, t.x_view(), t.residual_view(), s, &kernels);
+    // Sample by sample, as the formula has one kernel.
+    const shape4 out = found.y.shape();
+    expectation e{out, {}, {}, {}};
+    for (index_t n = 0; n < c.in.n; ++n) {
+        const auto size = static_cast<std::ptrdiff_t>(kernels.dense.size()) / kernels.count,
+                   begin = (kernels.count > 1 ? n : 0) * size;
+        c.weights.assign(kernels.dense.begin() + begin, kernels.dense.begin() + begin + size);
+        const auto sample = [&](tensor_view<const float> v) {
+            if (v.data == nullptr) return v;
+            v.data = v.at(n, 0, 0, 0);
+            v.shape.n = 1;
+            return v;
+        };
+        const expectation one = expected(c, sample(t.x_view()), sample(t.residual_view()));
+        e.value.insert(e.value.end(), one.value.begin(), one.value.end());
+    }
+    check_result(found, e, device_tolerance(options.numbers, method::plain));
 }
 
 }  // namespace kdna_test

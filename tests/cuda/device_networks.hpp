@@ -11,13 +11,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cuda/device_layers.hpp"
 #include "models/state_dicts.hpp"
 #include "support/errors.hpp"
 #include "support/frames.hpp"
 
 namespace kdna_test {
 
-using kdna::cuda::precision;
 using kdna::models::arch;
 using kdna::models::form;
 
@@ -75,6 +75,45 @@ struct golden_case {
     kdna::tensor_data input, output;
 };
 
+/// A chain of layers over one warehouse, whose filters follow from the rows of the router's last layer.
+inline kdna::models::value golden_warehouse(const kdna::models::module_builder<>& m, kdna::models::value x,
+                                            const nlohmann::json& p) {
+    using namespace kdna;
+    using namespace kdna::models;
+    const warehouse cells = take_warehouses(m, 1).front();
+    const cell_shape& cell = cells.shape();
+    index_t i = 0, claimed = 0;
+    for (const nlohmann::json& layer : p.at("layers")) {
+        const module_builder<> conv = m.child(concat("convs.", i++));
+        const state_dict_reader a = conv.weights().scope("attention.");
+        const auto extent = layer.at("kernel").get<index_t>();
+        const index_t groups = layer.value("groups", index_t{1});
+        const index_t rows = a.contains("basis_bias") ? a.extent("basis_bias", 0, 1) : a.extent("fc2.weight", 0, 2),
+                      combinations = rows / (cell.n + 1), pieces = extent * extent / cell.taps(),
+                      filters = combinations / (pieces * (x.channels / groups / cell.c)) * cell.o;
+        layer_call call{.stride = layer.value("stride", index_t{1}),
+                        .act = layer.at("act") == "relu" ? activation::relu : activation::none,
+                        .pad = padding(layer.at("padding").get<index_t>())};
+        call.bias = conv.weights().contains("bias");
+        x = warehouse_layer(conv, x, {filters, x.channels, extent, extent, groups}, call, cells, claimed);
+        claimed += claimed_cells(combinations, p.at("cell_num_ratio").get<double>());
+    }
+    return x;
+}
+
+inline kdna::models::value golden_dcd(const kdna::models::module_builder<>& m, const kdna::models::value& x,
+                                      const nlohmann::json& p) {
+    using namespace kdna;
+    using namespace kdna::models;
+    const state_dict_reader& w = m.weights();
+    const auto kind = p.at("kind").get<std::string>();
+    if (kind == "classifier") return dcd_classifier(m, x, w.extent("cls.weight", 0, 2));
+    const auto extent = [&](std::size_t axis) { return w.extent("conv.weight", axis, 4); };
+    layer_call call{.stride = p.at("stride").get<index_t>()};
+    if (kind == "conv") call.pad = padding(p.at("padding").get<index_t>());
+    return dcd_layer(m, x, {extent(0), x.channels, extent(2), extent(3)}, call, kind == "basic" ? 2 : 1);
+}
+
 /// Reads a case of the families that have a device form.
 inline golden_case read_golden(const std::string& name) {
     using namespace kdna;
@@ -101,6 +140,8 @@ inline golden_case read_golden(const std::string& name) {
             return dna_cluster(m, x, w.extent("last_block.layers.pw2.weight", 0, 4), stride,
                                w.extent("static_filter_attn1", 0, 5));
         }
+        if (family == "kernel_warehouse") return golden_warehouse(m, x, p);
+        if (family == "dcd") return golden_dcd(m, x, p);
         layer_call call{.stride = stride, .pad = padding(number("padding", 0)), .dilation = number("dilation", 1)};
         call.bias = w.contains("bias");
         if (family == "sparse_kernel")
@@ -126,9 +167,18 @@ inline constexpr const char* golden_names[] = {
     "condconv_c16_o16_k3_n4_s2_p1_g16_bias",
     "condconv_c5_o8_k5_n4_s1_p2_g1",
     "condconv_c8_o12_k3_n4_s1_p1_g2",
+    "dcd_basic_c4_o6_k3_s1_1x1",
+    "dcd_basic_c9_o13_k3_s2_7x9",
+    "dcd_classifier_c37_o23_l6",
+    "dcd_conv_c50_o17_k1_s2_7x7",
     "dyconv_c3_o11_k5_n4_s2_p2_d1_g1_bias",
     "dyconv_c5_o7_k3_n3_s1_p1_d1_g1",
     "dyconv_c8_o12_k3_n4_s1_p1_d1_g2_bias",
+    "kw_basis",
+    "kw_depthwise",
+    "kw_grid",
+    "kw_half",
+    "kw_taps",
     "odconv_c17_o21_k1_n4_s1_p0_d1_g1",
     "odconv_c21_o21_k3_n1_s2_p1_d1_g21",
     "odconv_c24_o13_k1_n1_s1_p0_d1_g1",
@@ -150,6 +200,45 @@ void check_golden(Device& device, typename Device::stream s) {
             const double error = relative_error(net(x, s).span(), c.output.values<float>("output"));
             INFO(name << " " << std::string(cuda::to_string(p)) << ": " << error);
             CHECK(error <= (p == precision::f32 ? 1e-4 : p == precision::bf16 ? 2e-2 : 1e-2));
+        }
+    }
+}
+
+inline constexpr const char* golden_kernel_names[] = {"runtime_dense_c8_3x3_s2_zeros_each_g2",
+                                                      "runtime_depthwise_c7_7x7_s2_zeros_each",
+                                                      "runtime_shared_c3_11x11_s4_circular_each"};
+
+/// The golden cases of kernels that come with a call, in every precision.
+template <class Device>
+void check_golden_kernels(Device& device, typename Device::stream s) {
+    using namespace kdna;
+    for (const char* name : golden_kernel_names) {
+        const std::string path = concat(KDNA_TESTS_DIR, "/golden/", name);
+        std::ifstream file(path + ".json");
+        const nlohmann::json p = nlohmann::json::parse(file);
+        state_dict tensors = load_safetensors(path + ".safetensors");
+        const tensor_data input = tensors.extract("input"), output = tensors.extract("output"),
+                          kernel = tensors.extract("kernel");
+        const auto &in = input.shape(), &k = kernel.shape();
+        const extent2 window(k[k.size() - 2], k[k.size() - 1]);
+        const index_t groups = p.value("groups", index_t{1});
+        call_kernels given{k.size() == 3   ? runtime_kernel::shared(in[1], window)
+                           : k.size() == 4 ? runtime_kernel::depthwise(in[1], window)
+                                           : runtime_kernel::dense({k[1], k[2] * groups, window.h, window.w, groups}),
+                           k[0]};
+        const auto weights = kernel.values<float>("kernel");
+        given.values.assign(weights.begin(), weights.end());
+        const conv_params params{
+            .stride = p.value("stride", index_t{1}),
+            .pad = p.at("padding").get<index_t>(),
+            .mode = p.value("padding_mode", "zeros") == "circular" ? padding_mode::circular : padding_mode::zeros};
+        const auto recipe = cuda::take_apart(runtime_conv2d(given.source, params, {.name = name}));
+        const auto x = nchw_view(input.values<float>("input").data(), in[0], in[1], in[2], in[3]);
+        for (const precision numbers : device_precisions) {
+            const device_result found = run_on_device(device, recipe, {.numbers = numbers}, x, {}, s, &given);
+            const double error = relative_error(values_of(found.y.view()), output.values<float>("output"));
+            INFO(name << " " << std::string(cuda::to_string(numbers)) << ": " << error);
+            CHECK(error <= (numbers == precision::f32 ? 1e-4 : 1e-2));
         }
     }
 }

@@ -11,8 +11,7 @@ template <method Kind, class Make>
 void check_random_layers(std::uint64_t stream, int count, precision p) {
     for (int i = 0; i < scaled(count); ++i) {
         rng r(stream + static_cast<std::uint64_t>(p) * 100, static_cast<std::uint64_t>(i));
-        conv_case c = random_case(r, Kind, 2e5);
-        c.params.mode = kdna::padding_mode::zeros;
+        const conv_case c = random_case(r, Kind, 2e5);
         KDNA_TEST_CASE_INFO(i, kdna::concat(kdna::cuda::to_string(p), " ", c.describe()));
         auto device = Make::make(r);
         kdna::cuda::device_options options{.numbers = p};
@@ -40,6 +39,27 @@ void check_mixtures() {
         check_random_layers<method::dyconv, Make>(904, 50, p);
         check_random_layers<method::odconv_n, Make>(905, 80, p);
     }
+}
+template <class Make>
+void check_warehouses() {
+    for (const precision p : all_precisions) check_random_layers<method::warehouse, Make>(908, 100, p);
+}
+template <class Make>
+void check_decompositions() {
+    for (const precision p : all_precisions) check_random_layers<method::dcd, Make>(909, 100, p);
+}
+template <class Make>
+void check_runtime_kernels() {
+    for (const precision p : all_precisions)
+        for (int i = 0; i < scaled(80); ++i) {
+            rng r(910 + static_cast<std::uint64_t>(p) * 100, static_cast<std::uint64_t>(i));
+            const conv_case c = random_case(r, method::plain, 2e5);
+            KDNA_TEST_CASE_INFO(i, kdna::concat(kdna::cuda::to_string(p), " given ", c.describe()));
+            auto device = Make::make(r);
+            kdna::cuda::device_options options{.numbers = p};
+            if (r.chance(0.5)) options.assembly_budget = 1;
+            check_given_kernels(device, c, r, options, {});
+        }
 }
 template <class Make>
 void check_static_sources() {

@@ -15,7 +15,13 @@ struct conv_geometry {
     int kh = 1, kw = 1, stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1;
     int channels = 1;  ///< C of the whole input
     int group_channels = 1, group_filters = 1;
-    int out_pixels = 1;  ///< of a sample
+    int out_pixels = 1;     ///< of a sample
+    bool circular = false;  ///< what lies in the padding: the map again, or zeros
+
+    /// The row or column of a map that coordinate i along an axis of that extent stands for; outside of the map in zero padding.
+    KDNA_DEVICE int on_map(int i, int extent) const {
+        return !circular ? i : i < 0 ? i + extent : i >= extent ? i - extent : i;
+    }
 };
 
 /// Kernels on the device: w[sample][group][filter][depth], depth = tap * C/groups + channel, filled up with zeros to whole stages
@@ -136,7 +142,7 @@ private:
             const int n = pixel / g.out_pixels, in_sample = pixel % g.out_pixels;
             r.sample[i] = row < rows ? n : 0;
             r.origin[i] = r.sample[i] * g.in_h * g.in_w;
-            // A row that is not there reads from far outside of the map: zeros.
+            // A row that is not there reads from far outside of the map, wound around or not: zeros.
             r.top[i] = row < rows ? in_sample / g.out_w * g.stride_h - g.pad_top : -(1 << 28);
             r.left[i] = in_sample % g.out_w * g.stride_w - g.pad_left;
         }
@@ -159,7 +165,8 @@ private:
     /// Offset of an element of the input under a tap, -1 in the padding.
     KDNA_DEVICE static int input_at(const registers& r, int i, const conv_geometry& g, int tap_h, int tap_w,
                                     int channel) {
-        const int h = r.top[i] + tap_h * g.dilation_h, w = r.left[i] + tap_w * g.dilation_w;
+        const int h = g.on_map(r.top[i] + tap_h * g.dilation_h, g.in_h),
+                  w = g.on_map(r.left[i] + tap_w * g.dilation_w, g.in_w);
         const bool inside = tap_h < g.kh && h >= 0 && h < g.in_h && w >= 0 && w < g.in_w;
         return inside ? (r.origin[i] + h * g.in_w + w) * g.channels + channel : -1;
     }

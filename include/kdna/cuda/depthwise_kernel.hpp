@@ -55,11 +55,11 @@ private:
         float sum[Width] = {};
         KDNA_DEVICE_NO_UNROLL
         for (int i = 0; i < g.kh; ++i) {
-            const int h = top + i * g.dilation_h;
+            const int h = g.on_map(top + i * g.dilation_h, g.in_h);
             if (h < 0 || h >= g.in_h) continue;
             KDNA_DEVICE_NO_UNROLL
             for (int j = 0; j < g.kw; ++j) {
-                const int w = left + j * g.dilation_w, tap = i * g.kw + j;
+                const int w = g.on_map(left + j * g.dilation_w, g.in_w), tap = i * g.kw + j;
                 if (w < 0 || w >= g.in_w) continue;
                 const auto x = a.x.template load<Width>(((n * g.in_h + h) * g.in_w + w) * g.channels + channel);
                 const auto k = a.w.template load<Width>(n * a.sample_stride + tap * g.channels + channel);

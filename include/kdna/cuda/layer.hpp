@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <kdna/cuda/assembly_kernels.hpp>
 #include <kdna/cuda/conv_kernel.hpp>
 #include <kdna/cuda/depthwise_kernel.hpp>
 #include <kdna/cuda/memory.hpp>
@@ -26,19 +27,49 @@ struct device_options {
     index_t assembly_budget = index_t{64} << 20;
 };
 
-/// Kernels on a device, each once: a child finds its parent's here. They live as long as a layer that uses them. Safe to use
-/// from several threads.
+/// Where the weights of a kernel or of a cell lie on a device, in elements: that of filter o, channel c of its group and tap t at
+/// o * filter_stride + t * tap_stride + c.
+struct weight_layout {
+    index_t filters = 1, channels = 1, taps = 1;
+    index_t filter_stride = 1, tap_stride = 1, size = 1;
+
+    /// As conv_kernel or depthwise_kernel read it. Throws kdna::error.
+    [[nodiscard]] static weight_layout of(const kernel_shape& k, precision p, std::string_view where) {
+        const index_t stage = row_bytes / bytes_of(p), lane = 16 / bytes_of(p);
+        weight_layout l{k.o, k.channels_per_group(), k.taps()};
+        l.tap_stride = k.depthwise() ? k.o : l.channels;
+        l.filter_stride = k.depthwise() ? 1 : (l.taps * l.channels + stage - 1) / stage * stage;
+        // Whole packs, so that kernels are put together pack by pack.
+        const index_t size = checked_mul(k.o, k.depthwise() ? l.taps : l.filter_stride, where);
+        l.size = (size + lane - 1) / lane * lane;
+        return l;
+    }
+    /// The order in which neighbours are neighbours in a kernel as well, depthwise ones having no second channel.
+    [[nodiscard]] static weight_layout of(const cell_shape& cell, std::string_view where) {
+        weight_layout l{cell.o, cell.c, cell.taps()};
+        l.tap_stride = cell.c == 1 ? cell.o : cell.c;
+        l.filter_stride = cell.c == 1 ? 1 : cell.taps() * cell.c;
+        l.size = checked_mul(checked_mul(cell.o, cell.c, where), cell.taps(), where);
+        return l;
+    }
+    [[nodiscard]] std::size_t at(index_t o, index_t c, index_t t) const noexcept {
+        return static_cast<std::size_t>(o * filter_stride + t * tap_stride + c);
+    }
+};
+
+/// What layers store on a device, each once: a child finds its parent's kernel here, and a layer its stage's warehouse. It lives
+/// as long as a layer that uses it. Safe to use from several threads.
 template <device_api Device>
 class kernel_store {
 public:
     struct kernel {
         device_memory<Device> memory{};
-        int depth = 0, group_stride = 0, size = 0;  ///< of a filter, a group, one kernel; in elements
+        int size = 0;  ///< of one of the recipe's stored tensors, in elements
         /// What the key stands for, so that its address is not given to anything else while the kernel is here.
         kernel_recipe recipe{};
     };
 
-    /// The kernel of a recipe, made on first use. Throws kdna::error.
+    /// What a recipe stores, made on first use. Throws kdna::error.
     [[nodiscard]] std::shared_ptr<const kernel> get(Device& device, const kernel_recipe& r, precision p,
                                                     typename Device::stream s, std::string_view where) {
         if (r.storage == nullptr) return make(device, r, p, s, where);
@@ -55,25 +86,18 @@ private:
                                                             typename Device::stream s, std::string_view where) {
         auto k = std::make_shared<kernel>();
         k->recipe = r;
+        const weight_layout l = r.cell ? weight_layout::of(*r.cell, where) : weight_layout::of(r.shape, p, where);
+        const int all = detail::checked_int(checked_mul(l.size, r.count, where), where);
+        k->size = static_cast<int>(l.size);
         with_number(p, [&]<class Number>(Number) {
             using T = typename Number::element;
-            const kernel_shape& shape = r.shape;
-            const index_t channels = shape.channels_per_group(), stage = row_bytes / static_cast<index_t>(sizeof(T));
-            const bool depthwise = shape.depthwise();
-            const index_t depth = depthwise ? shape.taps() : (shape.taps() * channels + stage - 1) / stage * stage;
-            // Whole packs, so that mixtures are put together pack by pack.
-            const index_t size = (checked_mul(shape.o, depth, where) + wide<T> - 1) / wide<T> * wide<T>;
-            std::vector<T> w(static_cast<std::size_t>(checked_mul(size, r.count, where)));
+            std::vector<T> w(static_cast<std::size_t>(all));
             for (index_t i = 0; i < r.count; ++i)
-                for (index_t o = 0; o < shape.o; ++o)
-                    for (index_t c = 0; c < channels; ++c)
-                        for (index_t t = 0; t < shape.taps(); ++t) {
-                            const index_t at = depthwise ? t * shape.o + o : o * depth + t * channels + c;
-                            w[static_cast<std::size_t>(i * size + at)] = from_float<T>(r.weight(i, o, c, t));
-                        }
-            k->size = detail::checked_int(checked_mul(size, r.count, where), where) / static_cast<int>(r.count);
-            k->depth = static_cast<int>(depth);
-            k->group_stride = static_cast<int>(shape.filters_per_group() * depth);
+                for (index_t o = 0; o < l.filters; ++o)
+                    for (index_t c = 0; c < l.channels; ++c)
+                        for (index_t t = 0; t < l.taps; ++t)
+                            w[static_cast<std::size_t>(i * l.size) + l.at(o, c, t)] =
+                                from_float<T>(r.weight(i, o, c, t));
             k->memory = uploaded<T>(device, w, s);
         });
         return k;
@@ -82,6 +106,9 @@ private:
     std::map<std::pair<const void*, precision>, std::weak_ptr<const kernel>> kernels_{};
 };
 
+/// Kernels that a call brings: one for all samples, or one for each.
+enum class given_kernels { one, each };
+
 /// What was decided for a layer and an input shape.
 struct device_conv_plan {
     shape4 in{}, out{};
@@ -89,11 +116,13 @@ struct device_conv_plan {
     tile_rows rows{};      ///< of the product
     tile_rows out_rows{};  ///< of what finishes it, and so of the sums it takes
     bool depthwise = false, wide_channels = false, large = false;
+    bool own_kernels = false;  ///< whether every sample has a kernel of its own
     staging stage = staging::copies;
     int depth_parts = 1, chunk = 0;  ///< samples at a time; all of them where they share a kernel
     // Routes of a sample, in floats from its own, and everything's place in the scratch, in bytes.
-    int route_floats = 0, mixture_at = 0, channel_at = 0, spatial_at = 0, scale_at = 0, shift_at = 0;
-    index_t routes_at = 0, parts_at = 0, assembly_at = 0, sums_at = 0, scratch_bytes = 0;
+    int route_floats = 0, mixture_at = 0, kernel_filter_at = 0, channel_at = 0, spatial_at = 0, scale_at = 0,
+        shift_at = 0;
+    index_t routes_at = 0, parts_at = 0, assembly_at = 0, sums_at = 0, window_means_at = 0, scratch_bytes = 0;
     index_t parts_floats = 0, assembly_elements = 0;
     tile_rows pooled_rows{};  ///< of the sums of the input, where the layer takes them itself
     std::string text{};
@@ -114,6 +143,8 @@ struct device_conv_call {
     device_sums x_sums{};  ///< of x, where its maker took them
     device_sums y_sums{};  ///< where to put those of y, or none; rows as in the plan
     std::byte* scratch = nullptr;
+    /// Of a layer whose kernels come with each call (nn/runtime_conv2d.hpp): theirs, as many as it was planned for.
+    device_view<const float> kernels{};
 };
 
 /// One convolution layer of a device. Immutable once made; a call's memory is the caller's.
@@ -126,10 +157,12 @@ public:
         const kernel_shape& k = recipe_.kernel.shape;
         if (k.groups * 16 > 65535 && !k.depthwise())
             throw error(recipe_.name, "at most 4095 groups on a device", concat(k.groups));
-        if (recipe_.router.mixture.outputs > router_kernel::threads)
-            throw error(recipe_.name, concat("at most ", router_kernel::threads, " kernels in a mixture on a device"),
-                        concat(recipe_.router.mixture.outputs));
-        kernel_ = store.get(device, recipe_.kernel, options.numbers, s, recipe_.name);
+        check_router();
+        layout_ = weight_layout::of(k, options.numbers, recipe_.name);
+        static_cast<void>(detail::checked_int(layout_.size, recipe_.name));
+        if (recipe_.kernel.form != kernel_form::given)
+            kernel_ = store.get(device, recipe_.kernel, options.numbers, s, recipe_.name);
+        places_ = places();
         std::vector<float> values;
         const auto add = [&](place& p, const std::vector<float>& v) {
             values.resize((values.size() + 3) / 4 * 4);
@@ -141,9 +174,13 @@ public:
         add(shift_, recipe_.shift);
         add(mixed_bias_scale_, recipe_.mixed_bias_scale);
         add(biases_, recipe_.kernel.biases);
+        add(kernel_bias_, recipe_.kernel.kernel_bias);
+        add(q_, centre_factor());
         const router_recipe& r = recipe_.router;
         for (const auto& [at, dense] : {std::pair(&hidden_, &r.hidden),
+                                        {&gate_, &r.gate},
                                         {&mixture_, &r.mixture},
+                                        {&kernel_filter_, &r.kernel_filter},
                                         {&channel_, &r.channel},
                                         {&filter_, &r.filter},
                                         {&head_spatial_, &r.spatial}}) {
@@ -157,16 +194,19 @@ public:
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return recipe_.kernel.shape; }
     [[nodiscard]] bool takes_residual() const noexcept { return recipe_.residual; }
     [[nodiscard]] bool routed() const noexcept { return !recipe_.router.empty(); }
-    /// Calls f(address, bytes) for every block of device memory that the layer keeps: its kernel, which layers share and which then
-    /// comes up in each of them with the same address, and what is its own, factors and router.
+    /// Calls f(address, bytes) for every block of device memory that the layer keeps: its kernel or its stage's warehouse, which
+    /// layers share and which then comes up in each of them with the same address, and what is its own, factors and router.
     template <class F>
     void for_each_storage(F&& f) const {
-        f(static_cast<const void*>(kernel_->memory.data()), kernel_->memory.bytes());
+        if (kernel_ != nullptr) f(static_cast<const void*>(kernel_->memory.data()), kernel_->memory.bytes());
         f(static_cast<const void*>(factors_.data()), factors_.bytes());
     }
 
-    /// Decides how to run on inputs of shape `in`. Throws kdna::error.
-    [[nodiscard]] device_conv_plan plan(const shape4& in) const {
+    /// Whether it reads the sums of its input's channels.
+    [[nodiscard]] bool reads_sums() const noexcept { return routed() && recipe_.router.grid == 1; }
+
+    /// Decides how to run on inputs of shape `in`; `given` is for layers whose kernels come with each call. Throws kdna::error.
+    [[nodiscard]] device_conv_plan plan(const shape4& in, given_kernels given = given_kernels::one) const {
         device_conv_plan p;
         const kernel_shape& k = kernel();
         p.in = in;
@@ -177,15 +217,19 @@ public:
         const index_t element = bytes_of(options_.numbers), lane = 16 / element;
         p.depthwise = k.depthwise();
         p.wide_channels = in.c % lane == 0 && k.channels_per_group() % (p.depthwise ? 1 : lane) == 0;
-        const bool own_kernels = recipe_.kernel.mixed;
         p.chunk = static_cast<int>(in.n);
-        if (own_kernels) {
-            const index_t bytes = checked_mul(kernel_->size, element, recipe_.name);
+        const kernel_form form = recipe_.kernel.form;
+        p.own_kernels =
+            form != kernel_form::stored && (form != kernel_form::given || (given == given_kernels::each && in.n > 1));
+        if (p.own_kernels) {
+            const index_t bytes = checked_mul(layout_.size, element, recipe_.name);
             p.chunk = static_cast<int>(std::clamp<index_t>(options_.assembly_budget / bytes, 1, in.n));
-            p.assembly_elements = checked_mul(p.chunk, kernel_->size, recipe_.name);
+            p.assembly_elements = checked_mul(p.chunk, layout_.size, recipe_.name);
             static_cast<void>(detail::checked_int(p.assembly_elements, recipe_.name));
+        } else if (form == kernel_form::given) {
+            p.assembly_elements = layout_.size;
         }
-        const int pixels = p.geometry.out_pixels, slice = own_kernels ? pixels : pixels * static_cast<int>(in.n);
+        const int pixels = p.geometry.out_pixels, slice = p.own_kernels ? pixels : pixels * static_cast<int>(in.n);
         if (p.depthwise) {
             p.rows = p.out_rows = tile_rows::cut(pixels, slice, finishing_rows);
         } else {
@@ -202,8 +246,8 @@ public:
     /// The layer as a library would run it; nothing where it has factors of its own, or its filters are not dense in memory.
     [[nodiscard]] std::optional<plain_convolution> as_plain(const device_conv_plan& p) const {
         const kernel_shape& k = kernel();
-        if (routed() || recipe_.kernel.mixed || !recipe_.spatial.empty() || k.depthwise() ||
-            kernel_->depth != k.taps() * k.channels_per_group())
+        if (routed() || recipe_.kernel.form != kernel_form::stored || !recipe_.spatial.empty() || k.depthwise() ||
+            p.geometry.circular || layout_.filter_stride != k.taps() * k.channels_per_group())
             return std::nullopt;
         return plain_convolution{options_.numbers, p.in, p.out, k, recipe_.params, recipe_.residual, recipe_.act};
     }
@@ -211,8 +255,9 @@ public:
         return {c.x, kernel_->memory.data(), c.y, c.residual, values(scale_).data, values(shift_).data, c.scratch};
     }
 
-    /// Puts the launches of one call into the stream.
+    /// Puts the launches of one call into the stream. Throws kdna::error if the kernels that it brings are not those of the plan.
     void enqueue(const device_conv_plan& p, const device_conv_call& c, typename Device::stream s) const {
+        check_kernels(p, c);
         with_number(options_.numbers, [&]<class Number>(Number) { enqueue_as<Number>(p, c, s); });
     }
 
@@ -223,6 +268,117 @@ private:
     struct dense_place {
         place w{}, bias{};
     };
+
+    void check_kernels(const device_conv_plan& p, const device_conv_call& c) const {
+        const bool given = recipe_.kernel.form == kernel_form::given;
+        const index_t expected = !given ? 0 : p.own_kernels ? p.in.n : 1;
+        const shape4& found = c.kernels.shape();
+        const index_t kernels = c.kernels.device_pointer() == nullptr ? 0 : found.n,
+                      size = kernels == 0 ? 0 : found.c * found.h * found.w;
+        if (kernels != expected || (given && size != recipe_.kernel.given))
+            throw error(concat(recipe_.name, " kernel"),
+                        concat(expected, " of ", recipe_.kernel.given, " weights in device memory"),
+                        concat(kernels, " of ", size));
+    }
+    /// Routers of one's own may say anything.
+    void check_router() const {
+        const router_recipe& r = recipe_.router;
+        const kernel_recipe& k = recipe_.kernel;
+        for (const dense_recipe* d : {&r.mixture, &r.channel, &r.filter, &r.spatial})
+            if (d->act == device_activation::signed_share && (d->group < 2 || d->outputs % d->group != 0))
+                throw error(concat(recipe_.name, " router"), "signed shares in whole groups of two or more",
+                            concat(d->outputs, " outputs in groups of ", d->group));
+        const bool decomposed = k.form == kernel_form::decomposed, combined = k.form == kernel_form::combined;
+        const index_t mixture = decomposed ? k.rank() * k.rank() + k.rank()
+                                : combined ? checked_mul(k.combinations(), k.count, recipe_.name)
+                                           : 0;
+        const auto require = [&](std::string_view values, index_t found, index_t expected) {
+            if (found != expected)
+                throw error(concat(recipe_.name, " router"), concat(expected, values), concat(found));
+        };
+        require(" values of a mixture", r.mixture.values(), mixture);
+        require(" factors of the stored filters", r.kernel_filter.values(), decomposed ? k.shape.o : 0);
+        constexpr index_t largest_rank = decomposition_kernel<float>::largest_rank;
+        if (decomposed && k.rank() > largest_rank)
+            throw error(recipe_.name, concat("a low-rank part of rank ", largest_rank, " at most on a device"),
+                        concat(k.rank()));
+        router_arguments a;
+        a.inputs = detail::checked_int(router_inputs(), recipe_.name);
+        set_dense(a);
+        // What every device gives a block, but for some that a launch itself takes.
+        constexpr int most = 96 * 1024;
+        if (const int bytes = router_kernel::shared_bytes(a); bytes > most)
+            throw error(concat(recipe_.name, " router"),
+                        concat("at most ", most, " bytes of shared memory on a device"), concat(bytes));
+    }
+    [[nodiscard]] index_t router_inputs() const {
+        const index_t grid = recipe_.router.grid;
+        return checked_mul(kernel().i, checked_mul(grid, grid, recipe_.name), recipe_.name);
+    }
+    /// The router's layers, without their places among the routes.
+    void set_dense(router_arguments& a) const {
+        const router_recipe& r = recipe_.router;
+        a.hidden = dense(hidden_, r.hidden);
+        a.gate = dense(gate_, r.gate);
+        const auto set = [&](route_kind kind, const dense_place& at, const dense_recipe& d) {
+            device_head& h = a.heads[static_cast<int>(kind)];
+            h.dense = dense(at, d);
+            h.group = static_cast<int>(d.act == device_activation::softmax ? std::max<index_t>(d.outputs, 1) : d.group);
+        };
+        set(route_kind::mixture, mixture_, r.mixture);
+        set(route_kind::kernel_filter, kernel_filter_, r.kernel_filter);
+        set(route_kind::channel, channel_, r.channel);
+        set(route_kind::filter, filter_, r.filter);
+        set(route_kind::spatial, head_spatial_, r.spatial);
+    }
+
+    /// Q' of a decomposed kernel, [L][centre_size()]: as the centre tap lies over packs of the depth, with zeros around.
+    [[nodiscard]] std::vector<float> centre_factor() const {
+        const kernel_recipe& k = recipe_.kernel;
+        if (k.form != kernel_form::decomposed) return {};
+        const index_t size = centre_size(), begin = centre_at() - centre_first();
+        std::vector<float> out(static_cast<std::size_t>(checked_mul(k.rank(), size, recipe_.name)), 0.0F);
+        for (index_t j = 0; j < k.rank(); ++j)
+            for (index_t c = 0; c < k.shape.i; ++c)
+                out[static_cast<std::size_t>(j * size + begin + c)] = k.q[static_cast<std::size_t>(j * k.shape.i + c)];
+        return out;
+    }
+    [[nodiscard]] index_t centre_at() const noexcept { return kernel().taps() / 2 * layout_.tap_stride; }
+    [[nodiscard]] index_t centre_first() const noexcept {
+        const index_t lane = 16 / bytes_of(options_.numbers);
+        return centre_at() / lane * lane;
+    }
+    [[nodiscard]] index_t centre_size() const noexcept {
+        const index_t lane = 16 / bytes_of(options_.numbers);
+        return (centre_at() - centre_first() + kernel().i + lane - 1) / lane * lane;
+    }
+
+    /// Where what is stored lies in the kernel of a sample.
+    [[nodiscard]] cell_places places() const {
+        const auto number = [](index_t v) { return static_cast<int>(v); };
+        cell_places p;
+        if (!recipe_.kernel.cell) {
+            p.inner = number(layout_.size);
+            return p;
+        }
+        const cell_shape& cell = *recipe_.kernel.cell;
+        p.outer_stride = p.inner_stride = number(layout_.filter_stride);
+        if (cell.c == 1) {
+            p.inner = number(cell.o);
+            p.outer_stride = number(layout_.tap_stride);
+        } else {
+            p.inner = number(cell.c);
+            p.inner_stride = 1;
+            p.middle = number(cell.taps());
+            p.middle_stride = number(layout_.tap_stride);
+        }
+        p.filters = number(layout_.filters / cell.o);
+        p.channels = number(layout_.channels / cell.c);
+        p.piece_stride = number(cell.taps() * layout_.tap_stride);
+        p.filter_stride = number(cell.o * layout_.filter_stride);
+        p.channel_stride = p.channels > 1 ? number(cell.c) : 0;
+        return p;
+    }
 
     [[nodiscard]] index_t taps_factors() const noexcept {
         return static_cast<index_t>(recipe_.spatial.size()) + recipe_.router.spatial.outputs;
@@ -236,6 +392,9 @@ private:
         for (const index_t v :
              {k.kh * m.dilation.h, k.kw * m.dilation.w, m.pad.top, m.pad.left, m.pad.bottom, m.pad.right})
             if (v > 1 << 24) throw error(recipe_.name, "windows and padding below 2^24 on a device", concat(v));
+        const bool circular = m.mode == padding_mode::circular;
+        if (circular && std::max(p.in.h, p.in.w) > 1 << 24)
+            throw error(recipe_.name, "maps below 2^24 where padding is circular on a device", to_string(p.in));
         p.geometry = {.in_h = extent(p.in.h),
                       .in_w = extent(p.in.w),
                       .out_w = extent(p.out.w),
@@ -250,7 +409,8 @@ private:
                       .channels = extent(p.in.c),
                       .group_channels = extent(k.channels_per_group()),
                       .group_filters = extent(k.filters_per_group()),
-                      .out_pixels = extent(p.out.h * p.out.w)};
+                      .out_pixels = extent(p.out.h * p.out.w),
+                      .circular = circular};
     }
 
     /// The large tile where it gives every multiprocessor a block; the depth in parts where even small ones do not.
@@ -264,10 +424,10 @@ private:
                   blocks(large_tile::rows, large_tile::columns) >= processors;
         p.rows = tile_rows::cut(pixels, slice, p.large ? large_tile::rows : small_tile::rows);
         p.out_rows = p.rows;
-        const index_t stage = row_bytes / bytes_of(options_.numbers), stages = kernel_->depth / stage;
+        const index_t stage = row_bytes / bytes_of(options_.numbers), stages = layout_.filter_stride / stage;
         const index_t few = blocks(small_tile::rows, small_tile::columns);
         // Kernels of samples of their own take turns in one scratch, and have few rows each: not worth parts of the depth.
-        if (p.large || recipe_.kernel.mixed || few >= processors) return;
+        if (p.large || p.own_kernels || few >= processors) return;
         // At least eight stages each, so that they are worth their way through memory.
         p.depth_parts =
             static_cast<int>(std::clamp<index_t>(std::min<index_t>(2 * processors / few, stages / 8), 1, 16));
@@ -284,7 +444,8 @@ private:
             return std::exchange(floats, detail::checked_int((floats + count + 3) / 4 * 4, recipe_.name));
         };
         const router_recipe& r = recipe_.router;
-        p.mixture_at = reserve(r.mixture.outputs);
+        p.mixture_at = reserve(r.mixture.values());
+        p.kernel_filter_at = reserve(r.kernel_filter.values());
         p.channel_at = reserve(r.channel.outputs);
         p.spatial_at = reserve(r.spatial.outputs);
         p.scale_at = reserve(r.filter.outputs);
@@ -295,15 +456,19 @@ private:
         static_cast<void>(detail::checked_int(p.in.n * floats, recipe_.name));
         p.parts_at = scratch.add(p.parts_floats, sizeof(float));
         p.assembly_at = scratch.add(p.assembly_elements, bytes_of(options_.numbers));
-        if (routed()) {
+        if (reads_sums()) {
             const int in_pixels = detail::checked_int(p.in.h * p.in.w, recipe_.name);
             p.pooled_rows =
                 tile_rows::cut(in_pixels, detail::checked_int(p.in.n * in_pixels, recipe_.name), summing_rows);
             p.sums_at = scratch.add(device_conv_plan::floats_of(p.pooled_rows, p.in), sizeof(float));
+        } else if (routed()) {
+            const index_t means = checked_mul(p.in.n, router_inputs(), recipe_.name);
+            static_cast<void>(detail::checked_int(means, recipe_.name));
+            p.window_means_at = scratch.add(means, sizeof(float));
         }
         p.scratch_bytes = scratch.bytes();
     }
-    [[nodiscard]] bool mixes_bias() const noexcept { return !recipe_.kernel.biases.empty() && recipe_.kernel.mixed; }
+    [[nodiscard]] bool mixes_bias() const noexcept { return !recipe_.kernel.biases.empty(); }
 
     [[nodiscard]] std::string explain(const device_conv_plan& p) const {
         std::string text = concat(recipe_.name, ": ", to_string(kernel()), " on ", to_string(p.in), ", ",
@@ -321,7 +486,13 @@ private:
         if (recipe_.router.channel.outputs > 0) text += ", gate on the input";
         if (taps_factors() > 0)
             text += p.depthwise ? ", spatial factor per tap" : ", spatial factor on the input per tap";
-        if (recipe_.kernel.mixed) text += concat(", kernels of ", p.chunk, " samples at a time");
+        if (recipe_.kernel.form == kernel_form::given) text += ", kernels that come with the call";
+        if (p.own_kernels) text += concat(", kernels of ", p.chunk, " samples at a time");
+        if (recipe_.kernel.form == kernel_form::decomposed)
+            text += concat(", each with a low-rank part of rank ", recipe_.kernel.rank());
+        if (recipe_.kernel.cell)
+            text += concat(", each of ", recipe_.kernel.combinations(), " combinations of ",
+                           to_string(*recipe_.kernel.cell));
         if (p.scratch_bytes > 0) text += concat(", scratch ", (p.scratch_bytes + 1023) / 1024, " KiB");
         return text;
     }
@@ -343,34 +514,52 @@ private:
     void route(const device_conv_plan& p, const device_conv_call& c, typename Device::stream s) const {
         using T = typename Number::element;
         device_sums sums = c.x_sums;
-        if (!sums) {
+        device_span<const float> means;
+        const int inputs = static_cast<int>(router_inputs());
+        if (!reads_sums()) {
+            sums = {};
+            means = piece<const float>(c.scratch, p.window_means_at, p.in.n * inputs);
+            window_mean_arguments<T> a{{static_cast<const T*>(c.x), static_cast<int>(element_count(p.in))},
+                                       piece<float>(c.scratch, p.window_means_at, p.in.n * inputs)};
+            a.h = p.geometry.in_h;
+            a.w = p.geometry.in_w;
+            a.channels = p.geometry.channels;
+            a.grid = static_cast<int>(recipe_.router.grid);
+            using kernel = window_mean_kernel<Number>;
+            device_->template launch<kernel>(kernel::grid(static_cast<int>(p.in.n), a), a, s);
+        } else if (!sums) {
             sums = {piece<float>(c.scratch, p.sums_at, device_conv_plan::floats_of(p.pooled_rows, p.in)), p.pooled_rows,
                     static_cast<int>(p.in.c)};
             const channel_sums_arguments<T> a{{static_cast<const T*>(c.x), static_cast<int>(element_count(p.in))},
                                               sums};
             device_->template launch<channel_sums_kernel<Number>>(channel_sums_kernel<Number>::grid(sums), a, s);
         }
-        const router_recipe& r = recipe_.router;
         router_arguments a;
         a.sums = sums;
-        a.hidden = dense(hidden_, r.hidden);
-        a.mixture = dense(mixture_, r.mixture);
-        a.channel = dense(channel_, r.channel);
-        a.filter = dense(filter_, r.filter);
-        a.spatial = dense(head_spatial_, r.spatial);
+        a.means = means;
+        a.inputs = inputs;
+        set_dense(a);
+        const auto put = [&](route_kind kind, int at, const device_span<const float>& times) {
+            device_head& h = a.heads[static_cast<int>(kind)];
+            h.at = at;
+            h.times = times;
+        };
+        put(route_kind::mixture, p.mixture_at, {});
+        put(route_kind::kernel_filter, p.kernel_filter_at, {});
+        put(route_kind::channel, p.channel_at, {});
+        put(route_kind::filter, p.scale_at, values(scale_));
+        put(route_kind::spatial, p.spatial_at, values(spatial_));
         a.routes = piece<float>(c.scratch, p.routes_at, p.in.n * p.route_floats);
         a.stride = p.route_floats;
-        a.mixture_at = p.mixture_at;
-        a.channel_at = p.channel_at;
-        a.spatial_at = p.spatial_at;
-        a.scale_at = p.scale_at;
-        a.shift_at = p.shift_at;
-        a.static_spatial = values(spatial_);
-        a.scale = values(scale_);
-        a.shift = values(shift_);
-        a.biases = values(biases_);
-        a.bias_scale = values(mixed_bias_scale_);
         a.filters = static_cast<int>(kernel().o);
+        if (mixes_bias()) {
+            a.shift = values(shift_);
+            a.bias_scale = values(mixed_bias_scale_);
+            a.biases = values(biases_);
+            a.kernel_bias = values(kernel_bias_);
+            a.shift_at = p.shift_at;
+            a.mixed_from = p.mixture_at + static_cast<int>(recipe_.router.mixture.values()) - a.biases.size / a.filters;
+        }
         device_->template launch<router_kernel>({static_cast<int>(p.in.n), 1, 1}, a, s);
     }
 
@@ -381,24 +570,17 @@ private:
         const index_t in_size = p.in.c * p.in.h * p.in.w, out_size = p.out.c * p.out.h * p.out.w;
         for (index_t first = 0; first < p.in.n; first += p.chunk) {
             const index_t count = std::min<index_t>(p.chunk, p.in.n - first);
-            const auto route_at = [&](index_t width, int at) -> device_factors {
-                if (width == 0) return {};
-                return {piece<const float>(c.scratch, p.routes_at + (first * p.route_floats + at) * 4,
-                                           (p.in.n - first) * p.route_floats - at),
-                        p.route_floats};
-            };
             const router_recipe& r = recipe_.router;
-            const device_factors channel = route_at(r.channel.outputs, p.channel_at);
-            device_factors spatial = route_at(r.spatial.outputs, p.spatial_at);
+            const device_factors channel = routes(p, c, first, r.channel, p.channel_at);
+            device_factors spatial = routes(p, c, first, r.spatial, p.spatial_at);
             if (!spatial) spatial = {values(spatial_), 0};
             device_output<T> out;
             out.y = {static_cast<T*>(c.y) + first * out_size, static_cast<int>(count * out_size)};
             if (c.residual != nullptr)
                 out.residual = {static_cast<const T*>(c.residual) + first * out_size,
                                 static_cast<int>(count * out_size)};
-            out.scale =
-                r.filter.outputs > 0 ? route_at(r.filter.outputs, p.scale_at) : device_factors{values(scale_), 0};
-            out.shift = mixes_bias() ? route_at(kernel().o, p.shift_at) : device_factors{values(shift_), 0};
+            out.scale = r.filter.outputs > 0 ? routes(p, c, first, p.scale_at) : device_factors{values(scale_), 0};
+            out.shift = mixes_bias() ? routes(p, c, first, p.shift_at) : device_factors{values(shift_), 0};
             out.channels = static_cast<int>(p.out.c);
             out.act = recipe_.act;
             out.rows = p.out_rows;
@@ -409,22 +591,7 @@ private:
                 out.sums.values.data += skip;
                 out.sums.values.size -= skip;
             }
-            device_kernel<T> kernel{
-                kernel_->memory.template span<const T>(0, index_t{kernel_->size} * recipe_.kernel.count),
-                kernel_->depth, kernel_->group_stride, 0};
-            if (recipe_.kernel.mixed) {
-                assembly_arguments<T> a;
-                a.kernels = kernel.w;
-                a.coefficients = route_at(r.mixture.outputs, p.mixture_at);
-                a.w = piece<T>(c.scratch, p.assembly_at, count * kernel_->size);
-                a.n = static_cast<int>(recipe_.kernel.count);
-                a.size = kernel_->size;
-                const int packs = a.size / wide<T>;
-                device_->template launch<assembly_kernel<Number>>(
-                    {(packs - 1) / assembly_kernel<Number>::threads + 1, static_cast<int>(count), 1}, a, s);
-                kernel.w = a.w;
-                kernel.sample_stride = kernel_->size;
-            }
+            const device_kernel<T> kernel = kernel_of<T>(p, c, first, count, s);
             const device_span<const T> x{static_cast<const T*>(c.x) + first * in_size,
                                          static_cast<int>(count * in_size)};
             if (p.depthwise) {
@@ -449,6 +616,102 @@ private:
                 }
             }
         }
+    }
+    /// The kernel of all samples, or those of samples [first, first + count), put together in the scratch.
+    template <class T>
+    [[nodiscard]] device_kernel<T> kernel_of(const device_conv_plan& p, const device_conv_call& c, index_t first,
+                                             index_t count, typename Device::stream s) const {
+        const kernel_recipe& k = recipe_.kernel;
+        device_kernel<T> out{{},
+                             static_cast<int>(layout_.filter_stride),
+                             static_cast<int>(k.shape.filters_per_group() * layout_.filter_stride),
+                             p.own_kernels ? static_cast<int>(layout_.size) : 0};
+        const device_span<const T> stored =
+            kernel_ == nullptr ? device_span<const T>{}
+                               : kernel_->memory.template span<const T>(0, index_t{kernel_->size} * k.count);
+        const device_span<T> w =
+            piece<T>(c.scratch, p.assembly_at, p.own_kernels ? count * layout_.size : layout_.size);
+        out.w = w;
+        switch (k.form) {
+            case kernel_form::stored: out.w = stored; break;
+            case kernel_form::combined:
+                combine<T>(stored, routes(p, c, first, recipe_.router.mixture, p.mixture_at), static_cast<int>(count),
+                           w, s);
+                break;
+            case kernel_form::decomposed:
+                recompose<T>(stored, routes(p, c, first, recipe_.router.kernel_filter, p.kernel_filter_at),
+                             routes(p, c, first, recipe_.router.mixture, p.mixture_at), static_cast<int>(count), w, s);
+                break;
+            case kernel_form::given: lay_out<T>(p, c, first, w, s); break;
+        }
+        return out;
+    }
+    /// Where a kind of routes begins for samples from `first` on; none where there are none.
+    [[nodiscard]] device_factors routes(const device_conv_plan& p, const device_conv_call& c, index_t first,
+                                        const dense_recipe& head, int at) const {
+        return head.outputs == 0 ? device_factors{} : routes(p, c, first, at);
+    }
+    [[nodiscard]] device_factors routes(const device_conv_plan& p, const device_conv_call& c, index_t first,
+                                        int at) const {
+        return {piece<const float>(c.scratch, p.routes_at + (first * p.route_floats + at) * 4,
+                                   (p.in.n - first) * p.route_floats - at),
+                p.route_floats};
+    }
+    template <class T>
+    void lay_out(const device_conv_plan& p, const device_conv_call& c, index_t first, const device_span<T>& w,
+                 typename Device::stream s) const {
+        const kernel_recipe& k = recipe_.kernel;
+        const index_t begin = p.own_kernels ? first * k.given : 0, all = p.own_kernels ? p.in.n * k.given : k.given;
+        const auto number = [](index_t v) { return static_cast<int>(v); };
+        given_kernel_arguments<T> a{{c.kernels.device_pointer() + begin, number(all - begin)}, w};
+        a.given_size = number(k.given);
+        a.size = number(layout_.size);
+        a.filters = number(layout_.filters);
+        a.channels = number(layout_.channels);
+        a.taps = number(layout_.taps);
+        a.filter_stride = number(layout_.filter_stride);
+        a.tap_stride = number(layout_.tap_stride);
+        a.depthwise = p.depthwise;
+        device_->template launch<given_kernel<T>>(elementwise_kernel::grid(w.size), a, s);
+    }
+    /// Puts the kernels of `count` samples together: w [count][size of a kernel].
+    template <class T>
+    void combine(const device_span<const T>& stored, const device_factors& coefficients, int count,
+                 const device_span<T>& w, typename Device::stream s) const {
+        const kernel_recipe& k = recipe_.kernel;
+        // Ends of filters that no cell covers. Whole kernels come with theirs.
+        if (k.cell && layout_.size != layout_.filters * layout_.channels * layout_.taps)
+            device_->template launch<zero_kernel<T>>(elementwise_kernel::grid(w.size / wide<T>), {w}, s);
+        combination_arguments<T> a{stored, coefficients, w};
+        a.n = static_cast<int>(k.count);
+        a.size = kernel_->size;
+        a.kernel_size = static_cast<int>(layout_.size);
+        a.m = static_cast<int>(k.combinations());
+        a.all = detail::checked_int(index_t{count} * a.m, recipe_.name);
+        a.places = places_;
+        const auto packed = [](auto... v) { return ((v % wide<T> == 0) && ...); };
+        if (places_.inner_stride == 1 && packed(places_.inner, places_.middle_stride, places_.outer_stride,
+                                                places_.piece_stride, places_.filter_stride, places_.channel_stride))
+            launch_combination<combination_kernel<T, wide<T>>>(a, s);
+        else
+            launch_combination<combination_kernel<T, 1>>(a, s);
+    }
+    template <class Kernel>
+    void launch_combination(const typename Kernel::arguments& a, typename Device::stream s) const {
+        device_->template launch<Kernel>(Kernel::grid(a), a, s);
+    }
+    template <class T>
+    void recompose(const device_span<const T>& w0, const device_factors& filter, const device_factors& core, int count,
+                   const device_span<T>& w, typename Device::stream s) const {
+        const kernel_recipe& k = recipe_.kernel;
+        decomposition_arguments<T> a{w0, filter, core, values(biases_), values(q_), w};
+        a.filters = static_cast<int>(k.shape.o);
+        a.depth = static_cast<int>(layout_.filter_stride);
+        a.rank = static_cast<int>(k.rank());
+        a.first = static_cast<int>(centre_first());
+        a.centre = static_cast<int>(centre_size());
+        using kernel = decomposition_kernel<T>;
+        device_->template launch<kernel>(kernel::grid(count, a), a, s);
     }
     /// Tiles of all slices of an output.
     template <class T>
@@ -477,10 +740,12 @@ private:
     Device* device_;
     conv_recipe recipe_;
     device_options options_;
+    weight_layout layout_{};  // of the layer's kernel
+    cell_places places_{};
     std::shared_ptr<const typename kernel_store<Device>::kernel> kernel_;
     device_memory<Device> factors_;
-    place spatial_{}, scale_{}, shift_{}, mixed_bias_scale_{}, biases_{};
-    dense_place hidden_{}, mixture_{}, channel_{}, filter_{}, head_spatial_{};
+    place spatial_{}, scale_{}, shift_{}, mixed_bias_scale_{}, biases_{}, kernel_bias_{}, q_{};
+    dense_place hidden_{}, gate_{}, mixture_{}, kernel_filter_{}, channel_{}, filter_{}, head_spatial_{};
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda

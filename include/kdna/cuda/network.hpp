@@ -197,11 +197,11 @@ private:
         if (!recipe) recipe = detail::take_apart_known<backend::reference>(op);
         if (!recipe) recipe = detail::take_apart_any<Layers...>(op);
         if (!recipe)
-            throw error(
-                std::string(op.name()),
-                "a step with a device form: a convolution of a dense or static kernel, or a mixture with a routed "
-                "softmax or sigmoid, pooling, or a layer named to basic_network",
-                "another");
+            throw error(std::string(op.name()),
+                        "a step with a device form: a convolution by one of the library's methods, pooling, or a layer "
+                        "named to "
+                        "basic_network",
+                        "another");
         // A fully connected layer is a convolution of one pixel: rows of the product are samples either way.
         const bool linear = detail::is_linear<Layers...>(op);
         return conv_step{device_conv<Device>(device(), std::move(*recipe), context_.options(), context_.kernels(), s),
@@ -246,7 +246,7 @@ private:
             const step& s = steps_[i];
             const auto* conv = std::get_if<conv_step>(&s.what);
             const bool average = std::holds_alternative<average_step>(s.what);
-            if (!average && (conv == nullptr || !conv->layer.routed())) continue;
+            if (!average && (conv == nullptr || !conv->layer.reads_sums())) continue;
             step_plan& p = state.steps[i];
             const bool made_by_layer =
                 s.input > 0 && std::holds_alternative<conv_step>(steps_[static_cast<std::size_t>(s.input) - 1].what);

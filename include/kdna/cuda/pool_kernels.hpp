@@ -135,6 +135,59 @@ struct mean_kernel : elementwise_kernel {
     }
 };
 
+template <class T>
+struct window_mean_arguments {
+    device_span<const T> x{};    ///< [N][H][W][C]
+    device_span<float> means{};  ///< [N][C][grid][grid]
+    int h = 1, w = 1, channels = 1, grid = 1;
+};
+
+/// Means over grid x grid windows of a map, which may overlap, as PyTorch's adaptive average pooling cuts them. Grid: windows of all
+/// samples; tiles of channels. A thread adds up a channel in a part of the window's pixels; the parts are added in their order.
+template <class Number>
+struct window_mean_kernel {
+    using element = typename Number::element;
+    using arguments = window_mean_arguments<element>;
+    static constexpr const char* name = "window_mean_kernel";
+    static constexpr int threads = 256, columns = 64, parts = threads / columns;
+    struct registers {};
+    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 4 * threads; }
+    [[nodiscard]] static grid_size grid(int samples, const arguments& a) {
+        return {samples * a.grid * a.grid, (a.channels - 1) / columns + 1, 1};
+    }
+
+    template <class Block>
+    KDNA_DEVICE static void run(Block& block, const arguments& a) {
+        const int n = block.x / (a.grid * a.grid), i = block.x / a.grid % a.grid, j = block.x % a.grid;
+        const int top = begin(i, a.h, a.grid), left = begin(j, a.w, a.grid), width = end(j, a.w, a.grid) - left,
+                  pixels = (end(i, a.h, a.grid) - top) * width;
+        block.parallel([&](int thread, registers&) {
+            const int channel = block.y * columns + thread % columns;
+            float sum = 0.0F;
+            for (int p = thread / columns; p < pixels && channel < a.channels; p += parts)
+                sum +=
+                    to_float(a.x.load(((n * a.h + top + p / width) * a.w + left + p % width) * a.channels + channel));
+            block.store(thread, 4 * thread, pack<float, 1>{{sum}});
+        });
+        block.sync();
+        block.parallel([&](int thread, registers&) {
+            const int channel = block.y * columns + thread;
+            if (thread >= columns || channel >= a.channels) return;
+            float sum = 0.0F;
+            for (int part = 0; part < parts; ++part)
+                sum += block.template load<float>(thread, 4 * (part * columns + thread)).v[0];
+            a.means.store(((n * a.channels + channel) * a.grid + i) * a.grid + j, sum / static_cast<float>(pixels));
+        });
+    }
+
+private:
+    // floor( i * extent / grid ) and ceil( (i + 1) * extent / grid ), without a product that 32 bits may not hold.
+    KDNA_DEVICE static int begin(int i, int extent, int grid) { return extent / grid * i + extent % grid * i / grid; }
+    KDNA_DEVICE static int end(int i, int extent, int grid) {
+        return extent / grid * (i + 1) + (extent % grid * (i + 1) + grid - 1) / grid;
+    }
+};
+
 template <class From, class To>
 struct convert_arguments {
     device_span<const From> x{};

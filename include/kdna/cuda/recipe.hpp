@@ -13,11 +13,15 @@
 #include <kdna/cuda/tile.hpp>
 #include <kdna/dna/acdc.hpp>
 #include <kdna/dna/condconv.hpp>
+#include <kdna/dna/dcd.hpp>
 #include <kdna/dna/dyconv.hpp>
+#include <kdna/dna/kernel_warehouse.hpp>
 #include <kdna/dna/odconv.hpp>
 #include <kdna/dna/sparse_kernel.hpp>
 #include <kdna/dna/squeeze_excite.hpp>
+#include <kdna/nn/dcd_conv2d.hpp>
 #include <kdna/nn/network.hpp>
+#include <kdna/nn/runtime_conv2d.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
@@ -26,24 +30,51 @@ struct dense_recipe {
     std::vector<float> w{}, bias{};
     index_t inputs = 0, outputs = 0;
     device_activation act = device_activation::none;
-};
-
-/// A router as device_router runs it (router_kernel.hpp): a hidden layer or none, and heads.
-struct router_recipe {
-    dense_recipe hidden{}, mixture{}, channel{}, filter{}, spatial{};
-    [[nodiscard]] bool empty() const noexcept {
-        return mixture.outputs + channel.outputs + filter.outputs + spatial.outputs == 0;
+    index_t group = 1;  ///< neighbouring outputs that a signed_share is one of
+    /// Values it gives: a signed share keeps the last of every group to itself.
+    [[nodiscard]] index_t values() const noexcept {
+        return act == device_activation::signed_share ? outputs / group * (group - 1) : outputs;
     }
 };
 
-/// The weights of a kernel, or of the `count` kernels of a mixture.
+/// A router as router_kernel runs it (router_kernel.hpp): on means of the input's channels, or of grid x grid windows of each
+/// [C][grid][grid]; a hidden layer or none, which a layer on it may gate; and heads. `kernel_filter` multiplies the filters of what
+/// is stored, `filter` those of the kernel that comes of it.
+struct router_recipe {
+    dense_recipe hidden{}, gate{}, mixture{}, kernel_filter{}, channel{}, filter{}, spatial{};
+    index_t grid = 1;
+    [[nodiscard]] bool empty() const noexcept {
+        return mixture.outputs + kernel_filter.outputs + channel.outputs + filter.outputs + spatial.outputs == 0;
+    }
+};
+
+/// How a layer comes by its kernel.
+///     stored       it is what is stored
+///     combined     every sample has its own, whose cells are combinations of what is stored; the router's mixture is a[m][count]
+///     decomposed   every sample has its own, kernel_filter . stored + P T^T Q' on the centre tap, of one group; the router's mixture
+///                  is T [L][L] and u [L] (dna/dcd.hpp)
+///     given        every call brings it, or one for each sample: [O][I/groups][KH * KW], or [KH * KW] for all channels
+enum class kernel_form { stored, combined, decomposed, given };
+
+/// A layer's kernel, and what is stored on a device for it: `count` kernels, or `count` cells that tile one.
 struct kernel_recipe {
     kernel_shape shape{};
+    kernel_form form = kernel_form::stored;
     index_t count = 1;
-    bool mixed = false;
-    const void* storage = nullptr;  ///< the same for all layers that share it
+    std::optional<cell_shape> cell{};  ///< none: kernels are stored
+    const void* storage = nullptr;     ///< the same for all layers that share it
     std::function<float(index_t i, index_t o, index_t c, index_t t)> weight{};
-    std::vector<float> biases{};  ///< [count][O], mixed like the kernels, or empty
+    /// [k][O], mixed by the last k values of the router's mixture, or empty; of a decomposed kernel P transposed, k = L.
+    std::vector<float> biases{};
+    std::vector<float> kernel_bias{};  ///< [O], times the router's kernel_filter, or empty
+    std::vector<float> q{};            ///< Q' [L][C] of a decomposed kernel
+    index_t given = 0;                 ///< floats of a given kernel
+
+    [[nodiscard]] index_t rank() const noexcept { return static_cast<index_t>(q.size()) / shape.i; }
+    /// m, the combinations that a kernel is tiled with, as celled_layout (dna/cells.hpp) counts them.
+    [[nodiscard]] index_t combinations() const noexcept {
+        return cell ? shape.taps() / cell->taps() * (shape.o / cell->o) * (shape.channels_per_group() / cell->c) : 1;
+    }
 };
 
 struct conv_recipe {
@@ -74,6 +105,7 @@ namespace detail {
 /// The routers that have a device form. A router of your own has one if it comes down to a hidden layer and heads: write a
 /// `router_recipe take_apart(const your_router&)` beside it, and name its layers in basic_network (network.hpp).
 [[nodiscard]] inline router_recipe take_apart(const no_router&) { return {}; }
+[[nodiscard]] inline router_recipe take_apart(const given_mixture&) { return {}; }
 [[nodiscard]] inline router_recipe take_apart(const squeeze_excite& r) {
     return {.hidden = detail::dense_parts(r.squeezing(), device_activation::relu),
             .channel = detail::dense_parts(r.exciting(), device_activation::sigmoid)};
@@ -92,9 +124,22 @@ namespace detail {
             .filter = detail::dense_parts(r.filter_head(), device_activation::sigmoid),
             .spatial = detail::dense_parts(r.spatial_head(), device_activation::sigmoid)};
 }
+[[nodiscard]] inline router_recipe take_apart(const warehouse_router& r) {
+    router_recipe out{.hidden = detail::dense_parts(r.squeezing(), device_activation::relu),
+                      .mixture = detail::dense_parts(r.fc2(), device_activation::signed_share)};
+    out.mixture.group = r.cells() + 1;
+    return out;
+}
+[[nodiscard]] inline router_recipe take_apart(const dcd_router& r) {
+    return {.hidden = detail::dense_parts(r.squeezing(), device_activation::none),
+            .gate = detail::dense_parts(r.gate(), device_activation::hard_sigmoid),
+            .mixture = detail::dense_parts(r.core_head(), device_activation::none),
+            .kernel_filter = detail::dense_parts(r.filter_head(), device_activation::hard_sigmoid),
+            .grid = r.pool_grid()};
+}
 
-/// Kernel sources: mixtures, and everything whose weights are the same for all samples. The recipe refers to a copy of the
-/// source, a handle.
+/// Kernel sources: those that kernels are put together from, and everything whose weights are the same for all samples. The recipe
+/// refers to a copy of the source, a handle.
 template <kernel_source Source>
 [[nodiscard]] kernel_recipe take_apart_kernel(const Source& source, std::string_view where) {
     kernel_recipe r;
@@ -103,15 +148,37 @@ template <kernel_source Source>
         if (r.storage == nullptr) r.storage = address;
     });
     if constexpr (std::is_same_v<Source, mixture_kernel>) {
+        r.form = kernel_form::combined;
         r.count = source.mixture_size();
-        r.mixed = true;
         r.weight = [source](index_t i, index_t o, index_t c, index_t t) { return source.kernel_weight(i, o, c, t); };
         if (source.has_bias())
             for (index_t i = 0; i < r.count; ++i)
                 for (index_t o = 0; o < r.shape.o; ++o) r.biases.push_back(source.kernel_bias(i, o));
+    } else if constexpr (std::is_same_v<Source, warehouse_kernel>) {
+        r.form = kernel_form::combined;
+        r.count = source.cells().shape().n;
+        r.cell = source.cells().shape();
+        r.weight = [cells = source.cells()](index_t i, index_t o, index_t c, index_t t) {
+            return cells.weight(i, o, c, t);
+        };
+    } else if constexpr (std::is_same_v<Source, dcd_kernel>) {
+        r.form = kernel_form::decomposed;
+        r.weight = [w0 = source.w0()](index_t, index_t o, index_t c, index_t t) {
+            return static_cast<float>(w0.weight(o, c, t, nullptr));
+        };
+        const low_rank_factors& low = *source.low_rank();
+        for (index_t j = 0; j < low.rank(); ++j) {
+            for (index_t o = 0; o < r.shape.o; ++o) r.biases.push_back(low.p(o, j));
+            for (index_t c = 0; c < r.shape.i; ++c) r.q.push_back(low.q(j, c));
+        }
+        r.kernel_bias.assign(source.static_bias().begin(), source.static_bias().end());
+    } else if constexpr (std::is_same_v<Source, runtime_kernel>) {
+        r.form = kernel_form::given;
+        r.given = source.mixture_size();
     } else {
         if (source.mixture_size() > 0)
-            throw error(std::string(where), "a kernel source with a device form: static, or a mixture_kernel",
+            throw error(std::string(where),
+                        "a kernel source with a device form: static, a mixture, a warehouse's or DCD's",
                         concat("one that is put together from ", source.mixture_size(), " coefficients"));
         // Put together from shared parts, a static kernel is still the layer's own.
         if constexpr (!std::is_same_v<Source, dense_kernel>) r.storage = nullptr;
@@ -122,10 +189,9 @@ template <kernel_source Source>
     return r;
 }
 
-/// A layer in parts. Throws kdna::error, naming the layer, where it has no device form.
+/// A layer in parts. Throws kdna::error, naming the layer, where its kernel has no device form.
 template <kernel_source Source, router Router, conv_backend Backend>
 [[nodiscard]] conv_recipe take_apart(const conv2d<Source, Router, Backend>& layer) {
-    if (layer.params().mode != padding_mode::zeros) throw error(layer.name(), "zero padding on a device", "circular");
     const auto copy = [](std::span<const float> v) { return std::vector<float>(v.begin(), v.end()); };
     conv_recipe r;
     r.name = layer.name();
@@ -143,11 +209,21 @@ template <kernel_source Source, router Router, conv_backend Backend>
     return r;
 }
 
+template <conv_backend Backend>
+[[nodiscard]] conv_recipe take_apart(const basic_dcd_conv2d<Backend>& layer) {
+    return take_apart(layer.as_one_kernel());
+}
+template <conv_backend Backend>
+[[nodiscard]] conv_recipe take_apart(const basic_runtime_conv2d<Backend>& layer) {
+    return take_apart(layer.layer());
+}
+
 namespace detail {
 
 template <class Layer>
-inline constexpr bool is_unrouted =
-    std::is_same_v<std::remove_cvref_t<decltype(std::declval<const Layer&>().routing())>, no_router>;
+inline constexpr bool is_unrouted = false;
+template <class Source, class Backend>
+inline constexpr bool is_unrouted<conv2d<Source, no_router, Backend>> = true;
 
 template <class Layer>
 [[nodiscard]] std::optional<conv_recipe> take_apart_if(const operation& op) {
@@ -169,7 +245,9 @@ template <conv_backend B>
     return take_apart_any<conv2d<dense_kernel, no_router, B>, conv2d<dense_kernel, squeeze_excite, B>,
                           conv2d<dense_kernel, odconv_router, B>, conv2d<mixture_kernel, condconv_router, B>,
                           conv2d<mixture_kernel, dyconv_router, B>, conv2d<mixture_kernel, odconv_router, B>,
-                          conv2d<acdc_kernel, no_router, B>, conv2d<codebook_kernel, no_router, B>>(op);
+                          conv2d<warehouse_kernel, warehouse_router, B>, basic_dcd_conv2d<B>,
+                          conv2d<dcd_kernel, dcd_router, B>, conv2d<acdc_kernel, no_router, B>,
+                          conv2d<codebook_kernel, no_router, B>>(op);
 }
 
 /// Whether a step is a fully connected layer: of a type that is known, or one of these.

@@ -15,91 +15,89 @@ struct device_dense {
     device_activation act = device_activation::none;
 };
 
-/// What all routers of the library come down to: an optional hidden layer on the means, and up to four heads on that. Then the
-/// factors that are part static, part routed, are resolved.
+/// A dense layer whose outputs are one kind of a sample's routes.
+struct device_head {
+    device_dense dense{};
+    int group = 1;                     ///< neighbouring outputs that a softmax or signed_share normalises together
+    int at = 0;                        ///< among a sample's routes, a multiple of 4
+    device_span<const float> times{};  ///< static factors that multiply the routed ones, or none
+};
+
+/// The kinds of routes that a router may have.
+enum class route_kind { mixture, kernel_filter, channel, filter, spatial };
+inline constexpr int route_kinds = 5;
+
+/// What all routers of the library come down to: an optional hidden layer on the means, which may gate itself, and heads on that.
+/// Then the biases that are mixed like kernels are.
 struct router_arguments {
-    device_sums sums{};  ///< of the layer's input
-    device_dense hidden{};
-    device_dense mixture{}, channel{}, filter{}, spatial{};
+    device_sums sums{};                ///< of the layer's input, or
+    device_span<const float> means{};  ///< [sample][inputs], where the router wants those of windows
+    int inputs = 0;
+    device_dense hidden{}, gate{};
+    device_head heads[route_kinds]{};
     device_span<float> routes{};  ///< [sample][stride]
     int stride = 0;
-    int mixture_at = 0, channel_at = 0, spatial_at = 0, scale_at = 0, shift_at = 0;  ///< multiples of 4
-    device_span<const float> static_spatial{};                                       ///< multiplies s, or none
-    device_span<const float> scale{}, shift{};  ///< [O], multiplied with the filter factor and added to the mixed bias
-    device_span<const float> biases{}, bias_scale{};  ///< [n][O], mixed like the kernels, times [O]; or none
-    int filters = 0;
+    // shift + bias_scale * ( sum over i < k of a[i] * biases[i] + kernel_filter * kernel_bias ), [filters] each, to shift_at, where a
+    // begins at mixed_from. No biases: nothing is mixed; no kernel_bias: there is none.
+    device_span<const float> shift{}, bias_scale{}, biases{}, kernel_bias{};  ///< biases [k][filters]
+    int filters = 0, shift_at = 0, mixed_from = 0;
+
+    [[nodiscard]] KDNA_HOST_DEVICE const device_head& head(route_kind k) const { return heads[static_cast<int>(k)]; }
 };
 
 /// Grid: samples. A dense layer's outputs lie across the threads; where it has few, its inputs are cut into parts, whose sums are
-/// added in their order.
+/// added in their order. Heads of many outputs are worked off in whole groups that fit into shared memory.
 struct router_kernel {
     using arguments = router_arguments;
     static constexpr const char* name = "router_kernel";
-    static constexpr int threads = 512;
-    struct registers {
-        float value;
-    };
+    static constexpr int threads = 512, head_outputs = 512;
+    struct registers {};
 
+    /// parts | means | hidden layer | its gate | outputs of a head
     [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments& a) {
-        int largest = a.mixture.outputs;
-        for (const device_dense* d : {&a.channel, &a.filter, &a.spatial})
-            largest = d->outputs > largest ? d->outputs : largest;
-        return 4 * (threads + a.sums.channels + a.hidden.outputs + largest);
+        int largest = 0;
+        for (const device_head& h : a.heads) {
+            const int outputs = at_once(h) < h.dense.outputs ? at_once(h) : h.dense.outputs;
+            largest = outputs > largest ? outputs : largest;
+        }
+        return 4 * (threads + a.inputs + a.hidden.outputs + a.gate.outputs + largest);
     }
 
     template <class Block>
     KDNA_DEVICE static void run(Block& block, const arguments& a) {
-        const int means = 4 * threads, hidden = means + 4 * a.sums.channels, out = hidden + 4 * a.hidden.outputs,
-                  base = block.x * a.stride;
+        const int means = 4 * threads, hidden = means + 4 * a.inputs, gate = hidden + 4 * a.hidden.outputs,
+                  out = gate + 4 * a.gate.outputs, base = block.x * a.stride;
         block.parallel([&](int thread, registers&) {
-            for (int c = thread; c < a.sums.channels; c += threads)
-                put(block, thread, means + 4 * c, detail::mean_of(a.sums, block.x, c));
+            for (int c = thread; c < a.inputs; c += threads)
+                put(block, thread, means + 4 * c,
+                    a.means ? a.means.load(block.x * a.inputs + c) : detail::mean_of(a.sums, block.x, c));
         });
         block.sync();
-        int from = means;
-        if (a.hidden.outputs > 0) {
-            dense(block, a.hidden, means, hidden);
-            from = hidden;
-        }
-        if (a.channel.outputs > 0) {
-            dense(block, a.channel, from, out);
+        if (a.hidden.outputs > 0) dense(block, a.hidden, 0, a.hidden.outputs, means, hidden);
+        if (a.gate.outputs > 0) {
+            dense(block, a.gate, 0, a.gate.outputs, hidden, gate);
             block.parallel([&](int thread, registers&) {
-                for (int c = thread; c < a.channel.outputs; c += threads)
-                    a.routes.store(base + a.channel_at + c, get(block, thread, out + 4 * c));
+                for (int i = thread; i < a.gate.outputs; i += threads)
+                    put(block, thread, hidden + 4 * i,
+                        get(block, thread, hidden + 4 * i) * get(block, thread, gate + 4 * i));
             });
             block.sync();
         }
-        if (a.filter.outputs > 0) {
-            dense(block, a.filter, from, out);
-            block.parallel([&](int thread, registers&) {
-                for (int o = thread; o < a.filters; o += threads)
-                    a.routes.store(base + a.scale_at + o, a.scale.load(o) * get(block, thread, out + 4 * o));
-            });
-            block.sync();
-        }
-        if (a.spatial.outputs > 0) {
-            dense(block, a.spatial, from, out);
-            block.parallel([&](int thread, registers&) {
-                for (int t = thread; t < a.spatial.outputs; t += threads)
-                    a.routes.store(base + a.spatial_at + t, get(block, thread, out + 4 * t) *
-                                                                (a.static_spatial ? a.static_spatial.load(t) : 1.0F));
-            });
-            block.sync();
-        }
-        if (a.mixture.outputs > 0) {
-            dense(block, a.mixture, from, out);
-            block.parallel([&](int thread, registers&) {
-                for (int i = thread; i < a.mixture.outputs; i += threads)
-                    a.routes.store(base + a.mixture_at + i, get(block, thread, out + 4 * i));
-                if (!a.biases) return;
-                for (int o = thread; o < a.filters; o += threads) {
-                    float bias = 0.0F;
-                    for (int i = 0; i < a.mixture.outputs; ++i)
-                        bias += get(block, thread, out + 4 * i) * a.biases.load(i * a.filters + o);
-                    a.routes.store(base + a.shift_at + o, a.shift.load(o) + a.bias_scale.load(o) * bias);
-                }
-            });
-        }
+        KDNA_DEVICE_NO_UNROLL
+        for (int i = 0; i < route_kinds; ++i)
+            route(block, a.heads[i], a.hidden.outputs > 0 ? hidden : means, out, a.routes, base);
+        if (!a.biases) return;
+        block.parallel([&](int thread, registers&) {
+            const int terms = a.biases.size / a.filters;
+            for (int o = thread; o < a.filters; o += threads) {
+                float bias = 0.0F;
+                for (int i = 0; i < terms; ++i)
+                    bias += a.routes.load(base + a.mixed_from + i) * a.biases.load(i * a.filters + o);
+                if (a.kernel_bias)
+                    bias += a.routes.load(base + a.head(route_kind::kernel_filter).at + o) * a.kernel_bias.load(o);
+                a.routes.store(base + a.shift_at + o, a.shift.load(o) + a.bias_scale.load(o) * bias);
+            }
+        });
     }
 
 private:
@@ -111,93 +109,91 @@ private:
     KDNA_DEVICE static void put(Block& block, int thread, int at, float v) {
         block.store(thread, at, pack<float, 1>{{v}});
     }
+    /// Outputs of a head that are in shared memory together.
+    KDNA_HOST_DEVICE static int at_once(const device_head& h) {
+        return h.group > head_outputs ? h.group : head_outputs / h.group * h.group;
+    }
     KDNA_DEVICE static float activate(float v, device_activation act) {
         switch (act) {
             case device_activation::sigmoid: return 1.0F / (1.0F + expf(-v));
             case device_activation::hard_sigmoid: return detail::clip(v + 3.0F, device_activation::relu6) / 3.0F;
+            case device_activation::softmax:
+            case device_activation::signed_share: return v;  // of a whole group, in route()
             default: return detail::clip(v, act);
         }
     }
-    /// Shared memory [in, in + inputs) to [out, out + outputs), both from a barrier to a barrier. Works in the first `threads`
-    /// floats of shared memory.
+    /// Outputs [first, first + count) of a dense layer on shared memory from `in` on, to shared memory from `out` on; from a barrier
+    /// to a barrier. Works in the first `threads` floats of shared memory.
     template <class Block>
-    KDNA_DEVICE static void dense(Block& block, const device_dense& d, int in, int out) {
-        const int columns = d.outputs < threads ? d.outputs : threads, parts = threads / columns;
+    KDNA_DEVICE static void dense(Block& block, const device_dense& d, int first, int count, int in, int out) {
+        const int columns = count < threads ? count : threads, parts = threads / columns;
         KDNA_DEVICE_NO_UNROLL
-        for (int first = 0; first < d.outputs; first += columns) {
+        for (int begin = 0; begin < count; begin += columns) {
             block.parallel([&](int thread, registers&) {
-                const int o = first + thread % columns, part = thread / columns;
-                if (part >= parts || o >= d.outputs) return;
+                const int o = begin + thread % columns, part = thread / columns;
+                if (part >= parts || o >= count) return;
                 float sum = 0.0F;
                 for (int i = d.inputs * part / parts; i < d.inputs * (part + 1) / parts; ++i)
-                    sum += get(block, thread, in + 4 * i) * d.w.load(i * d.outputs + o);
+                    sum += get(block, thread, in + 4 * i) * d.w.load(i * d.outputs + first + o);
                 put(block, thread, 4 * thread, sum);
             });
             block.sync();
             block.parallel([&](int thread, registers&) {
-                const int o = first + thread;
-                if (thread >= columns || o >= d.outputs) return;
-                float sum = d.bias.load(o);
+                const int o = begin + thread;
+                if (thread >= columns || o >= count) return;
+                float sum = d.bias.load(first + o);
                 for (int part = 0; part < parts; ++part) sum += get(block, thread, 4 * (part * columns + thread));
-                put(block, thread, out + 4 * o, d.act == device_activation::softmax ? sum : activate(sum, d.act));
+                put(block, thread, out + 4 * o, activate(sum, d.act));
             });
             block.sync();
         }
-        if (d.act != device_activation::softmax) return;
-        // Few values: every thread adds them all up, and has its own ready before any is overwritten.
-        block.parallel([&](int thread, registers& r) {
-            if (thread >= d.outputs) return;
-            float largest = get(block, thread, out), sum = 0.0F;
-            for (int i = 1; i < d.outputs; ++i) {
-                const float v = get(block, thread, out + 4 * i);
-                largest = v > largest ? v : largest;
-            }
-            for (int i = 0; i < d.outputs; ++i) sum += expf(get(block, thread, out + 4 * i) - largest);
-            r.value = expf(get(block, thread, out + 4 * thread) - largest) / sum;
-        });
-        block.sync();
-        block.parallel([&](int thread, registers& r) {
-            if (thread < d.outputs) put(block, thread, out + 4 * thread, r.value);
-        });
-        block.sync();
     }
-};
-
-template <class T>
-struct assembly_arguments {
-    device_span<const T> kernels{};  ///< [n][size]
-    device_factors coefficients{};   ///< [n] of every sample
-    device_span<T> w{};              ///< [sample][size]
-    int n = 0, size = 0;
-};
-
-/// The kernel of every sample, W = sum over i < n of a[i] * W_i. Grid: parts of a kernel, Width elements a thread; samples.
-template <class Number>
-struct assembly_kernel {
-    using element = typename Number::element;
-    using arguments = assembly_arguments<element>;
-    static constexpr const char* name = "assembly_kernel";
-    static constexpr int threads = 256, width = wide<element>;
-    struct registers {};
-    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
-
+    /// A head, from shared memory at `in` to the routes of the sample; from a barrier to a barrier. Works from `out` on.
     template <class Block>
-    KDNA_DEVICE static void run(Block& block, const arguments& a) {
-        block.parallel([&](int thread, registers&) {
-            const int at = (block.x * threads + thread) * width;
-            if (at >= a.size) return;
-            float sum[width] = {};
-            for (int i = 0; i < a.n; ++i) {
-                const float c = a.coefficients.values.load(block.y * a.coefficients.stride + i);
-                const auto w = a.kernels.template load<width>(i * a.size + at);
-                KDNA_DEVICE_UNROLL
-                for (int e = 0; e < width; ++e) sum[e] += c * to_float(w.v[e]);
+    KDNA_DEVICE static void route(Block& block, const device_head& h, int in, int out, const device_span<float>& routes,
+                                  int base) {
+        const device_dense& d = h.dense;
+        // Of a signed share the last is part of the sum only.
+        const bool shares = d.act == device_activation::signed_share;
+        const int group = h.group, kept = shares ? group - 1 : group;
+        KDNA_DEVICE_NO_UNROLL
+        for (int first = 0; first < d.outputs; first += at_once(h)) {
+            const int rest = d.outputs - first, count = rest < at_once(h) ? rest : at_once(h);
+            dense(block, d, first, count, in, out);
+            if (shares) {
+                block.parallel([&](int thread, registers&) {
+                    for (int last = (thread + 1) * group - 1; last < count; last += threads * group) {
+                        float sum = 1e-3F;
+                        for (int i = last - kept; i <= last; ++i) sum += fabsf(get(block, thread, out + 4 * i));
+                        put(block, thread, out + 4 * last, sum);
+                    }
+                });
+                block.sync();
             }
-            pack<element, width> out;
-            KDNA_DEVICE_UNROLL
-            for (int e = 0; e < width; ++e) out.v[e] = from_float<element>(sum[e]);
-            a.w.template store<width>(block.y * a.size + at, out);
-        });
+            block.parallel([&](int thread, registers&) {
+                for (int i = thread; i < count; i += threads) {
+                    const int in_group = i % group, begin = i - in_group;
+                    if (in_group >= kept) continue;
+                    const int o = (first + i) / group * kept + in_group;
+                    float v = get(block, thread, out + 4 * i);
+                    if (shares) v /= get(block, thread, out + 4 * (begin + kept));
+                    if (d.act == device_activation::softmax) v = softmax(block, thread, v, out + 4 * begin, group);
+                    routes.store(base + h.at + o, h.times ? h.times.load(o) * v : v);
+                }
+            });
+            block.sync();
+        }
+    }
+    /// Few values: everyone adds them all up.
+    template <class Block>
+    KDNA_DEVICE static float softmax(Block& block, int thread, float own, int at, int count) {
+        float largest = get(block, thread, at), sum = 0.0F;
+        for (int i = 1; i < count; ++i) {
+            const float v = get(block, thread, at + 4 * i);
+            largest = v > largest ? v : largest;
+        }
+        for (int i = 0; i < count; ++i) sum += expf(get(block, thread, at + 4 * i) - largest);
+        return expf(own - largest) / sum;
     }
 };
 

@@ -82,6 +82,11 @@ public:
         return squeeze_.floats() + gate_.floats() + scale_.floats() + core_.floats();
     }
     [[nodiscard]] const dcd_route_layout& route_layout() const noexcept { return out_; }
+    /// F1, F2 and F4; and T and u, with both BatchNorms folded in, as one layer.
+    [[nodiscard]] const fully_connected& squeezing() const noexcept { return squeeze_; }
+    [[nodiscard]] const fully_connected& gate() const noexcept { return gate_; }
+    [[nodiscard]] const fully_connected& filter_head() const noexcept { return scale_; }
+    [[nodiscard]] const fully_connected& core_head() const noexcept { return core_; }
 
     void operator()(const float* pooled, const route& out, float* h) const noexcept {
         const index_t hidden = squeeze_.outputs();
@@ -256,6 +261,8 @@ public:
     [[nodiscard]] const dense_kernel& w0() const noexcept { return w0_; }
     [[nodiscard]] const std::shared_ptr<const low_rank_factors>& low_rank() const noexcept { return low_; }
     [[nodiscard]] bool has_static_bias() const noexcept { return !bias_.empty(); }
+    /// The bias [O] that lambda scales, or empty.
+    [[nodiscard]] std::span<const float> static_bias() const noexcept { return bias_; }
 
     [[nodiscard]] const panel_layout& layout() const noexcept { return w0_.layout(); }
     [[nodiscard]] index_t mixture_size() const noexcept { return in_.size(); }

@@ -30,6 +30,7 @@ public:
     warehouse_kernel(warehouse cells, const kernel_shape& k, std::string_view where = "warehouse_kernel")
         : cells_(std::move(cells)), layout_(k, cells_.shape(), where) {}
 
+    [[nodiscard]] const warehouse& cells() const noexcept { return cells_; }
     [[nodiscard]] const panel_layout& layout() const noexcept { return layout_.panels(); }
     /// m, the combinations the kernel is made of.
     [[nodiscard]] index_t combinations() const noexcept { return layout_.combinations(); }
@@ -99,6 +100,10 @@ public:
     [[nodiscard]] route_widths widths() const noexcept { return {.mixture = combinations_ * cells_}; }
     [[nodiscard]] index_t scratch_floats() const noexcept { return squeeze_.hidden() + fc2_.outputs(); }
     [[nodiscard]] index_t floats() const noexcept { return squeeze_.floats() + fc2_.floats(); }
+    /// fc1 with BatchNorm folded in; fc2 for all n cells; n.
+    [[nodiscard]] const fully_connected& squeezing() const noexcept { return squeeze_.layer(); }
+    [[nodiscard]] const fully_connected& fc2() const noexcept { return fc2_; }
+    [[nodiscard]] index_t cells() const noexcept { return cells_; }
 
     void operator()(const float* pooled, const route& out, float* scratch) const noexcept {
         float* u = scratch + squeeze_.hidden();

@@ -80,6 +80,8 @@ public:
     [[nodiscard]] bool takes_residual() const noexcept { return whole_.takes_residual(); }
     [[nodiscard]] bool reads_channel_means() const noexcept { return whole_.reads_channel_means(); }
     [[nodiscard]] shape4 output_shape(const shape4& in) const { return whole_.output_shape(in); }
+    /// The layer as one kernel, for those who run it elsewhere.
+    [[nodiscard]] const conv2d<dcd_kernel, dcd_router, Backend>& as_one_kernel() const noexcept { return whole_; }
 
     /// Decides how to run on inputs of shape `in` and allocates everything a run needs. Throws kdna::error.
     [[nodiscard]] plan_type plan(const shape4& in, const plan_options& options = {}) const {

@@ -29,6 +29,8 @@ public:
     [[nodiscard]] const std::string& name() const noexcept { return layer_.name(); }
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return layer_.kernel(); }
     [[nodiscard]] const conv_params& params() const noexcept { return layer_.params(); }
+    /// The layer underneath, whose coefficients are the weights, for those who run it elsewhere.
+    [[nodiscard]] const layer_type& layer() const noexcept { return layer_; }
     /// Number of floats of one kernel.
     [[nodiscard]] index_t weights() const noexcept { return weights_; }
     /// Throws kdna::error if the layer cannot run on an input of this shape.

@@ -18,4 +18,7 @@ TEST_CASE("Layers of one kernel with all factors routed are the formula's on a G
     check_routed_layers<make_device>();
 }
 TEST_CASE("Mixtures on a GPU are the formula's") { check_mixtures<make_device>(); }
+TEST_CASE("Layers of a warehouse's cells on a GPU are the formula's") { check_warehouses<make_device>(); }
+TEST_CASE("DCD layers on a GPU are the formula's") { check_decompositions<make_device>(); }
+TEST_CASE("Kernels that come with a call on a GPU are the formula's") { check_runtime_kernels<make_device>(); }
 TEST_CASE("Static sources on a GPU are the formula's") { check_static_sources<make_device>(); }

@@ -17,18 +17,18 @@ TEST_CASE("The four networks on a GPU give the CPU's logits") {
                 check_network(device, a, f, keys_of(a, f), in, device_precisions, stream.ref());
 }
 
-TEST_CASE("Networks of mixtures on a GPU give the CPU's logits") {
+TEST_CASE("Networks of dynamic layers on a GPU give the CPU's logits") {
     cuda::gpu device;
     const test_stream stream;
     for (const dynamic_network& n : dynamic_networks)
-        if (n.form == form::odconv || n.form == form::dyconv)
-            check_network(device, n.arch, n.form, n.keys(), {3, 3, 96, 96}, device_precisions, stream.ref());
+        check_network(device, n.arch, n.form, n.keys(), {3, 3, 96, 96}, device_precisions, stream.ref());
 }
 
 TEST_CASE("PyTorch's answers come out of a GPU") {
     cuda::gpu device;
     const test_stream stream;
     check_golden(device, stream.ref());
+    check_golden_kernels(device, stream.ref());
 }
 
 TEST_CASE("Plans on a GPU share a network in several streams, and repeat their bits") {
