@@ -660,9 +660,10 @@ private:
     void lay_out(const device_conv_plan& p, const device_conv_call& c, index_t first, const device_span<T>& w,
                  typename Device::stream s) const {
         const kernel_recipe& k = recipe_.kernel;
-        const index_t begin = p.own_kernels ? first * k.given : 0, all = p.own_kernels ? p.in.n * k.given : k.given;
         const auto number = [](index_t v) { return static_cast<int>(v); };
-        given_kernel_arguments<T> a{{c.kernels.device_pointer() + begin, number(all - begin)}, w};
+        given_kernel_arguments<T> a{{c.kernels.device_pointer() + (p.own_kernels ? first * k.given : 0),
+                                     number(w.size / layout_.size * k.given)},
+                                    w};
         a.given_size = number(k.given);
         a.size = number(layout_.size);
         a.filters = number(layout_.filters);
