@@ -171,6 +171,52 @@ void check_case(Device& device, const conv_case& c, rng& r, const kdna::cuda::de
     check_result(run_on_device(device, recipe, options, t.x_view(), t.residual_view(), s),
                  expected(c, t.x_view(), t.residual_view()), device_tolerance(options.numbers, Kind));
 }
+/// Runs a plain case, its filters as many as its channels, with an attention beside it, and no adapter.
+template <class Device>
+void check_x_volution(Device& device, conv_case c, rng& r, const kdna::cuda::device_options& options,
+                      typename Device::stream s) {
+    using namespace kdna;
+    c.spatial.clear();
+    c.filter.clear();
+    const auto factor = static_cast<float>(r.real(0.3, 1.0) / static_cast<double>(c.kernel.i));
+    conv_options o{.bias = c.bias, .residual = c.residual, .act = c.act, .name = "layer"};
+    if (!c.bn.empty()) o.bn = view_of(c.bn);
+    const call_tensors t(r, c);
+    const auto x = t.x_view(), residual = t.residual_view();
+    // To the formula, what the attention gives is the convolution's residual.
+    tensor<float> added(output_shape(c.in, c.kernel, c.params), layout::nhwc);
+    const auto at = [&](index_t n, index_t k, index_t h, index_t w) {
+        const bool inside = h >= 0 && h < c.in.h && w >= 0 && w < c.in.w;
+        return inside ? static_cast<double>(x(n, k, h, w)) : 0.0;
+    };
+    const auto& [stride, pad, dilation, mode] = c.params;
+    for (index_t n = 0; n < c.in.n; ++n)
+        for (index_t h = 0; h < added.shape().h; ++h)
+            for (index_t w = 0; w < added.shape().w; ++w) {
+                const index_t top = h * stride.h - pad.top, left = w * stride.w - pad.left;
+                std::vector<double> sum(static_cast<std::size_t>(c.in.c), 0.0);
+                for (index_t i = 0; i < c.kernel.kh; ++i)
+                    for (index_t j = 0; j < c.kernel.kw; ++j) {
+                        double weight = 0.0;
+                        const index_t ih = top + i * dilation.h, iw = left + j * dilation.w;
+                        for (index_t k = 0; k < c.in.c; ++k)
+                            weight +=
+                                at(n, k, top + c.kernel.kh / 2 * dilation.h, left + c.kernel.kw / 2 * dilation.w) *
+                                at(n, k, ih, iw);
+                        for (index_t k = 0; k < c.in.c; ++k)
+                            sum[static_cast<std::size_t>(k)] += static_cast<double>(factor) * weight * at(n, k, ih, iw);
+                    }
+                for (index_t k = 0; k < c.in.c; ++k) {
+                    const auto channel = static_cast<std::size_t>(k);
+                    added(n, k, h, w) =
+                        static_cast<float>(sum[channel] * (c.bn.empty() ? 1.0 : c.bn.scale(channel)) +
+                                           (c.residual ? static_cast<double>(residual(n, k, h, w)) : 0.0));
+                }
+            }
+    const auto recipe = cuda::take_apart(x_volution(dense_kernel::pack(c.kernel, c.weights), factor, c.params, o));
+    check_result(run_on_device(device, recipe, options, x, residual, s), expected(c, x, std::as_const(added).view()),
+                 device_tolerance(options.numbers, method::plain));
+}
 /// Runs a plain case with kernels that come with the call, and no adapter.
 template <class Device>
 void check_given_kernels(Device& device, conv_case c, rng& r, const kdna::cuda::device_options& options,

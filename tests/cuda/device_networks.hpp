@@ -142,6 +142,13 @@ inline golden_case read_golden(const std::string& name) {
         }
         if (family == "kernel_warehouse") return golden_warehouse(m, x, p);
         if (family == "dcd") return golden_dcd(m, x, p);
+        if (family == "x_volution") {
+            const kernel_shape k{x.channels, x.channels, w.extent("weight", 2, 4), w.extent("weight", 3, 4)};
+            const float factor = w.take("w_q", {1})[0] * w.take("w_k", {1})[0] * w.take("w_v", {1})[0];
+            x_volution layer(dense_kernel::pack(k, w.take("weight", {k.o, k.i, k.kh, k.kw})), factor,
+                             {.pad = p.at("padding").get<index_t>()}, {.bias = w.take("bias", {k.o}), .name = name});
+            return m.net().add(std::make_unique<x_volution_operation>(std::move(layer)), x, k.o);
+        }
         layer_call call{.stride = stride, .pad = padding(number("padding", 0)), .dilation = number("dilation", 1)};
         call.bias = w.contains("bias");
         if (family == "sparse_kernel")
@@ -185,6 +192,8 @@ inline constexpr const char* golden_names[] = {
     "odconv_c8_o12_k3_n2_s1_p1_d1_g2",
     "sparse_c13_o13_k3_b5_s2_g13",
     "sparse_c5_o11_k3_b3_s1_g1",
+    "xvolution_c5_k3_p1_5x9",
+    "xvolution_c6_k5_p2_8x7",
 };
 
 /// Every golden case in every precision.

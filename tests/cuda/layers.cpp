@@ -25,6 +25,7 @@ TEST_CASE("DCD layers on the emulated device are the formula's") { check_decompo
 TEST_CASE("Kernels that come with a call on the emulated device are the formula's") {
     check_runtime_kernels<make_device>();
 }
+TEST_CASE("X-volutions on the emulated device are the formula's") { check_x_volutions<make_device>(); }
 TEST_CASE("Static sources on the emulated device are the formula's") { check_static_sources<make_device>(); }
 
 TEST_CASE("Kernels of a call that are not those of the plan are named with both counts") {

@@ -62,6 +62,28 @@ void check_runtime_kernels() {
         }
 }
 template <class Make>
+void check_x_volutions() {
+    for (const precision p : all_precisions)
+        for (int i = 0; i < scaled(60); ++i) {
+            rng r(911 + static_cast<std::uint64_t>(p) * 100, static_cast<std::uint64_t>(i));
+            const conv_case any = random_case(r, method::plain, 5e4);
+            conv_case c;
+            c.in = any.in;
+            c.params.stride = any.params.stride;
+            c.residual = any.residual;
+            c.act = any.act;
+            c.kernel = {.o = c.in.c, .i = c.in.c, .kh = r.pick<index_t>({1, 3, 5}), .kw = r.pick<index_t>({1, 3})};
+            c.params.dilation = r.between(1, 2);
+            c.params.pad = {c.kernel.kh, c.kernel.kw};
+            c.in.h = std::max<index_t>(c.in.h, 9);
+            c.in.w = std::max<index_t>(c.in.w, 5);
+            randomise_tensors(r, c);
+            KDNA_TEST_CASE_INFO(i, kdna::concat(kdna::cuda::to_string(p), " x-volution ", c.describe()));
+            auto device = Make::make(r);
+            check_x_volution(device, c, r, {.numbers = p}, {});
+        }
+}
+template <class Make>
 void check_static_sources() {
     check_random_layers<method::acdc, Make>(906, 10, precision::f32);
     check_random_layers<method::sparse, Make>(907, 10, precision::f32);

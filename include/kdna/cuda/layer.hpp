@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <kdna/cuda/assembly_kernels.hpp>
+#include <kdna/cuda/attention_kernel.hpp>
 #include <kdna/cuda/conv_kernel.hpp>
 #include <kdna/cuda/depthwise_kernel.hpp>
 #include <kdna/cuda/memory.hpp>
@@ -122,7 +123,8 @@ struct device_conv_plan {
     // Routes of a sample, in floats from its own, and everything's place in the scratch, in bytes.
     int route_floats = 0, mixture_at = 0, kernel_filter_at = 0, channel_at = 0, spatial_at = 0, scale_at = 0,
         shift_at = 0;
-    index_t routes_at = 0, parts_at = 0, assembly_at = 0, sums_at = 0, window_means_at = 0, scratch_bytes = 0;
+    index_t routes_at = 0, parts_at = 0, assembly_at = 0, sums_at = 0, window_means_at = 0, attended_at = 0,
+            scratch_bytes = 0;
     index_t parts_floats = 0, assembly_elements = 0;
     tile_rows pooled_rows{};  ///< of the sums of the input, where the layer takes them itself
     std::string text{};
@@ -158,6 +160,10 @@ public:
         if (k.groups * 16 > 65535 && !k.depthwise())
             throw error(recipe_.name, "at most 4095 groups on a device", concat(k.groups));
         check_router();
+        constexpr index_t most_taps = attention_kernel<float, 1>::most_taps;
+        if (recipe_.attention && k.taps() > most_taps)
+            throw error(recipe_.name, concat("attention over at most ", most_taps, " positions on a device"),
+                        concat(k.taps()));
         layout_ = weight_layout::of(k, options.numbers, recipe_.name);
         static_cast<void>(detail::checked_int(layout_.size, recipe_.name));
         if (recipe_.kernel.form != kernel_form::given)
@@ -246,8 +252,8 @@ public:
     /// The layer as a library would run it; nothing where it has factors of its own, or its filters are not dense in memory.
     [[nodiscard]] std::optional<plain_convolution> as_plain(const device_conv_plan& p) const {
         const kernel_shape& k = kernel();
-        if (routed() || recipe_.kernel.form != kernel_form::stored || !recipe_.spatial.empty() || k.depthwise() ||
-            p.geometry.circular || layout_.filter_stride != k.taps() * k.channels_per_group())
+        if (routed() || recipe_.attention || recipe_.kernel.form != kernel_form::stored || !recipe_.spatial.empty() ||
+            k.depthwise() || p.geometry.circular || layout_.filter_stride != k.taps() * k.channels_per_group())
             return std::nullopt;
         return plain_convolution{options_.numbers, p.in, p.out, k, recipe_.params, recipe_.residual, recipe_.act};
     }
@@ -455,6 +461,7 @@ private:
         p.routes_at = scratch.add(p.in.n * floats, sizeof(float));
         static_cast<void>(detail::checked_int(p.in.n * floats, recipe_.name));
         p.parts_at = scratch.add(p.parts_floats, sizeof(float));
+        p.attended_at = scratch.add(recipe_.attention ? element_count(p.out) : 0, bytes_of(options_.numbers));
         p.assembly_at = scratch.add(p.assembly_elements, bytes_of(options_.numbers));
         if (reads_sums()) {
             const int in_pixels = detail::checked_int(p.in.h * p.in.w, recipe_.name);
@@ -486,6 +493,7 @@ private:
         if (recipe_.router.channel.outputs > 0) text += ", gate on the input";
         if (taps_factors() > 0)
             text += p.depthwise ? ", spatial factor per tap" : ", spatial factor on the input per tap";
+        if (recipe_.attention) text += ", attention as its residual";
         if (recipe_.kernel.form == kernel_form::given) text += ", kernels that come with the call";
         if (p.own_kernels) text += concat(", kernels of ", p.chunk, " samples at a time");
         if (recipe_.kernel.form == kernel_form::decomposed)
@@ -567,6 +575,7 @@ private:
     void enqueue_as(const device_conv_plan& p, const device_conv_call& c, typename Device::stream s) const {
         using T = typename Number::element;
         if (routed()) route<Number>(p, c, s);
+        const T* added = recipe_.attention ? attend<T>(p, c, s) : static_cast<const T*>(c.residual);
         const index_t in_size = p.in.c * p.in.h * p.in.w, out_size = p.out.c * p.out.h * p.out.w;
         for (index_t first = 0; first < p.in.n; first += p.chunk) {
             const index_t count = std::min<index_t>(p.chunk, p.in.n - first);
@@ -576,9 +585,7 @@ private:
             if (!spatial) spatial = {values(spatial_), 0};
             device_output<T> out;
             out.y = {static_cast<T*>(c.y) + first * out_size, static_cast<int>(count * out_size)};
-            if (c.residual != nullptr)
-                out.residual = {static_cast<const T*>(c.residual) + first * out_size,
-                                static_cast<int>(count * out_size)};
+            if (added != nullptr) out.residual = {added + first * out_size, static_cast<int>(count * out_size)};
             out.scale = r.filter.outputs > 0 ? routes(p, c, first, p.scale_at) : device_factors{values(scale_), 0};
             out.shift = mixes_bias() ? routes(p, c, first, p.shift_at) : device_factors{values(shift_), 0};
             out.channels = static_cast<int>(p.out.c);
@@ -616,6 +623,23 @@ private:
                 }
             }
         }
+    }
+    /// What an X-volution's attention and its residual add to the convolution, in the scratch.
+    template <class T>
+    [[nodiscard]] const T* attend(const device_conv_plan& p, const device_conv_call& c,
+                                  typename Device::stream s) const {
+        const auto size = static_cast<int>(element_count(p.out));
+        attention_arguments<T> a{{static_cast<const T*>(c.x), static_cast<int>(element_count(p.in))}};
+        if (c.residual != nullptr) a.residual = {static_cast<const T*>(c.residual), size};
+        a.scale = values(scale_);
+        a.y = piece<T>(c.scratch, p.attended_at, size);
+        a.geometry = p.geometry;
+        a.factor = *recipe_.attention;
+        if (p.in.c % wide<T> == 0)
+            launch_sized<attention_kernel<T, wide<T>>>(a, s);
+        else
+            launch_sized<attention_kernel<T, 1>>(a, s);
+        return a.y.data;
     }
     /// The kernel of all samples, or those of samples [first, first + count), put together in the scratch.
     template <class T>
@@ -661,9 +685,10 @@ private:
     void lay_out(const device_conv_plan& p, const device_conv_call& c, index_t first, const device_span<T>& w,
                  typename Device::stream s) const {
         const kernel_recipe& k = recipe_.kernel;
-        const index_t begin = p.own_kernels ? first * k.given : 0, all = p.own_kernels ? p.in.n * k.given : k.given;
         const auto number = [](index_t v) { return static_cast<int>(v); };
-        given_kernel_arguments<T> a{{c.kernels.device_pointer() + begin, number(all - begin)}, w};
+        given_kernel_arguments<T> a{{c.kernels.device_pointer() + (p.own_kernels ? first * k.given : 0),
+                                     number(w.size / layout_.size * k.given)},
+                                    w};
         a.given_size = number(k.given);
         a.size = number(layout_.size);
         a.filters = number(layout_.filters);
@@ -692,12 +717,12 @@ private:
         const auto packed = [](auto... v) { return ((v % wide<T> == 0) && ...); };
         if (places_.inner_stride == 1 && packed(places_.inner, places_.middle_stride, places_.outer_stride,
                                                 places_.piece_stride, places_.filter_stride, places_.channel_stride))
-            launch_combination<combination_kernel<T, wide<T>>>(a, s);
+            launch_sized<combination_kernel<T, wide<T>>>(a, s);
         else
-            launch_combination<combination_kernel<T, 1>>(a, s);
+            launch_sized<combination_kernel<T, 1>>(a, s);
     }
     template <class Kernel>
-    void launch_combination(const typename Kernel::arguments& a, typename Device::stream s) const {
+    void launch_sized(const typename Kernel::arguments& a, typename Device::stream s) const {
         device_->template launch<Kernel>(Kernel::grid(a), a, s);
     }
     template <class T>

@@ -21,6 +21,7 @@
 #include <kdna/dna/squeeze_excite.hpp>
 #include <kdna/nn/dcd_conv2d.hpp>
 #include <kdna/nn/network.hpp>
+#include <kdna/nn/position_conv2d.hpp>
 #include <kdna/nn/runtime_conv2d.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
@@ -83,6 +84,7 @@ struct conv_recipe {
     conv_params params{};
     std::vector<float> spatial{}, scale{}, shift{}, mixed_bias_scale{};
     router_recipe router{};
+    std::optional<float> attention{};  ///< w_q w_k w_v of an X-volution
     bool residual = false;
     device_activation act = device_activation::none;
 };
@@ -218,6 +220,13 @@ template <conv_backend Backend>
     return take_apart(layer.layer());
 }
 
+[[nodiscard]] inline conv_recipe take_apart(const x_volution& layer) {
+    conv_recipe r = take_apart(layer.convolution());
+    r.attention = layer.attention().position().factor();
+    r.residual = layer.attention().takes_residual();
+    return r;
+}
+
 namespace detail {
 
 template <class Layer>
@@ -247,7 +256,7 @@ template <conv_backend B>
                           conv2d<mixture_kernel, dyconv_router, B>, conv2d<mixture_kernel, odconv_router, B>,
                           conv2d<warehouse_kernel, warehouse_router, B>, basic_dcd_conv2d<B>,
                           conv2d<dcd_kernel, dcd_router, B>, conv2d<acdc_kernel, no_router, B>,
-                          conv2d<codebook_kernel, no_router, B>>(op);
+                          conv2d<codebook_kernel, no_router, B>, x_volution>(op);
 }
 
 /// Whether a step is a fully connected layer: of a type that is known, or one of these.

@@ -65,6 +65,8 @@ public:
         : position_conv2d(kernel, {.pad = {kernel.window().h / 2, kernel.window().w / 2}}, options) {}
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
+    [[nodiscard]] const Kernel& position() const noexcept { return kernel_; }
+    [[nodiscard]] bool takes_residual() const noexcept { return residual_; }
     /// Throws kdna::error if the layer cannot run on an input of this shape.
     [[nodiscard]] shape4 output_shape(const shape4& in) const {
         static_cast<void>(element_count(in, name_));
@@ -221,6 +223,9 @@ public:
 
     [[nodiscard]] const std::string& name() const noexcept { return convolution_.name(); }
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return convolution_.kernel(); }
+    /// Its two parts, for those who run it elsewhere: what the attention gives is the convolution's residual.
+    [[nodiscard]] const position_conv2d<dot_product_attention>& attention() const noexcept { return attention_; }
+    [[nodiscard]] const conv2d<>& convolution() const noexcept { return convolution_; }
     [[nodiscard]] static constexpr bool reads_channel_means() noexcept { return false; }
     /// Throws kdna::error if the layer cannot run on an input of this shape.
     [[nodiscard]] shape4 output_shape(const shape4& in) const { return convolution_.output_shape(in); }

@@ -21,4 +21,5 @@ TEST_CASE("Mixtures on a GPU are the formula's") { check_mixtures<make_device>()
 TEST_CASE("Layers of a warehouse's cells on a GPU are the formula's") { check_warehouses<make_device>(); }
 TEST_CASE("DCD layers on a GPU are the formula's") { check_decompositions<make_device>(); }
 TEST_CASE("Kernels that come with a call on a GPU are the formula's") { check_runtime_kernels<make_device>(); }
+TEST_CASE("X-volutions on a GPU are the formula's") { check_x_volutions<make_device>(); }
 TEST_CASE("Static sources on a GPU are the formula's") { check_static_sources<make_device>(); }
