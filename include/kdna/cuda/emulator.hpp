@@ -7,16 +7,19 @@
 //   - touches device memory outside of what it was given, or not aligned (span.hpp),
 //   - reads shared memory that nobody wrote, or that an asynchronous copy has still to write,
 //   - lets two threads touch the same shared memory, one of them writing, without a barrier between them.
-// Device memory that was not written reads as NaN. It does not know about speed, warps that diverge, or races between blocks.
+// Device memory that was not written reads as NaN. It knows nothing of time, of warps that diverge, or of races between blocks; but
+// it counts, where asked to, what moves through shared and device memory (traffic.hpp).
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <new>
 #include <numeric>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -27,6 +30,7 @@
 #include <kdna/core/error.hpp>
 #include <kdna/cuda/device.hpp>
 #include <kdna/cuda/number.hpp>
+#include <kdna/cuda/traffic.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
@@ -136,9 +140,10 @@ private:
 template <class Registers>
 class emulated_block {
 public:
+    /// `meter` null: nothing is counted.
     emulated_block(detail::emulated_shared_memory& shared, std::vector<Registers>& registers,
-                   std::vector<std::vector<int>>& orders)
-        : shared_(&shared), registers_(&registers), orders_(&orders) {}
+                   std::vector<std::vector<int>>& orders, detail::traffic_meter* meter)
+        : shared_(&shared), registers_(&registers), orders_(&orders), meter_(meter) {}
 
     int x = 0, y = 0, z = 0;  ///< which block of the grid it is
 
@@ -146,7 +151,11 @@ public:
     template <class F>
     void parallel(F&& f) {
         const std::vector<int>& order = (*orders_)[next_order_++ % orders_->size()];
-        for (const int t : order) f(t, (*registers_)[static_cast<std::size_t>(t)]);
+        for (const int t : order) {
+            if (meter_ != nullptr) meter_->begin_thread(t);
+            f(t, (*registers_)[static_cast<std::size_t>(t)]);
+        }
+        if (meter_ != nullptr) meter_->end_part();
     }
     /// The same for warps, whose lanes have to act together: Multiply::step takes the lanes' operands and sums.
     template <class Multiply, class Operands>
@@ -163,15 +172,19 @@ public:
     /// N elements of shared memory at a byte offset, a multiple of their size.
     template <class T, int N = 1>
     pack<T, N> load(int thread, int at) {
+        note(kinds::shared_load, at, sizeof(pack<T, N>));
         return shared_->template read<pack<T, N>>(thread, static_cast<std::size_t>(at));
     }
     template <class T, int N>
     void store(int thread, int at, const pack<T, N>& v) {
+        note(kinds::shared_store, at, sizeof(v));
         shared_->write(thread, static_cast<std::size_t>(at), v);
     }
     /// Starts a copy of 16 bytes of device memory, or of zeros, to shared memory; commit() closes a group of copies, and
     /// wait<N>() returns when all but the last N groups of the calling thread have arrived.
     void copy_async(int thread, int at, const void* from, bool valid) {
+        note(kinds::shared_copy, at, 16);
+        if (valid && meter_ != nullptr) meter_->note(kinds::device_copy, reinterpret_cast<std::uintptr_t>(from), 16);
         shared_->copy_async(thread, static_cast<std::size_t>(at), valid ? from : nullptr, 16);
     }
     void commit() { shared_->commit(); }
@@ -181,9 +194,15 @@ public:
     }
 
 private:
+    using kinds = detail::traffic_meter;
+    void note(kinds::kind kind, int at, std::size_t bytes) {
+        if (meter_ != nullptr) meter_->note(kind, static_cast<std::uintptr_t>(at), bytes);
+    }
+
     detail::emulated_shared_memory* shared_;
     std::vector<Registers>* registers_;
     std::vector<std::vector<int>>* orders_;
+    detail::traffic_meter* meter_;
     std::size_t next_order_ = 0;
 };
 
@@ -223,12 +242,14 @@ public:
             std::iota(order.begin(), order.end(), 0);
             shuffle(order);
         }
+        const measuring counted(measure_ ? &meter_ : nullptr);
+        if (measure_) meter_.begin_kernel(traffic_[Kernel::name], Kernel::threads);
         std::vector<int> blocks(static_cast<std::size_t>(grid.x * grid.y * grid.z));
         std::iota(blocks.begin(), blocks.end(), 0);
         shuffle(blocks);
         for (const int i : blocks) {
             shared_.begin_block(static_cast<std::size_t>(Kernel::shared_bytes(arguments)));
-            emulated_block<typename Kernel::registers> b(shared_, registers, orders);
+            emulated_block<typename Kernel::registers> b(shared_, registers, orders, measure_ ? &meter_ : nullptr);
             b.x = i % grid.x;
             b.y = i / grid.x % grid.y;
             b.z = i / grid.x / grid.y;
@@ -247,6 +268,17 @@ public:
     /// How many kernels were launched, and how often memory was allocated.
     [[nodiscard]] index_t launches() const noexcept { return launches_; }
     [[nodiscard]] index_t allocations() const noexcept { return allocations_; }
+
+    /// Forgets what was counted; from now on counts what kernels move, or no longer. Off, as it is to begin with, it costs nothing
+    /// worth mentioning; on, several times what the kernels take.
+    void measure(bool on) {
+        traffic_.clear();
+        measure_ = on;
+    }
+    /// What was counted, by the names of kernels; all launches together.
+    [[nodiscard]] const std::map<std::string, kernel_traffic, std::less<>>& traffic() const noexcept {
+        return traffic_;
+    }
 
     /// A vendor's library, played by whoever tests how networks use one. Empty: there is none.
     struct library_convolution {
@@ -277,6 +309,16 @@ public:
     }
 
 private:
+    /// Has device memory's accesses of this thread told to the meter, for as long as it lives.
+    struct measuring {
+        explicit measuring(detail::traffic_meter* meter) noexcept
+            : before(std::exchange(detail::device_meter, meter)) {}
+        measuring(const measuring&) = delete;
+        measuring& operator=(const measuring&) = delete;
+        ~measuring() { detail::device_meter = before; }
+        detail::traffic_meter* before;
+    };
+
     void shuffle(std::vector<int>& v) {
         for (std::size_t i = v.size(); i > 1; --i) {
             state_ = state_ * 6364136223846793005U + 1442695040888963407U;
@@ -287,6 +329,9 @@ private:
     int multiprocessors_;
     std::uint64_t state_;
     index_t launches_ = 0, allocations_ = 0;
+    bool measure_ = false;
+    std::map<std::string, kernel_traffic, std::less<>> traffic_{};
+    detail::traffic_meter meter_{};
     detail::emulated_shared_memory shared_;
 };
 static_assert(device_api<emulator>);
