@@ -149,6 +149,62 @@ TEST_CASE("The emulator counts wavefronts and sectors of accesses whose counts a
     CHECK(traffic_at<half, 8>(16).shared_stores.bytes == 512);
 }
 
+namespace {
+
+/// No bank conflicts; what is written and copied to the sector, loads within `loads` of it.
+void check_traffic(const std::string& what, const kernel_traffic& t, double loads) {
+    INFO(what);
+    for (const access_counts& c : {t.shared_loads, t.shared_stores, t.shared_copies, t.device_stores, t.device_copies})
+        CHECK(c.moved == c.least);
+    CHECK(t.shared_loads.accesses > 0);
+    CHECK(t.device_stores.accesses > 0);
+    CHECK(t.device_loads.waste() <= loads);
+}
+
+/// Maps and channels in whole tiles; without padding, as lanes in it skip loads and would be put together with others.
+constexpr layer_case whole_tiles{.o = 128, .c = 128, .window = 3, .in = {2, 128, 10, 18}, .residual = true, .pad = 0};
+
+}  // namespace
+
+TEST_CASE("Convolutions have no bank conflicts and move whole sectors, by every staging, tile and precision") {
+    for (const precision p : device_precisions)
+        for (const int multiprocessors : {1, 4}) {
+            layer_case l = whole_tiles;
+            l.multiprocessors = multiprocessors;
+            const std::string what = concat(to_string(p), ", ", multiprocessors);
+            const kernel_traffic plain = traffic_of(l, p, "conv_kernel");
+            // Of factors, a lane has eight floats for its eight halves: two loads, each of every other 16 bytes.
+            check_traffic(what, plain, bytes_of(p) == 2 ? 1.25 : 1.0);
+            CHECK(plain.device_copies.accesses == plain.shared_copies.accesses);
+            l.gate = true;
+            check_traffic(what + ", gated", traffic_of(l, p, "conv_kernel"), bytes_of(p) == 2 ? 1.35 : 1.0);
+            l.multiprocessors = 100;
+            check_traffic(what + ", parts", traffic_of(l, p, "conv_finish_kernel"), 1.25);
+            // C / groups no multiple of 16 bytes: element by element.
+            const layer_case odd{.o = 128, .c = 6, .window = 3, .in = {1, 6, 18, 18}, .pad = 0};
+            const kernel_traffic t = traffic_of(odd, p, "conv_kernel");
+            for (const access_counts& c : {t.shared_loads, t.shared_stores, t.shared_copies, t.device_stores})
+                CHECK(c.moved == c.least);
+        }
+}
+
+TEST_CASE("The other kernels have no bank conflicts and move whole sectors") {
+    for (const precision p : device_precisions) {
+        layer_case l = whole_tiles;
+        l.gate = true;
+        const std::string what(to_string(p));
+        check_traffic(what, traffic_of(l, p, "channel_sums_kernel"), 1.0);
+        l.groups = l.o;
+        check_traffic(what, traffic_of(l, p, "depthwise_kernel"), bytes_of(p) == 2 ? 1.15 : 1.0);
+    }
+    // A router of few and of many outputs.
+    for (const index_t channels : {64, 1024})
+        check_traffic("",
+                      traffic_of({.o = 64, .c = channels, .window = 1, .in = {2, channels, 8, 8}, .gate = true},
+                                 precision::f16, "router_kernel"),
+                      1.0);
+}
+
 TEST_CASE("What kernels move, printed", "[.print]") {
     std::printf("%-60s %25s %25s %25s %25s %25s %25s\n", "moved/least", "shared loads", "stores", "copies",
                 "device loads", "stores", "copies");

@@ -51,9 +51,9 @@ struct conv_kernel {
     using sums = sum_tile<Tile::rows, Tile::columns, Tile::threads>;
     static constexpr const char* name = "conv_kernel";
     static constexpr int threads = Tile::threads, stages = 4;
-    static constexpr int stage_rows = Tile::rows + Tile::columns, stage_bytes = stage_rows * row_stride;
+    static constexpr int stage_rows = Tile::rows + Tile::columns, stage_bytes = stage_rows * row_bytes;
     /// Elements of one load, loads of a row of a stage, rows that all threads together load at once, and how often they do.
-    static constexpr int width = wide<element>, across = row_bytes / 16, rows_at_once = threads / across;
+    static constexpr int width = wide<element>, across = pieces, rows_at_once = threads / across;
     static constexpr int x_loads = Tile::rows / rows_at_once, w_loads = Tile::columns / rows_at_once;
     static constexpr int stage_depth = across * width;
 
@@ -106,7 +106,7 @@ struct conv_kernel {
                 copy_kernel(block, thread, a, group, first_filter, ahead, to);
             });
             block.commit();
-            multiply::add_stage(block, s * stage_bytes, s * stage_bytes + Tile::rows * row_stride);
+            multiply::add_stage(block, s * stage_bytes, s * stage_bytes + Tile::rows * row_bytes);
             if constexpr (Staging != staging::copies)
                 block.parallel([&](int thread, registers& r) {
                     if (chunk + 1 < end) store_input(block, thread, r, (s + 1) % stages);
@@ -114,7 +114,7 @@ struct conv_kernel {
         }
         block.template wait<0>();
         block.sync();
-        block.parallel([&](int thread, registers& r) { multiply::store(block, thread, r.product, 0, sums::stride); });
+        block.parallel([&](int thread, registers& r) { multiply::store(block, thread, r.product, &sums::at); });
         block.sync();
         const int rest = a.geometry.group_filters - first_filter;
         const int filters = rest < Tile::columns ? rest : Tile::columns;
@@ -168,11 +168,11 @@ private:
     KDNA_DEVICE static void copy_input(Block& block, int thread, registers& r, const arguments& a, int group,
                                        int stage) {
         const conv_geometry& g = a.geometry;
-        const int to = stage * stage_bytes + thread / across * row_stride + thread % across * 16;
+        const int to = stage * stage_bytes + stage_at(thread / across, thread % across);
         KDNA_DEVICE_UNROLL
         for (int i = 0; i < x_loads; ++i) {
             const int at = input_at(r, i, g, r.tap_h, r.tap_w, group * g.group_channels + r.channel);
-            block.copy_async(thread, to + i * rows_at_once * row_stride, a.x.template at<width>(at < 0 ? 0 : at),
+            block.copy_async(thread, to + i * rows_at_once * row_bytes, a.x.template at<width>(at < 0 ? 0 : at),
                              at >= 0);
         }
         advance(r.tap_h, r.tap_w, r.channel, g, stage_depth);
@@ -180,14 +180,14 @@ private:
     template <class Block>
     KDNA_DEVICE static void copy_kernel(Block& block, int thread, const arguments& a, int group, int first_filter,
                                         int chunk, int stage) {
-        const int to = stage * stage_bytes + (Tile::rows + thread / across) * row_stride + thread % across * 16;
+        const int to = stage * stage_bytes + stage_at(Tile::rows + thread / across, thread % across);
         const int from = block.x / a.out.rows.tiles_per_slice * a.kernel.sample_stride + group * a.kernel.group_stride +
                          chunk * stage_depth + thread % across * width;
         KDNA_DEVICE_UNROLL
         for (int i = 0; i < w_loads; ++i) {
             const int filter = first_filter + thread / across + i * rows_at_once;
             const bool valid = filter < a.geometry.group_filters;
-            block.copy_async(thread, to + i * rows_at_once * row_stride,
+            block.copy_async(thread, to + i * rows_at_once * row_bytes,
                              a.kernel.w.template at<width>(valid ? from + filter * a.kernel.depth : 0), valid);
         }
     }
@@ -242,9 +242,9 @@ private:
     }
     template <class Block>
     KDNA_DEVICE static void store_input(Block& block, int thread, const registers& r, int stage) {
-        const int to = stage * stage_bytes + thread / across * row_stride + thread % across * 16;
+        const int to = stage * stage_bytes + stage_at(thread / across, thread % across);
         KDNA_DEVICE_UNROLL
-        for (int i = 0; i < x_loads; ++i) block.store(thread, to + i * rows_at_once * row_stride, r.next[i]);
+        for (int i = 0; i < x_loads; ++i) block.store(thread, to + i * rows_at_once * row_bytes, r.next[i]);
     }
 
     /// Sums of a part of the depth, to parts[part][row][filter].
@@ -257,7 +257,7 @@ private:
                 const int row = i / Tile::columns, column = i % Tile::columns;
                 if (column >= count) continue;
                 a.parts.store((part * all_rows + begin + row) * a.out.channels + first + column,
-                              block.template load<float>(thread, row * sums::stride + column * 4).v[0]);
+                              block.template load<float>(thread, sums::at(row, column)).v[0]);
             }
         });
     }

@@ -39,7 +39,7 @@ struct depthwise_kernel {
             if (column >= count) return;
             KDNA_DEVICE_NO_UNROLL
             for (int row = thread / groups; row < in_tile; row += threads / groups)
-                pixel(block, thread, a, first_row + row, first + column, row * sums::stride + column * 4);
+                pixel(block, thread, a, first_row + row, first + column, row, column);
         });
         block.sync();
         sums::finish(block, a.out, block.x, first, count);
@@ -47,7 +47,8 @@ struct depthwise_kernel {
 
 private:
     template <class Block>
-    KDNA_DEVICE static void pixel(Block& block, int thread, const arguments& a, int row, int channel, int to) {
+    KDNA_DEVICE static void pixel(Block& block, int thread, const arguments& a, int row, int channel, int tile_row,
+                                  int column) {
         const conv_geometry& g = a.geometry;
         const int n = row / g.out_pixels, in_sample = row % g.out_pixels;
         const int top = in_sample / g.out_w * g.stride_h - g.pad_top,
@@ -68,10 +69,18 @@ private:
                 for (int e = 0; e < Width; ++e) sum[e] += to_float(k.v[e]) * s * to_float(x.v[e]);
             }
         }
+        constexpr int floats = Width < 4 ? Width : 4;
         KDNA_DEVICE_UNROLL
-        for (int e = 0; e < Width; ++e) {
-            if (a.channel) sum[e] *= a.channel.values.load(n * a.channel.stride + channel + e);
-            block.store(thread, to + e * 4, pack<float, 1>{{sum[e]}});
+        for (int e = 0; e < Width; e += floats) {
+            pack<float, floats> v;
+            KDNA_DEVICE_UNROLL
+            for (int j = 0; j < floats; ++j) v.v[j] = sum[e + j];
+            if (a.channel) {
+                const auto gate = a.channel.values.template load<floats>(n * a.channel.stride + channel + e);
+                KDNA_DEVICE_UNROLL
+                for (int j = 0; j < floats; ++j) v.v[j] *= gate.v[j];
+            }
+            block.store(thread, sums::at(tile_row, column + e), v);
         }
     }
 };

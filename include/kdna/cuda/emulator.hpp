@@ -39,6 +39,9 @@ namespace detail {
 /// The shared memory of one block at a time, with a record of who touched what since the last barrier.
 class emulated_shared_memory {
 public:
+    /// In the place of a thread: more than one of them, or the lanes of a warp together.
+    static constexpr int many = -1;
+
     void begin_block(std::size_t bytes) {
         if (bytes > bytes_.size()) {
             bytes_.resize(bytes);
@@ -91,9 +94,7 @@ public:
     }
 
 private:
-    // Half a word: the smallest element. Reader `many`: more than one thread.
-    static constexpr std::size_t cell_bytes = 2;
-    static constexpr int many = -1;
+    static constexpr std::size_t cell_bytes = 2;  // half a word: the smallest element
     struct cell {
         std::uint64_t write_epoch = 0, read_epoch = 0;
         int writer = 0, reader = 0;
@@ -165,6 +166,29 @@ public:
             Multiply::emulate([&](int lane) -> auto& {
                 return operands((*registers_)[static_cast<std::size_t>(first + lane)]);
             });
+    }
+    /// Loads Count times four matrices of eight 16-byte rows, as a warp together, from shared memory: row r of matrix m begins at byte
+    /// at(thread, i) of lane 8m + r. take(registers, i, words) gets a lane's words of them: word l % 4 of row l / 4 of each.
+    template <int Count, class At, class Take>
+    void load_matrices(At&& at, Take&& take) {
+        const auto threads = static_cast<int>(registers_->size());
+        for (int first = 0; first < threads; first += 32)
+            for (int i = 0; i < Count; ++i) {
+                pack<std::uint32_t, 4> rows[32];
+                kinds::warp all;
+                for (int lane = 0; lane < 32; ++lane) {
+                    const int from = at(first + lane, i);
+                    rows[lane] =
+                        shared_->template read<pack<std::uint32_t, 4>>(shared_->many, static_cast<std::size_t>(from));
+                    if (meter_ != nullptr) all.set(static_cast<std::size_t>(lane), static_cast<std::uintptr_t>(from));
+                }
+                if (meter_ != nullptr) meter_->add(kinds::shared_load, all, 16);
+                for (int lane = 0; lane < 32; ++lane) {
+                    const auto word = [&](int m) { return rows[8 * m + lane / 4].v[lane % 4]; };
+                    take((*registers_)[static_cast<std::size_t>(first + lane)], i,
+                         {word(0), word(1), word(2), word(3)});
+                }
+            }
     }
     /// A barrier for all threads of the block.
     void sync() { shared_->sync(); }

@@ -37,11 +37,23 @@ public:
     template <class Multiply, class Operands>
     __device__ __forceinline__ void multiply(Operands&& operands) {
         auto& r = operands(registers_);
-        constexpr int down = sizeof(r.a) / sizeof(r.a[0]), across = sizeof(r.b) / sizeof(r.b[0]);
+        constexpr int down = sizeof(r.a) / sizeof(r.a[0]), across = 2 * sizeof(r.b) / sizeof(r.b[0]);
 #pragma unroll
         for (int i = 0; i < down; ++i) {
 #pragma unroll
-            for (int j = 0; j < across; ++j) Multiply::issue(r.sums[i][j], r.a[i], r.b[j]);
+            for (int j = 0; j < across; ++j) Multiply::issue(r.sums[i][j], r.a[i], r.b[j / 2] + 2 * (j % 2));
+        }
+    }
+    template <int Count, class At, class Take>
+    __device__ __forceinline__ void load_matrices(At&& at, Take&& take) {
+#pragma unroll
+        for (int i = 0; i < Count; ++i) {
+            std::uint32_t words[4];
+            asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                         : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                         : "r"(shared_address(at(static_cast<int>(threadIdx.x), i)))
+                         : "memory");
+            take(registers_, i, words);
         }
     }
     __device__ __forceinline__ void sync() { __syncthreads(); }
@@ -58,8 +70,7 @@ public:
         // Of 16 bytes, none are read where it is not valid, and zeros are written.
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
                      :
-                     : "r"(static_cast<unsigned>(__cvta_generic_to_shared(shared_ + at))), "l"(from),
-                       "r"(valid ? 16 : 0)
+                     : "r"(shared_address(at)), "l"(from), "r"(valid ? 16 : 0)
                      : "memory");
     }
     __device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -69,6 +80,10 @@ public:
     }
 
 private:
+    __device__ __forceinline__ unsigned shared_address(int at) const {
+        return static_cast<unsigned>(__cvta_generic_to_shared(shared_ + at));
+    }
+
     unsigned char* shared_;
     Registers& registers_;
 };

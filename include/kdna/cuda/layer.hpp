@@ -132,7 +132,7 @@ public:
         kernel_ = store.get(device, recipe_.kernel, options.numbers, s, recipe_.name);
         std::vector<float> values;
         const auto add = [&](place& p, const std::vector<float>& v) {
-            values.resize((values.size() + 3) / 4 * 4);
+            values.resize((values.size() + 7) / 8 * 8);  // whole sectors of 32 bytes: a warp's 32 floats lie in four
             p = {static_cast<index_t>(values.size()), static_cast<index_t>(v.size())};
             values.insert(values.end(), v.begin(), v.end());
         };
