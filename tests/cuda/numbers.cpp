@@ -103,7 +103,7 @@ struct faulty_kernel {
             if (a.what == fault::unaligned) static_cast<void>(a.x.load<4>(2));
             if (a.what == fault::two_writers && thread == 7) put(thread, 8, 0.0F);
             if (a.what == fault::beyond_shared) put(thread, 5 * threads, 0.0F);
-            block.copy_async(thread, 4 * threads + 16 * thread, a.x.at<4>(0), true);
+            block.template copy_async<16>(thread, 4 * threads + 16 * thread, a.x.at<4>(0), true);
         });
         block.commit();
         if (a.what != fault::no_wait) block.template wait<0>();

@@ -204,12 +204,16 @@ public:
         note(kinds::shared_store, at, sizeof(v));
         shared_->write(thread, static_cast<std::size_t>(at), v);
     }
-    /// Starts a copy of 16 bytes of device memory, or of zeros, to shared memory; commit() closes a group of copies, and
+    /// Starts a copy of 4, 8 or 16 bytes of device memory, or of zeros, to shared memory; commit() closes a group of copies, and
     /// wait<N>() returns when all but the last N groups of the calling thread have arrived.
+    template <int Bytes>
     void copy_async(int thread, int at, const void* from, bool valid) {
-        note(kinds::shared_copy, at, 16);
-        if (valid && meter_ != nullptr) meter_->note(kinds::device_copy, reinterpret_cast<std::uintptr_t>(from), 16);
-        shared_->copy_async(thread, static_cast<std::size_t>(at), valid ? from : nullptr, 16);
+        static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "kdna: asynchronous copies are of 4, 8 or 16 bytes");
+        if (reinterpret_cast<std::uintptr_t>(from) % Bytes != 0)
+            throw error("device memory", concat("a copy aligned to ", Bytes, " bytes"), "another address");
+        note(kinds::shared_copy, at, Bytes);
+        if (valid && meter_ != nullptr) meter_->note(kinds::device_copy, reinterpret_cast<std::uintptr_t>(from), Bytes);
+        shared_->copy_async(thread, static_cast<std::size_t>(at), valid ? from : nullptr, Bytes);
     }
     void commit() { shared_->commit(); }
     template <int N>

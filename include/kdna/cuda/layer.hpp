@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -36,12 +37,12 @@ public:
         kernel_recipe recipe{};
     };
 
-    /// The kernel of a recipe, made on first use. Throws kdna::error.
-    [[nodiscard]] std::shared_ptr<const kernel> get(Device& device, const kernel_recipe& r, precision p,
-                                                    typename Device::stream s, std::string_view where) {
-        if (r.storage == nullptr) return make(device, r, p, s, where);
-        auto& slot = kernels_[{r.storage, bytes_of(p) == 4 ? precision::f32 : p}];
-        if (slot == nullptr) slot = make(device, r, p, s, where);
+    /// The kernel of a recipe for an input of `channels` a group, its own or more, made on first use. Throws kdna::error.
+    [[nodiscard]] std::shared_ptr<const kernel> get(Device& device, const kernel_recipe& r, index_t channels,
+                                                    precision p, typename Device::stream s, std::string_view where) {
+        if (r.storage == nullptr) return make(device, r, channels, p, s, where);
+        auto& slot = kernels_[{r.storage, bytes_of(p) == 4 ? precision::f32 : p, channels}];
+        if (slot == nullptr) slot = make(device, r, channels, p, s, where);
         return slot;
     }
     /// Bytes of all kernels that layers share, once.
@@ -52,14 +53,15 @@ public:
     }
 
 private:
-    [[nodiscard]] static std::shared_ptr<const kernel> make(Device& device, const kernel_recipe& r, precision p,
-                                                            typename Device::stream s, std::string_view where) {
+    [[nodiscard]] static std::shared_ptr<const kernel> make(Device& device, const kernel_recipe& r, index_t channels,
+                                                            precision p, typename Device::stream s,
+                                                            std::string_view where) {
         auto k = std::make_shared<kernel>();
         k->recipe = r;
         with_number(p, [&]<class Number>(Number) {
             using T = typename Number::element;
             const kernel_shape& shape = r.shape;
-            const index_t channels = shape.channels_per_group(), stage = row_bytes / static_cast<index_t>(sizeof(T));
+            const index_t stage = row_bytes / static_cast<index_t>(sizeof(T));
             const bool depthwise = shape.depthwise();
             const index_t depth = depthwise ? shape.taps() : (shape.taps() * channels + stage - 1) / stage * stage;
             // Whole packs, so that mixtures are put together pack by pack.
@@ -67,7 +69,7 @@ private:
             std::vector<T> w(static_cast<std::size_t>(checked_mul(size, r.count, where)));
             for (index_t i = 0; i < r.count; ++i)
                 for (index_t o = 0; o < shape.o; ++o)
-                    for (index_t c = 0; c < channels; ++c)
+                    for (index_t c = 0; c < shape.channels_per_group(); ++c)
                         for (index_t t = 0; t < shape.taps(); ++t) {
                             const index_t at = depthwise ? t * shape.o + o : o * depth + t * channels + c;
                             w[static_cast<std::size_t>(i * size + at)] = from_float<T>(r.weight(i, o, c, t));
@@ -79,7 +81,7 @@ private:
         });
         return k;
     }
-    std::map<std::pair<const void*, precision>, std::shared_ptr<const kernel>> kernels_;
+    std::map<std::tuple<const void*, precision, index_t>, std::shared_ptr<const kernel>> kernels_;
 };
 
 /// What was decided for a layer and an input shape.
@@ -106,7 +108,8 @@ struct device_conv_plan {
     }
 };
 
-/// The tensors of a call, in device memory. `x` and `residual` dense NHWC in the layer's numbers.
+/// The tensors of a call, in device memory. `x` and `residual` dense NHWC in the layer's numbers, `x` with the channels that the
+/// layer was made for.
 struct device_conv_call {
     const void* x = nullptr;
     void* y = nullptr;
@@ -120,16 +123,20 @@ struct device_conv_call {
 template <device_api Device>
 class device_conv {
 public:
+    /// `in_channels`: of a pixel of the input as it is stored, where that is more than the kernel has; those behind are zeros.
     device_conv(Device& device, conv_recipe recipe, const device_options& options, kernel_store<Device>& store,
-                typename Device::stream s)
+                typename Device::stream s, index_t in_channels = 0)
         : device_(&device), recipe_(std::move(recipe)), options_(options) {
         const kernel_shape& k = recipe_.kernel.shape;
+        in_channels_ = in_channels == 0 ? k.i : in_channels;
+        if (in_channels_ < k.i || (in_channels_ > k.i && !takes_more_channels(recipe_)))
+            throw error(recipe_.name, concat("an input stored with ", k.i, " channels"), concat(in_channels_));
         if (k.groups * 16 > 65535 && !k.depthwise())
             throw error(recipe_.name, "at most 4095 groups on a device", concat(k.groups));
         if (recipe_.router.mixture.outputs > router_kernel::threads)
             throw error(recipe_.name, concat("at most ", router_kernel::threads, " kernels in a mixture on a device"),
                         concat(recipe_.router.mixture.outputs));
-        kernel_ = store.get(device, recipe_.kernel, options.numbers, s, recipe_.name);
+        kernel_ = store.get(device, recipe_.kernel, in_channels_ / k.groups, options.numbers, s, recipe_.name);
         std::vector<float> values;
         const auto add = [&](place& p, const std::vector<float>& v) {
             values.resize((values.size() + 7) / 8 * 8);  // whole sectors of 32 bytes: a warp's 32 floats lie in four
@@ -153,6 +160,11 @@ public:
         factors_ = uploaded<float>(device, values, s);
     }
 
+    /// Whether a layer may have an input with more channels than it has: zeros times zeros, and nobody looks at their sums.
+    [[nodiscard]] static bool takes_more_channels(const conv_recipe& r) noexcept {
+        return r.kernel.shape.groups == 1 && !r.kernel.shape.depthwise() && !r.kernel.mixed && r.router.empty();
+    }
+
     [[nodiscard]] const std::string& name() const noexcept { return recipe_.name; }
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return recipe_.kernel.shape; }
     [[nodiscard]] bool takes_residual() const noexcept { return recipe_.residual; }
@@ -170,12 +182,16 @@ public:
         const kernel_shape& k = kernel();
         p.in = in;
         p.out = output_shape(in, k, recipe_.params, recipe_.name);
-        static_cast<void>(detail::checked_elements(p.in, recipe_.name));
+        static_cast<void>(detail::checked_elements({in.n, in_channels_, in.h, in.w}, recipe_.name));
         static_cast<void>(detail::checked_elements(p.out, recipe_.name));
         plan_geometry(p);
-        const index_t element = bytes_of(options_.numbers), lane = 16 / element;
+        const index_t element = bytes_of(options_.numbers);
         p.depthwise = k.depthwise();
-        p.wide_channels = in.c % lane == 0 && k.channels_per_group() % (p.depthwise ? 1 : lane) == 0;
+        const auto whole = [&](index_t bytes) {
+            return in_channels_ * element % bytes == 0 &&
+                   (p.depthwise || in_channels_ / k.groups * element % bytes == 0);
+        };
+        p.wide_channels = whole(16);
         const bool own_kernels = recipe_.kernel.mixed;
         p.chunk = static_cast<int>(in.n);
         if (own_kernels) {
@@ -188,9 +204,10 @@ public:
         if (p.depthwise) {
             p.rows = p.out_rows = tile_rows::cut(pixels, slice, finishing_rows);
         } else {
-            p.stage = !p.wide_channels                                      ? staging::elements
-                      : recipe_.router.channel.outputs + taps_factors() > 0 ? staging::vectors
-                                                                            : staging::copies;
+            const bool factors = recipe_.router.channel.outputs + taps_factors() > 0;
+            p.stage = whole(16)              ? factors ? staging::vectors : staging::copies
+                      : factors || !whole(8) ? staging::elements
+                                             : staging::short_copies;
             plan_tiles(p, pixels, slice);
         }
         plan_scratch(p);
@@ -201,7 +218,7 @@ public:
     /// The layer as a library would run it; nothing where it has factors of its own, or its filters are not dense in memory.
     [[nodiscard]] std::optional<plain_convolution> as_plain(const device_conv_plan& p) const {
         const kernel_shape& k = kernel();
-        if (routed() || recipe_.kernel.mixed || !recipe_.spatial.empty() || k.depthwise() ||
+        if (routed() || recipe_.kernel.mixed || !recipe_.spatial.empty() || k.depthwise() || in_channels_ != k.i ||
             kernel_->depth != k.taps() * k.channels_per_group())
             return std::nullopt;
         return plain_convolution{options_.numbers, p.in, p.out, k, recipe_.params, recipe_.residual, recipe_.act};
@@ -235,6 +252,8 @@ private:
         for (const index_t v :
              {k.kh * m.dilation.h, k.kw * m.dilation.w, m.pad.top, m.pad.left, m.pad.bottom, m.pad.right})
             if (v > 1 << 24) throw error(recipe_.name, "windows and padding below 2^24 on a device", concat(v));
+        const int group_channels = extent(in_channels_ / k.groups),
+                  stage = row_bytes / static_cast<int>(bytes_of(options_.numbers));
         p.geometry = {.in_h = extent(p.in.h),
                       .in_w = extent(p.in.w),
                       .out_w = extent(p.out.w),
@@ -246,10 +265,12 @@ private:
                       .pad_left = extent(m.pad.left),
                       .dilation_h = extent(m.dilation.h),
                       .dilation_w = extent(m.dilation.w),
-                      .channels = extent(p.in.c),
-                      .group_channels = extent(k.channels_per_group()),
+                      .channels = extent(in_channels_),
+                      .group_channels = group_channels,
                       .group_filters = extent(k.filters_per_group()),
                       .out_pixels = extent(p.out.h * p.out.w)};
+        const int taps = stage / group_channels;
+        p.geometry.stage_step = {taps / p.geometry.kw, taps % p.geometry.kw, stage % group_channels};
     }
 
     /// The large tile where it gives every multiprocessor a block; the depth in parts where even small ones do not.
@@ -312,9 +333,11 @@ private:
         } else {
             text += concat("implicit product, tiles ", p.rows.tile, " x ",
                            p.large ? large_tile::columns : small_tile::columns, ", input by ",
-                           p.stage == staging::copies    ? "asynchronous copies"
-                           : p.stage == staging::vectors ? "16 bytes through registers"
-                                                         : "single elements");
+                           p.stage == staging::copies         ? "asynchronous copies"
+                           : p.stage == staging::short_copies ? "asynchronous copies of 8 bytes"
+                           : p.stage == staging::vectors      ? "16 bytes through registers"
+                                                              : "single elements");
+            if (in_channels_ != p.in.c) text += concat(", ", in_channels_, " channels stored");
             if (p.depth_parts > 1) text += concat(", depth in ", p.depth_parts, " parts");
         }
         if (recipe_.router.channel.outputs > 0) text += ", gate on the input";
@@ -377,7 +400,7 @@ private:
     void enqueue_as(const device_conv_plan& p, const device_conv_call& c, typename Device::stream s) const {
         using T = typename Number::element;
         if (routed()) route<Number>(p, c, s);
-        const index_t in_size = p.in.c * p.in.h * p.in.w, out_size = p.out.c * p.out.h * p.out.w;
+        const index_t in_size = in_channels_ * p.in.h * p.in.w, out_size = p.out.c * p.out.h * p.out.w;
         for (index_t first = 0; first < p.in.n; first += p.chunk) {
             const index_t count = std::min<index_t>(p.chunk, p.in.n - first);
             const auto route_at = [&](index_t width, int at) -> device_factors {
@@ -466,6 +489,8 @@ private:
         switch (stage) {
             case staging::copies:
                 return device_->template launch<conv_kernel<Number, Tile, staging::copies>>(grid, a, s);
+            case staging::short_copies:
+                return device_->template launch<conv_kernel<Number, Tile, staging::short_copies>>(grid, a, s);
             case staging::vectors:
                 return device_->template launch<conv_kernel<Number, Tile, staging::vectors>>(grid, a, s);
             case staging::elements:
@@ -476,6 +501,7 @@ private:
     Device* device_;
     conv_recipe recipe_;
     device_options options_;
+    index_t in_channels_ = 0;
     std::shared_ptr<const typename kernel_store<Device>::kernel> kernel_;
     device_memory<Device> factors_;
     place spatial_{}, scale_{}, shift_{}, mixed_bias_scale_{}, biases_{};

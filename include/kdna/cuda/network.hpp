@@ -95,10 +95,14 @@ public:
     /// kdna::error naming the step that has no device form.
     basic_network(const network& host, Device& device, const device_options& options = {},
                   typename Device::stream s = {})
-        : device_(&device), options_(options), channels_(host.input_channels()) {
+        : device_(&device),
+          options_(options),
+          channels_(host.input_channels()),
+          stored_channels_(channels_to_store(host)) {
         for (index_t i = 0; i < host.step_count(); ++i) {
             const network::step_view v = host.step_at(i);
-            steps_.push_back({lower(v.op, s), v.input, v.residual, std::string(v.op.name())});
+            steps_.push_back(
+                {lower(v.op, s, v.input == 0 ? stored_channels_ : 0), v.input, v.residual, std::string(v.op.name())});
         }
         device.synchronize(s);
     }
@@ -120,6 +124,7 @@ public:
     [[nodiscard]] plan_type plan(const shape4& in, const device_plan_options& options = {}) const {
         static_cast<void>(detail::checked_elements(in, "network input"));
         if (in.c != channels_) throw error("network input", concat(channels_, " channels"), to_string(in));
+        static_cast<void>(detail::checked_elements({in.n, stored_channels_, in.h, in.w}, "network input"));
         plan_type p;
         p.owner_ = identity_;
         p.state_ = std::make_unique<typename plan_type::state>();
@@ -158,8 +163,11 @@ public:
         typename plan_type::state& state = *p.state_;
         with_number(options_.numbers, [&]<class Number>(Number) {
             using T = typename Number::element;
-            convert<float, T>(x.device_pointer(), x.order(), static_cast<T*>(state.value(0)), layout::nhwc, x.shape(),
-                              s);
+            if (stored_channels_ % 4 == 0 && (stored_channels_ != channels_ || x.order() == layout::nchw))
+                convert_fours<T>(x, static_cast<T*>(state.value(0)), s);
+            else
+                convert<float, T>(x.device_pointer(), x.order(), static_cast<T*>(state.value(0)), layout::nhwc,
+                                  x.shape(), s);
         });
         if (state.graph)
             (*state.graph)(s);
@@ -196,13 +204,33 @@ private:
     using step_plan = typename plan_type::step_plan;
     using plan_state = typename plan_type::state;
 
-    [[nodiscard]] std::variant<conv_step, max_pool2d, average_step> lower(const operation& op,
-                                                                          typename Device::stream s) {
-        if (const auto* pool = dynamic_cast<const max_pool_operation*>(&op)) return pool->pool();
-        if (dynamic_cast<const global_average_operation*>(&op) != nullptr) return average_step{};
+    [[nodiscard]] static std::optional<conv_recipe> recipe_of(const operation& op) {
         std::optional<conv_recipe> recipe = detail::take_apart_known<backend::cpu>(op);
         if (!recipe) recipe = detail::take_apart_known<backend::reference>(op);
         if (!recipe) recipe = detail::take_apart_any<Layers...>(op);
+        return recipe;
+    }
+    /// Channels of a pixel of the input as it is stored: whole fours, so that 3 channels come by asynchronous copies too (of 16 bytes
+    /// in 32-bit numbers, of 8 in 16-bit ones), if all steps that read it are convolutions to which that is the same.
+    [[nodiscard]] static index_t channels_to_store(const network& host) {
+        const index_t channels = host.input_channels();
+        bool read = false;
+        for (index_t i = 0; i < host.step_count(); ++i) {
+            const network::step_view v = host.step_at(i);
+            if (v.residual == 0) return channels;
+            if (v.input != 0) continue;
+            const auto recipe = recipe_of(v.op);
+            if (!recipe || !device_conv<Device>::takes_more_channels(*recipe)) return channels;
+            read = true;
+        }
+        return read ? (channels + 3) / 4 * 4 : channels;
+    }
+    [[nodiscard]] std::variant<conv_step, max_pool2d, average_step> lower(const operation& op,
+                                                                          typename Device::stream s,
+                                                                          index_t in_channels) {
+        if (const auto* pool = dynamic_cast<const max_pool_operation*>(&op)) return pool->pool();
+        if (dynamic_cast<const global_average_operation*>(&op) != nullptr) return average_step{};
+        std::optional<conv_recipe> recipe = recipe_of(op);
         if (!recipe)
             throw error(
                 std::string(op.name()),
@@ -211,7 +239,7 @@ private:
                 "another");
         // A fully connected layer is a convolution of one pixel: rows of the product are samples either way.
         const bool linear = detail::is_linear<Layers...>(op);
-        return conv_step{device_conv<Device>(*device_, std::move(*recipe), options_, store_, s), linear};
+        return conv_step{device_conv<Device>(*device_, std::move(*recipe), options_, store_, s, in_channels), linear};
     }
 
     [[nodiscard]] static const shape4& shape_of(const plan_state& state, index_t id) {
@@ -315,7 +343,9 @@ private:
         std::vector<placed> values;
         for (index_t id = 0; id <= count; ++id) {
             device_layout one;
-            static_cast<void>(one.add(element_count(shape_of(state, id)), bytes_of(options_.numbers)));
+            shape4 stored = shape_of(state, id);
+            if (id == 0) stored.c = stored_channels_;
+            static_cast<void>(one.add(element_count(stored), bytes_of(options_.numbers)));
             // Made by step id - 1, the input before all; the output is read after all.
             values.push_back({id - 1, id == count ? count : id - 1, 0, one.bytes()});
         }
@@ -394,6 +424,26 @@ private:
         }
     }
 
+    /// The network's input, channels in fours.
+    template <class T>
+    void convert_fours(const device_view<const float>& x, T* y, typename Device::stream s) const {
+        const shape4& shape = x.shape();
+        const strides4 strides = dense_strides(shape, x.order());
+        const auto number_of = [](index_t v) { return static_cast<int>(v); };
+        typename fours_kernel<float, T>::arguments a;
+        a.pixels = number_of(shape.n * shape.h * shape.w);
+        a.channels = number_of(stored_channels_);
+        a.x_channels = number_of(shape.c);
+        a.h = number_of(shape.h);
+        a.w = number_of(shape.w);
+        a.x = {x.device_pointer(), number_of(element_count(shape))};
+        a.y = {y, a.pixels * a.channels};
+        a.x_n = number_of(strides.n);
+        a.x_c = number_of(strides.c);
+        a.x_h = number_of(strides.h);
+        a.x_w = number_of(strides.w);
+        device_->template launch<fours_kernel<float, T>>(elementwise_kernel::grid(a.y.size / 4), a, s);
+    }
     template <class From, class To>
     void convert(const From* x, layout x_order, To* y, layout y_order, const shape4& shape,
                  typename Device::stream s) const {
@@ -409,7 +459,7 @@ private:
 
     Device* device_;
     device_options options_;
-    index_t channels_;
+    index_t channels_, stored_channels_;
     kernel_store<Device> store_{};
     std::vector<step> steps_{};
     std::shared_ptr<const char> identity_ = std::make_shared<const char>();
