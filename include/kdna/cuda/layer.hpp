@@ -451,10 +451,12 @@ private:
                                          static_cast<int>(count * in_size)};
             if (p.depthwise) {
                 depthwise_arguments<T> a{x, kernel.w, kernel.sample_stride, p.geometry, channel, spatial, out};
-                if (p.wide_channels)
-                    launch_depthwise<depthwise_kernel<Number, wide<T>>>(a, s);
+                if (!p.wide_channels)
+                    launch_depthwise<depthwise_kernel<Number, 1, 0>>(a, s);
+                else if (p.geometry.kh == 3 && p.geometry.kw == 3)
+                    launch_depthwise<depthwise_kernel<Number, wide<T>, 3>>(a, s);
                 else
-                    launch_depthwise<depthwise_kernel<Number, 1>>(a, s);
+                    launch_depthwise<depthwise_kernel<Number, wide<T>, 0>>(a, s);
             } else {
                 conv_arguments<T> a{x, kernel, p.geometry, channel, spatial, out, {}, p.depth_parts};
                 a.out.rows = p.rows;
