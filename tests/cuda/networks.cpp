@@ -201,6 +201,65 @@ TEST_CASE("Pooling on the emulated device keeps NaN, ignores padding, and takes 
         }
 }
 
+TEST_CASE("Few input channels are stored in fours where only convolutions read them, and the results are the same") {
+    for (const index_t channels : {1, 2, 3, 4, 5, 7}) {
+        rng r(951, static_cast<std::uint64_t>(channels));
+        const auto conv = [&](index_t inputs, index_t window, index_t groups, conv_params params) {
+            const kernel_shape k{groups == 1 ? index_t{9} : inputs, inputs, window, window, groups};
+            return conv2d<>(dense_kernel::pack(k, r.floats(k.o * k.channels_per_group() * k.taps(), -0.5, 0.5)),
+                            params);
+        };
+        struct variant {
+            network net;
+            bool stored_in_fours;
+        };
+        std::vector<variant> variants;
+        const auto add = [&](bool fours, auto build) {
+            network_builder b;
+            const auto x = b.input(channels);
+            const auto y = build(b, x);
+            variants.push_back({std::move(b).build(y), fours});
+        };
+        add(true, [&](network_builder& b, const network::value& x) {
+            return b.add(conv(channels, 7, 1, {.stride = 2, .pad = 3}), x);
+        });
+        // Taps and channels of every carry: a stage ends inside of a row of taps and of a pixel.
+        add(true, [&](network_builder& b, const network::value& x) {
+            return b.add(conv(channels, 3, 1, {.dilation = 2}), x);
+        });
+        add(true, [&](network_builder& b, const network::value& x) { return b.add(conv(channels, 1, 1, {}), x); });
+        // A second reader that has no zeros to multiply with.
+        add(false, [&](network_builder& b, const network::value& x) {
+            return b.add_global_average(b.add(max_pool2d(2, 1, 0), x));
+        });
+        if (channels > 1)
+            add(false, [&](network_builder& b, const network::value& x) {
+                return b.add(conv(channels, 3, channels, {.pad = 1}), x);
+            });
+        const tensor<float> x = random_images({2, channels, 13, 11}, 952);
+        tensor<float> nhwc(x.shape(), layout::nhwc);
+        copy(x.view(), nhwc.view());
+        for (const variant& v : variants)
+            for (const precision p : device_precisions) {
+                cuda::emulator device(4, 6);
+                const cuda::basic_network net(v.net, device, {.numbers = p});
+                auto plan = net.plan(x.shape());
+                const bool copies = plan.explain().find("asynchronous copies") != std::string::npos;
+                CHECK(copies == v.stored_in_fours);
+                const bool stored = plan.explain().find("channels stored") != std::string::npos;
+                CHECK(stored == (v.stored_in_fours && channels % 4 != 0));
+                // From both orders.
+                cuda::basic_device_tensor<float, cuda::emulator> in(device, x.shape(), layout::nchw),
+                    y(device, plan.output_shape(), layout::nchw);
+                in.upload(x.view(), 0);
+                net.run(plan, std::as_const(in).view(), y.view(), 0);
+                const tensor<float> found = y.download(0);
+                CHECK(relative_error(found.span(), v.net(x.view()).span()) <= network_tolerance(p));
+                CHECK(same_bits(values_of(found.view()), values_of(net(nhwc.view()).view())));
+            }
+    }
+}
+
 TEST_CASE("What has no device form is named, and so are arguments that do not fit") {
     cuda::emulator device;
     // A router of the tests' own, whose type nobody named.

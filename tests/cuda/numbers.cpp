@@ -1,8 +1,10 @@
 // Conversions of the device's numbers, and that the emulator finds what it promises to find.
 #include <kdna/cuda/emulator.hpp>
+#include <kdna/cuda/memory.hpp>
 #include <kdna/cuda/product.hpp>
 #include <kdna/cuda/span.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -101,7 +103,7 @@ struct faulty_kernel {
             if (a.what == fault::unaligned) static_cast<void>(a.x.load<4>(2));
             if (a.what == fault::two_writers && thread == 7) put(thread, 8, 0.0F);
             if (a.what == fault::beyond_shared) put(thread, 5 * threads, 0.0F);
-            block.copy_async(thread, 4 * threads + 16 * thread, a.x.at<4>(0), true);
+            block.template copy_async<16>(thread, 4 * threads + 16 * thread, a.x.at<4>(0), true);
         });
         block.commit();
         if (a.what != fault::no_wait) block.template wait<0>();
@@ -153,14 +155,90 @@ TEST_CASE("The emulator runs a kernel without faults and finds each of those it 
     finds(fault::beyond_shared, "shared memory", "[0, 1280)");
 }
 
+namespace {
+
+/// One warp fills eight rows each of four matrices, and loads them.
+struct matrices_kernel {
+    struct arguments {
+        device_span<float> y{};  ///< [lane][4]
+        fault what = fault::none;
+    };
+    struct registers {
+        std::uint32_t words[2][4];
+    };
+    static constexpr const char* name = "matrices_kernel";
+    static constexpr int threads = 32, row = 48;  // bytes from row to row
+    static int shared_bytes(const arguments&) { return threads * row; }
+
+    template <class Block>
+    static void run(Block& block, const arguments& a) {
+        // Row l has the numbers 4l, ..., 4l + 3.
+        block.parallel([&](int thread, registers&) {
+            if (a.what == fault::unwritten && thread == 3) return;
+            pack<float, 4> v;
+            for (int e = 0; e < 4; ++e) v.v[e] = static_cast<float>(4 * thread + e);
+            block.store(thread, thread * row, v);
+        });
+        if (a.what != fault::no_barrier) block.sync();
+        const auto take = [](registers& r, int i, const std::uint32_t(&words)[4]) {
+            std::copy_n(words, 4, r.words[i]);
+        };
+        // The second time matrix m is the one before.
+        block.template load_matrices<2>(
+            [&](int thread, int i) {
+                return (thread + 24 * i) % 32 * row + (a.what == fault::unaligned && thread == 9 ? 4 : 0);
+            },
+            take);
+        if (a.what != fault::no_barrier_after_read) block.sync();
+        block.parallel([&](int thread, registers& r) {
+            for (int i = 0; i < 2; ++i)
+                for (int m = 0; m < 4; ++m)
+                    a.y.store(8 * thread + 4 * i + m, cuda::detail::bits_as<float>(r.words[i][m]));
+            // Its own row, but others' words too.
+            block.store(thread, thread * row, pack<float, 4>{});
+        });
+    }
+};
+
+std::vector<float> run_matrices(fault what) {
+    emulator device;
+    const device_memory<emulator> y(device, 32 * 8 * 4);
+    device.launch<matrices_kernel>({1, 1, 1}, {y.span<float>(0, 32 * 8), what}, 0);
+    std::vector<float> out(32 * 8);
+    device.download(out.data(), y.data(), y.bytes(), 0);
+    return out;
+}
+
+}  // namespace
+
+TEST_CASE("Matrices are loaded as the PTX manual says of ldmatrix, and the emulator finds faults in that as well") {
+    const std::vector<float> found = run_matrices(fault::none);
+    // "Each thread in a warp receives fragments of a row": thread l element l % 4 of row l / 4 of matrix i in its register i, where the
+    // row begins at the address that thread 8i + l / 4 gave.
+    for (int lane = 0; lane < 32; ++lane)
+        for (int i = 0; i < 4; ++i) {
+            const int row = 8 * i + lane / 4;
+            CHECK(found[static_cast<std::size_t>(8 * lane + i)] == static_cast<float>(4 * row + lane % 4));
+            CHECK(found[static_cast<std::size_t>(8 * lane + 4 + i)] ==
+                  static_cast<float>(4 * ((row + 24) % 32) + lane % 4));
+        }
+    const auto finds = [](fault what, const char* expected) {
+        check_error([&] { return run_matrices(what); }, "matrices_kernel", expected, "");
+    };
+    finds(fault::unaligned, "aligned to 16");
+    finds(fault::unwritten, "was written");
+    finds(fault::no_barrier, "barrier before a read");
+    finds(fault::no_barrier_after_read, "barrier before a write");
+}
+
 TEST_CASE("The emulated tensor cores multiply fragments laid out as the PTX manual says") {
     // The product of two small matrices, with operands placed by the manual's formulas for rows and columns, element by element.
     struct registers {
-        float sums[1][1][4];
-        std::uint32_t a[1][4], b[1][2];
+        float sums[1][2][4];
+        std::uint32_t a[1][4], b[1][4];
     };
     rng r(911, 0);
-    float a[16][16], b[16][8];
+    float a[16][16], b[16][16];
     for (auto& row : a)
         for (float& v : row) v = static_cast<float>(r.between(-8, 8));
     for (auto& row : b)
@@ -170,12 +248,13 @@ TEST_CASE("The emulated tensor cores multiply fragments laid out as the PTX manu
         for (int lane = 0; lane < 32; ++lane) place(lane, warp[lane]);
         instruction.emulate([&](int lane) -> registers& { return warp[lane]; });
         for (int lane = 0; lane < 32; ++lane)
-            for (int i = 0; i < 4; ++i) {
-                const int row = lane / 4 + (i < 2 ? 0 : 8), column = lane % 4 * 2 + (i & 1);
-                float sum = 0.0F;
-                for (int k = 0; k < depth; ++k) sum += a[row][k] * b[k][column];
-                CHECK(warp[lane].sums[0][0][i] == sum);
-            }
+            for (int j = 0; j < 2; ++j)
+                for (int i = 0; i < 4; ++i) {
+                    const int row = lane / 4 + (i < 2 ? 0 : 8), column = 8 * j + lane % 4 * 2 + (i & 1);
+                    float sum = 0.0F;
+                    for (int k = 0; k < depth; ++k) sum += a[row][k] * b[k][column];
+                    CHECK(warp[lane].sums[0][j][i] == sum);
+                }
     };
     // m16n8k16: a_i has row g, or g + 8 where 2 <= i < 4 or 6 <= i; column 2t + (i & 1), plus 8 where i >= 4. b_i has row
     // 2t + (i & 1), plus 8 where i >= 2; column g.
@@ -185,10 +264,11 @@ TEST_CASE("The emulated tensor cores multiply fragments laid out as the PTX manu
             const int row = g + ((i >= 2 && i < 4) || i >= 6 ? 8 : 0), column = 2 * t + (i & 1) + (i >= 4 ? 8 : 0);
             to.a[0][i / 2] |= static_cast<std::uint32_t>(from_float<half>(a[row][column]).bits) << (16 * (i & 1));
         }
-        for (int i = 0; i < 4; ++i)
-            to.b[0][i / 2] |=
-                static_cast<std::uint32_t>(from_float<half>(b[2 * t + (i & 1) + (i >= 2 ? 8 : 0)][g]).bits)
-                << (16 * (i & 1));
+        for (int j = 0; j < 2; ++j)
+            for (int i = 0; i < 4; ++i)
+                to.b[0][2 * j + i / 2] |=
+                    static_cast<std::uint32_t>(from_float<half>(b[2 * t + (i & 1) + (i >= 2 ? 8 : 0)][8 * j + g]).bits)
+                    << (16 * (i & 1));
     });
     // m16n8k8 of TF32: a0 (g, t), a1 (g + 8, t), a2 (g, t + 4), a3 (g + 8, t + 4); b0 (t, g), b1 (t + 4, g).
     check(cuda::detail::mma<precision::tf32>{}, 8, [&](int lane, registers& to) {
@@ -197,7 +277,9 @@ TEST_CASE("The emulated tensor cores multiply fragments laid out as the PTX manu
         to.a[0][1] = to_tf32(a[g + 8][t]);
         to.a[0][2] = to_tf32(a[g][t + 4]);
         to.a[0][3] = to_tf32(a[g + 8][t + 4]);
-        to.b[0][0] = to_tf32(b[t][g]);
-        to.b[0][1] = to_tf32(b[t + 4][g]);
+        for (int j = 0; j < 2; ++j) {
+            to.b[0][2 * j] = to_tf32(b[t][8 * j + g]);
+            to.b[0][2 * j + 1] = to_tf32(b[t + 4][8 * j + g]);
+        }
     });
 }

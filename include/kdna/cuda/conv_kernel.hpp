@@ -6,17 +6,24 @@
 namespace kdna::inline KDNA_ABI::cuda {
 
 /// How the input gets into shared memory. copies: 16 bytes at a time by asynchronous copies, no factors, C/groups a multiple of
-/// 16 bytes. vectors: the same through registers, times g[c] * s[t]. elements: one by one, any number of channels.
-enum class staging { copies, vectors, elements };
+/// 16 bytes. short_copies: 8 bytes at a time, of as many. vectors: 16 bytes through registers, times g[c] * s[t]. elements: one by
+/// one, any number of channels.
+enum class staging { copies, short_copies, vectors, elements };
+
+/// A way along the depth: taps down, taps across, channels; each less than a kernel or a group has of them.
+struct depth_step {
+    int h = 0, w = 0, channel = 0;
+};
 
 /// Extents and moves of a convolution, one group at a time.
 struct conv_geometry {
     int in_h = 1, in_w = 1, out_w = 1;
     int kh = 1, kw = 1, stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1;
-    int channels = 1;  ///< C of the whole input
+    int channels = 1;  ///< of a pixel of the whole input, as it is stored
     int group_channels = 1, group_filters = 1;
-    int out_pixels = 1;     ///< of a sample
-    bool circular = false;  ///< what lies in the padding: the map again, or zeros
+    int out_pixels = 1;       ///< of a sample
+    depth_step stage_step{};  ///< the depth of a stage (conv_kernel)
+    bool circular = false;    ///< what lies in the padding: the map again, or zeros
 
     /// The row or column of a map that coordinate i along an axis of that extent stands for; outside of the map in zero padding.
     KDNA_DEVICE int on_map(int i, int extent) const {
@@ -57,19 +64,45 @@ struct conv_kernel {
     using sums = sum_tile<Tile::rows, Tile::columns, Tile::threads>;
     static constexpr const char* name = "conv_kernel";
     static constexpr int threads = Tile::threads, stages = 4;
-    static constexpr int stage_rows = Tile::rows + Tile::columns, stage_bytes = stage_rows * row_stride;
+    static constexpr int stage_rows = Tile::rows + Tile::columns, stage_bytes = stage_rows * row_bytes;
+    static constexpr int stage_depth = row_bytes / static_cast<int>(sizeof(element));
     /// Elements of one load, loads of a row of a stage, rows that all threads together load at once, and how often they do.
-    static constexpr int width = wide<element>, across = row_bytes / 16, rows_at_once = threads / across;
-    static constexpr int x_loads = Tile::rows / rows_at_once, w_loads = Tile::columns / rows_at_once;
-    static constexpr int stage_depth = across * width;
+    template <int Bytes, int Rows>
+    struct loads_of {
+        static constexpr int bytes = Bytes, width = Bytes / static_cast<int>(sizeof(element)),
+                             across = row_bytes / Bytes, rows_at_once = threads / across, count = Rows / rows_at_once;
+        static_assert(rows_at_once % 8 == 0, "kdna: what a thread loads has the same place in all its rows");
+        KDNA_DEVICE static int row(int thread) { return thread / across; }
+        KDNA_DEVICE static int depth(int thread) { return thread % across * width; }
+        /// Byte of a thread's first load in a stage of rows from `first` on, those of its other loads `apart` bytes from it.
+        KDNA_DEVICE static int at(int thread, int first) {
+            const int byte = thread % across * Bytes;
+            return stage_at(first + row(thread), byte / 16) + byte % 16;
+        }
+        static constexpr int apart = rows_at_once * row_bytes;
+    };
+    using x_load = loads_of<Staging == staging::short_copies ? 8 : 16, Tile::rows>;
+    using w_load = loads_of<16, Tile::columns>;
+    static constexpr bool copied = Staging == staging::copies || Staging == staging::short_copies;
+    static constexpr int width = x_load::width, x_loads = x_load::count;
 
+    /// Of as many channels as a thread loads of a row.
+    struct loaded_factors {
+        pack<float, 4> channel[wide<element> / 4];
+        float spatial;
+    };
     struct registers {
         typename multiply::registers product;
         // Of the rows this thread loads: first pixel of the sample, top left of the window, sample.
         int origin[x_loads], top[x_loads], left[x_loads], sample[x_loads];
-        // Where in the depth this thread loads next.
+        // Where in the depth this thread loads next: of the input, and of its first filter in the kernel. (Worked out anew for every
+        // stage, the latter was a fifth of the main loop.) Unsigned, as filters that are not there may lie beyond 2^31.
         int tap_h, tap_w, channel;
+        unsigned filter_at;
+        // The next stage on its way through registers; by vectors: which of the rows are not zeros, and the first one's factors.
         pack<element, width> next[x_loads];
+        unsigned inside;
+        loaded_factors factors;
     };
 
     [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) {
@@ -82,19 +115,19 @@ struct conv_kernel {
         const int first_filter = block.y * Tile::columns;
         const int all = a.kernel.depth / stage_depth;
         const int begin = all * part / a.depth_parts, end = all * (part + 1) / a.depth_parts;
-        block.parallel([&](int thread, registers& r) { start(thread, r, a, block.x, begin); });
+        block.parallel([&](int thread, registers& r) { start(thread, r, a, block.x, group, first_filter, begin); });
         // Stages 0 ... stages - 2 are under way before the first product; the input through registers is one ahead only.
         KDNA_DEVICE_UNROLL
         for (int s = 0; s < stages - 1; ++s) {
             block.parallel([&](int thread, registers& r) {
                 if (begin + s >= end) return;
-                if constexpr (Staging == staging::copies)
+                if constexpr (copied)
                     copy_input(block, thread, r, a, group, s);
                 else if (s == 0) {
                     load_input(r, a, group);
-                    store_input(block, thread, r, 0);
+                    store_input(block, thread, r, a, group, 0);
                 }
-                copy_kernel(block, thread, a, group, first_filter, begin + s, s);
+                copy_kernel(block, thread, r, a, first_filter, s);
             });
             block.commit();
         }
@@ -102,25 +135,26 @@ struct conv_kernel {
         for (int chunk = begin; chunk < end; ++chunk) {
             block.template wait<stages - 2>();
             block.sync();
-            const int s = (chunk - begin) % stages, ahead = chunk + stages - 1, to = (s + stages - 1) % stages;
+            const int s = static_cast<int>(static_cast<unsigned>(chunk - begin) % stages), ahead = chunk + stages - 1,
+                      to = static_cast<int>(static_cast<unsigned>(s + stages - 1) % stages);
             block.parallel([&](int thread, registers& r) {
-                if constexpr (Staging != staging::copies) {
+                if constexpr (!copied) {
                     if (chunk + 1 < end) load_input(r, a, group);
                 }
                 if (ahead >= end) return;
-                if constexpr (Staging == staging::copies) copy_input(block, thread, r, a, group, to);
-                copy_kernel(block, thread, a, group, first_filter, ahead, to);
+                if constexpr (copied) copy_input(block, thread, r, a, group, to);
+                copy_kernel(block, thread, r, a, first_filter, to);
             });
             block.commit();
-            multiply::add_stage(block, s * stage_bytes, s * stage_bytes + Tile::rows * row_stride);
-            if constexpr (Staging != staging::copies)
+            multiply::add_stage(block, s * stage_bytes, s * stage_bytes + Tile::rows * row_bytes);
+            if constexpr (!copied)
                 block.parallel([&](int thread, registers& r) {
-                    if (chunk + 1 < end) store_input(block, thread, r, (s + 1) % stages);
+                    if (chunk + 1 < end) store_input(block, thread, r, a, group, (s + 1) % stages);
                 });
         }
         block.template wait<0>();
         block.sync();
-        block.parallel([&](int thread, registers& r) { multiply::store(block, thread, r.product, 0, sums::stride); });
+        block.parallel([&](int thread, registers& r) { multiply::store(block, thread, r.product, &sums::at); });
         block.sync();
         const int rest = a.geometry.group_filters - first_filter;
         const int filters = rest < Tile::columns ? rest : Tile::columns;
@@ -132,13 +166,14 @@ struct conv_kernel {
 
 private:
     /// Which pixels the thread loads, and where in the depth it begins.
-    KDNA_DEVICE static void start(int thread, registers& r, const arguments& a, int tile, int begin) {
+    KDNA_DEVICE static void start(int thread, registers& r, const arguments& a, int tile, int group, int first_filter,
+                                  int begin) {
         multiply::clear(r.product);
         const conv_geometry& g = a.geometry;
         const int rows = a.out.rows.count(tile), first = a.out.rows.first(tile);
         KDNA_DEVICE_UNROLL
         for (int i = 0; i < x_loads; ++i) {
-            const int row = thread / across + i * rows_at_once, pixel = first + row;
+            const int row = x_load::row(thread) + i * x_load::rows_at_once, pixel = first + row;
             const int n = pixel / g.out_pixels, in_sample = pixel % g.out_pixels;
             r.sample[i] = row < rows ? n : 0;
             r.origin[i] = r.sample[i] * g.in_h * g.in_w;
@@ -146,20 +181,30 @@ private:
             r.top[i] = row < rows ? in_sample / g.out_w * g.stride_h - g.pad_top : -(1 << 28);
             r.left[i] = in_sample % g.out_w * g.stride_w - g.pad_left;
         }
-        const int depth = begin * stage_depth + thread % across * width, tap = depth / g.group_channels;
+        const int depth = begin * stage_depth + x_load::depth(thread), tap = depth / g.group_channels;
         r.channel = depth % g.group_channels;
         r.tap_h = tap / g.kw;
         r.tap_w = tap % g.kw;
+        const int kernel_at =
+            tile / a.out.rows.tiles_per_slice * a.kernel.sample_stride + group * a.kernel.group_stride;
+        r.filter_at =
+            static_cast<unsigned>(kernel_at) +
+            static_cast<unsigned>(first_filter + w_load::row(thread)) * static_cast<unsigned>(a.kernel.depth) +
+            static_cast<unsigned>(begin * stage_depth + w_load::depth(thread));
     }
-    /// Goes `depth` on along channels and taps. Behind the last tap tap_h is kh, where nothing is loaded.
-    KDNA_DEVICE static void advance(int& tap_h, int& tap_w, int& channel, const conv_geometry& g, int depth) {
-        channel += depth;
-        while (channel >= g.group_channels) {
+    /// Goes on along channels and taps. Behind the last tap tap_h is at least kh, where nothing is loaded.
+    KDNA_DEVICE static void advance(int& tap_h, int& tap_w, int& channel, const conv_geometry& g,
+                                    const depth_step& by) {
+        tap_h += by.h;
+        tap_w += by.w;
+        channel += by.channel;
+        if (channel >= g.group_channels) {
             channel -= g.group_channels;
-            if (++tap_w == g.kw) {
-                tap_w = 0;
-                ++tap_h;
-            }
+            ++tap_w;
+        }
+        if (tap_w >= g.kw) {
+            tap_w -= g.kw;
+            ++tap_h;
         }
     }
     /// Offset of an element of the input under a tap, -1 in the padding.
@@ -175,54 +220,46 @@ private:
     KDNA_DEVICE static void copy_input(Block& block, int thread, registers& r, const arguments& a, int group,
                                        int stage) {
         const conv_geometry& g = a.geometry;
-        const int to = stage * stage_bytes + thread / across * row_stride + thread % across * 16;
+        const int to = stage * stage_bytes + x_load::at(thread, 0);
         KDNA_DEVICE_UNROLL
         for (int i = 0; i < x_loads; ++i) {
             const int at = input_at(r, i, g, r.tap_h, r.tap_w, group * g.group_channels + r.channel);
-            block.copy_async(thread, to + i * rows_at_once * row_stride, a.x.template at<width>(at < 0 ? 0 : at),
-                             at >= 0);
+            block.template copy_async<x_load::bytes>(thread, to + i * x_load::apart,
+                                                     a.x.template at<width>(at < 0 ? 0 : at), at >= 0);
         }
-        advance(r.tap_h, r.tap_w, r.channel, g, stage_depth);
+        advance(r.tap_h, r.tap_w, r.channel, g, g.stage_step);
     }
     template <class Block>
-    KDNA_DEVICE static void copy_kernel(Block& block, int thread, const arguments& a, int group, int first_filter,
-                                        int chunk, int stage) {
-        const int to = stage * stage_bytes + (Tile::rows + thread / across) * row_stride + thread % across * 16;
-        const int from = block.x / a.out.rows.tiles_per_slice * a.kernel.sample_stride + group * a.kernel.group_stride +
-                         chunk * stage_depth + thread % across * width;
+    KDNA_DEVICE static void copy_kernel(Block& block, int thread, registers& r, const arguments& a, int first_filter,
+                                        int stage) {
+        const int to = stage * stage_bytes + w_load::at(thread, Tile::rows);
         KDNA_DEVICE_UNROLL
-        for (int i = 0; i < w_loads; ++i) {
-            const int filter = first_filter + thread / across + i * rows_at_once;
+        for (int i = 0; i < w_load::count; ++i) {
+            const int filter = first_filter + w_load::row(thread) + i * w_load::rows_at_once;
             const bool valid = filter < a.geometry.group_filters;
-            block.copy_async(thread, to + i * rows_at_once * row_stride,
-                             a.kernel.w.template at<width>(valid ? from + filter * a.kernel.depth : 0), valid);
+            const auto at = static_cast<int>(r.filter_at + static_cast<unsigned>(i * w_load::rows_at_once) *
+                                                               static_cast<unsigned>(a.kernel.depth));
+            block.template copy_async<16>(thread, to + i * w_load::apart,
+                                          a.kernel.w.template at<w_load::width>(valid ? at : 0), valid);
         }
+        r.filter_at += stage_depth;
     }
 
-    /// The thread's part of the next stage, times the factors, to registers.
+    /// The thread's part of the next stage, to registers. Vectors are multiplied by the factors in store_input, when they have
+    /// arrived: here they would be waited for.
     KDNA_DEVICE static void load_input(registers& r, const arguments& a, int group) {
         const conv_geometry& g = a.geometry;
         if constexpr (Staging == staging::vectors) {
-            const int channel = group * g.group_channels + r.channel;
+            r.inside = 0;
             KDNA_DEVICE_UNROLL
             for (int i = 0; i < x_loads; ++i) {
-                const int at = input_at(r, i, g, r.tap_h, r.tap_w, channel);
+                const int at = input_at(r, i, g, r.tap_h, r.tap_w, group * g.group_channels + r.channel);
                 r.next[i] = {};
                 if (at < 0) continue;
                 r.next[i] = a.x.template load<width>(at);
-                if (!a.channel && !a.spatial) continue;
-                const float s = spatial_of(a, r.sample[i], r.tap_h, r.tap_w);
-                KDNA_DEVICE_UNROLL
-                for (int e = 0; e < width; e += 4) {
-                    pack<float, 4> gate{{1.0F, 1.0F, 1.0F, 1.0F}};
-                    if (a.channel)
-                        gate = a.channel.values.template load<4>(r.sample[i] * a.channel.stride + channel + e);
-                    KDNA_DEVICE_UNROLL
-                    for (int j = 0; j < 4; ++j)
-                        r.next[i].v[e + j] = from_float<element>(to_float(r.next[i].v[e + j]) * (gate.v[j] * s));
-                }
+                r.inside |= 1U << i;
             }
-            advance(r.tap_h, r.tap_w, r.channel, g, stage_depth);
+            if (r.inside != 0) r.factors = factors_of(r, a, group, r.sample[0]);
         } else {
             int tap_h = r.tap_h, tap_w = r.tap_w, in_group = r.channel;
             KDNA_DEVICE_UNROLL
@@ -239,19 +276,45 @@ private:
                     if (a.channel) factor *= a.channel.values.load(r.sample[i] * a.channel.stride + channel);
                     r.next[i].v[e] = from_float<element>(to_float(r.next[i].v[e]) * factor);
                 }
-                advance(tap_h, tap_w, in_group, g, 1);
+                advance(tap_h, tap_w, in_group, g, {0, 0, 1});
             }
-            advance(r.tap_h, r.tap_w, r.channel, g, stage_depth);
         }
+    }
+    KDNA_DEVICE static loaded_factors factors_of(const registers& r, const arguments& a, int group, int sample) {
+        const int channel = group * a.geometry.group_channels + r.channel;
+        loaded_factors f;
+        f.spatial = spatial_of(a, sample, r.tap_h, r.tap_w);
+        KDNA_DEVICE_UNROLL
+        for (int e = 0; e < width / 4; ++e) {
+            f.channel[e] = {{1.0F, 1.0F, 1.0F, 1.0F}};
+            if (a.channel)
+                f.channel[e] = a.channel.values.template load<4>(sample * a.channel.stride + channel + 4 * e);
+        }
+        return f;
     }
     KDNA_DEVICE static float spatial_of(const arguments& a, int sample, int tap_h, int tap_w) {
         return a.spatial ? a.spatial.values.load(sample * a.spatial.stride + tap_h * a.geometry.kw + tap_w) : 1.0F;
     }
+    /// What load_input has loaded, to shared memory, and on to the next stage.
     template <class Block>
-    KDNA_DEVICE static void store_input(Block& block, int thread, const registers& r, int stage) {
-        const int to = stage * stage_bytes + thread / across * row_stride + thread % across * 16;
+    KDNA_DEVICE static void store_input(Block& block, int thread, registers& r, const arguments& a, int group,
+                                        int stage) {
+        const int to = stage * stage_bytes + x_load::at(thread, 0);
+        [[maybe_unused]] int sample = r.sample[0];
         KDNA_DEVICE_UNROLL
-        for (int i = 0; i < x_loads; ++i) block.store(thread, to + i * rows_at_once * row_stride, r.next[i]);
+        for (int i = 0; i < x_loads; ++i) {
+            if constexpr (Staging == staging::vectors)
+                if ((r.inside >> i & 1U) != 0) {
+                    // Most often all rows are of one sample. Factors for each of them would take registers from other blocks.
+                    if (r.sample[i] != sample) r.factors = factors_of(r, a, group, sample = r.sample[i]);
+                    KDNA_DEVICE_UNROLL
+                    for (int e = 0; e < width; ++e)
+                        r.next[i].v[e] = from_float<element>(to_float(r.next[i].v[e]) *
+                                                             (r.factors.channel[e / 4].v[e % 4] * r.factors.spatial));
+                }
+            block.store(thread, to + i * x_load::apart, r.next[i]);
+        }
+        advance(r.tap_h, r.tap_w, r.channel, a.geometry, a.geometry.stage_step);
     }
 
     /// Sums of a part of the depth, to parts[part][row][filter].
@@ -264,7 +327,7 @@ private:
                 const int row = i / Tile::columns, column = i % Tile::columns;
                 if (column >= count) continue;
                 a.parts.store((part * all_rows + begin + row) * a.out.channels + first + column,
-                              block.template load<float>(thread, row * sums::stride + column * 4).v[0]);
+                              block.template load<float>(thread, sums::at(row, column)).v[0]);
             }
         });
     }

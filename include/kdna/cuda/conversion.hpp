@@ -20,4 +20,26 @@ void enqueue_conversion(Device& device, const From* x, layout x_order, To* y, la
     device.template launch<convert_kernel<From, To>>(elementwise_kernel::grid(items), arguments, s);
 }
 
+/// The same to channels last, each pixel stored with `channels` of them, a multiple of four; those that x has not are zeros.
+template <class To, device_api Device>
+void enqueue_conversion_in_fours(Device& device, const device_view<const float>& x, To* y, index_t channels,
+                                 typename Device::stream s) {
+    const shape4& shape = x.shape();
+    const strides4 strides = dense_strides(shape, x.order());
+    const auto number_of = [](index_t v) { return static_cast<int>(v); };
+    typename fours_kernel<float, To>::arguments a;
+    a.pixels = number_of(shape.n * shape.h * shape.w);
+    a.channels = number_of(channels);
+    a.x_channels = number_of(shape.c);
+    a.h = number_of(shape.h);
+    a.w = number_of(shape.w);
+    a.x = {x.device_pointer(), number_of(element_count(shape))};
+    a.y = {y, a.pixels * a.channels};
+    a.x_n = number_of(strides.n);
+    a.x_c = number_of(strides.c);
+    a.x_h = number_of(strides.h);
+    a.x_w = number_of(strides.w);
+    device.template launch<fours_kernel<float, To>>(elementwise_kernel::grid(a.y.size / 4), a, s);
+}
+
 }  // namespace kdna::inline KDNA_ABI::cuda

@@ -17,8 +17,9 @@ struct depthwise_arguments {
 
 /// y = act( scale * g[c] * ( sum over t of w[t,c] * s[t] * x[c,p+t] ) + shift + residual )
 ///
-/// Grid: tiles of rows; tiles of channels. A thread has 16 bytes of channels (Width elements) of a pixel at a time.
-template <class Number, int Width>
+/// Grid: tiles of rows; tiles of channels. A thread has 16 bytes of channels (Width elements) of a pixel at a time. Window: height and
+/// width of the kernel, so that the loads of several taps are under way at once; 0: any, tap by tap.
+template <class Number, int Width, int Window>
 struct depthwise_kernel {
     using element = typename Number::element;
     using arguments = depthwise_arguments<element>;
@@ -39,7 +40,7 @@ struct depthwise_kernel {
             if (column >= count) return;
             KDNA_DEVICE_NO_UNROLL
             for (int row = thread / groups; row < in_tile; row += threads / groups)
-                pixel(block, thread, a, first_row + row, first + column, row * sums::stride + column * 4);
+                pixel(block, thread, a, first_row + row, first + column, row, column);
         });
         block.sync();
         sums::finish(block, a.out, block.x, first, count);
@@ -47,31 +48,50 @@ struct depthwise_kernel {
 
 private:
     template <class Block>
-    KDNA_DEVICE static void pixel(Block& block, int thread, const arguments& a, int row, int channel, int to) {
+    KDNA_DEVICE static void pixel(Block& block, int thread, const arguments& a, int row, int channel, int tile_row,
+                                  int column) {
         const conv_geometry& g = a.geometry;
         const int n = row / g.out_pixels, in_sample = row % g.out_pixels;
         const int top = in_sample / g.out_w * g.stride_h - g.pad_top,
                   left = in_sample % g.out_w * g.stride_w - g.pad_left;
         float sum[Width] = {};
-        KDNA_DEVICE_NO_UNROLL
-        for (int i = 0; i < g.kh; ++i) {
-            const int h = g.on_map(top + i * g.dilation_h, g.in_h);
-            if (h < 0 || h >= g.in_h) continue;
-            KDNA_DEVICE_NO_UNROLL
-            for (int j = 0; j < g.kw; ++j) {
-                const int w = g.on_map(left + j * g.dilation_w, g.in_w), tap = i * g.kw + j;
-                if (w < 0 || w >= g.in_w) continue;
-                const auto x = a.x.template load<Width>(((n * g.in_h + h) * g.in_w + w) * g.channels + channel);
-                const auto k = a.w.template load<Width>(n * a.sample_stride + tap * g.channels + channel);
-                const float s = a.spatial ? a.spatial.values.load(n * a.spatial.stride + tap) : 1.0F;
+        const auto add_tap = [&](int i, int j) {
+            const int h = g.on_map(top + i * g.dilation_h, g.in_h), w = g.on_map(left + j * g.dilation_w, g.in_w),
+                      tap = i * g.kw + j;
+            // No way around the rest of it: a branch would keep the next tap's loads behind it.
+            pack<element, Width> x{};
+            if (h >= 0 && h < g.in_h && w >= 0 && w < g.in_w)
+                x = a.x.template load<Width>(((n * g.in_h + h) * g.in_w + w) * g.channels + channel);
+            const auto k = a.w.template load<Width>(n * a.sample_stride + tap * g.channels + channel);
+            const float s = a.spatial ? a.spatial.values.load(n * a.spatial.stride + tap) : 1.0F;
+            KDNA_DEVICE_UNROLL
+            for (int e = 0; e < Width; ++e) sum[e] += to_float(k.v[e]) * s * to_float(x.v[e]);
+        };
+        if constexpr (Window > 0) {
+            KDNA_DEVICE_UNROLL
+            for (int i = 0; i < Window; ++i) {
                 KDNA_DEVICE_UNROLL
-                for (int e = 0; e < Width; ++e) sum[e] += to_float(k.v[e]) * s * to_float(x.v[e]);
+                for (int j = 0; j < Window; ++j) add_tap(i, j);
+            }
+        } else {
+            KDNA_DEVICE_NO_UNROLL
+            for (int i = 0; i < g.kh; ++i) {
+                KDNA_DEVICE_NO_UNROLL
+                for (int j = 0; j < g.kw; ++j) add_tap(i, j);
             }
         }
+        constexpr int floats = Width < 4 ? Width : 4;
         KDNA_DEVICE_UNROLL
-        for (int e = 0; e < Width; ++e) {
-            if (a.channel) sum[e] *= a.channel.values.load(n * a.channel.stride + channel + e);
-            block.store(thread, to + e * 4, pack<float, 1>{{sum[e]}});
+        for (int e = 0; e < Width; e += floats) {
+            pack<float, floats> v;
+            KDNA_DEVICE_UNROLL
+            for (int j = 0; j < floats; ++j) v.v[j] = sum[e + j];
+            if (a.channel) {
+                const auto gate = a.channel.values.template load<floats>(n * a.channel.stride + channel + e);
+                KDNA_DEVICE_UNROLL
+                for (int j = 0; j < floats; ++j) v.v[j] *= gate.v[j];
+            }
+            block.store(thread, sums::at(tile_row, column + e), v);
         }
     }
 };

@@ -7,16 +7,19 @@
 //   - touches device memory outside of what it was given, or not aligned (span.hpp),
 //   - reads shared memory that nobody wrote, or that an asynchronous copy has still to write,
 //   - lets two threads touch the same shared memory, one of them writing, without a barrier between them.
-// Device memory that was not written reads as NaN. It does not know about speed, warps that diverge, or races between blocks.
+// Device memory that was not written reads as NaN. It knows nothing of time, of warps that diverge, or of races between blocks; but
+// it counts, where asked to, what moves through shared and device memory (traffic.hpp).
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <new>
 #include <numeric>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -27,6 +30,7 @@
 #include <kdna/core/error.hpp>
 #include <kdna/cuda/device.hpp>
 #include <kdna/cuda/number.hpp>
+#include <kdna/cuda/traffic.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
@@ -35,6 +39,9 @@ namespace detail {
 /// The shared memory of one block at a time, with a record of who touched what since the last barrier.
 class emulated_shared_memory {
 public:
+    /// In the place of a thread: more than one of them, or the lanes of a warp together.
+    static constexpr int many = -1;
+
     void begin_block(std::size_t bytes) {
         if (bytes > bytes_.size()) {
             bytes_.resize(bytes);
@@ -87,9 +94,7 @@ public:
     }
 
 private:
-    // Half a word: the smallest element. Reader `many`: more than one thread.
-    static constexpr std::size_t cell_bytes = 2;
-    static constexpr int many = -1;
+    static constexpr std::size_t cell_bytes = 2;  // half a word: the smallest element
     struct cell {
         std::uint64_t write_epoch = 0, read_epoch = 0;
         int writer = 0, reader = 0;
@@ -136,9 +141,10 @@ private:
 template <class Registers>
 class emulated_block {
 public:
+    /// `meter` null: nothing is counted.
     emulated_block(detail::emulated_shared_memory& shared, std::vector<Registers>& registers,
-                   std::vector<std::vector<int>>& orders)
-        : shared_(&shared), registers_(&registers), orders_(&orders) {}
+                   std::vector<std::vector<int>>& orders, detail::traffic_meter* meter)
+        : shared_(&shared), registers_(&registers), orders_(&orders), meter_(meter) {}
 
     int x = 0, y = 0, z = 0;  ///< which block of the grid it is
 
@@ -146,7 +152,11 @@ public:
     template <class F>
     void parallel(F&& f) {
         const std::vector<int>& order = (*orders_)[next_order_++ % orders_->size()];
-        for (const int t : order) f(t, (*registers_)[static_cast<std::size_t>(t)]);
+        for (const int t : order) {
+            if (meter_ != nullptr) meter_->begin_thread(t);
+            f(t, (*registers_)[static_cast<std::size_t>(t)]);
+        }
+        if (meter_ != nullptr) meter_->end_part();
     }
     /// The same for warps, whose lanes have to act together: Multiply::step takes the lanes' operands and sums.
     template <class Multiply, class Operands>
@@ -157,22 +167,53 @@ public:
                 return operands((*registers_)[static_cast<std::size_t>(first + lane)]);
             });
     }
+    /// Loads Count times four matrices of eight 16-byte rows, as a warp together, from shared memory: row r of matrix m begins at byte
+    /// at(thread, i) of lane 8m + r. take(registers, i, words) gets a lane's words of them: word l % 4 of row l / 4 of each.
+    template <int Count, class At, class Take>
+    void load_matrices(At&& at, Take&& take) {
+        const auto threads = static_cast<int>(registers_->size());
+        for (int first = 0; first < threads; first += 32)
+            for (int i = 0; i < Count; ++i) {
+                pack<std::uint32_t, 4> rows[32];
+                kinds::warp all;
+                for (int lane = 0; lane < 32; ++lane) {
+                    const int from = at(first + lane, i);
+                    rows[lane] =
+                        shared_->template read<pack<std::uint32_t, 4>>(shared_->many, static_cast<std::size_t>(from));
+                    if (meter_ != nullptr) all.set(static_cast<std::size_t>(lane), static_cast<std::uintptr_t>(from));
+                }
+                if (meter_ != nullptr) meter_->add(kinds::shared_load, all, 16);
+                for (int lane = 0; lane < 32; ++lane) {
+                    const auto word = [&](int m) { return rows[8 * m + lane / 4].v[lane % 4]; };
+                    take((*registers_)[static_cast<std::size_t>(first + lane)], i,
+                         {word(0), word(1), word(2), word(3)});
+                }
+            }
+    }
     /// A barrier for all threads of the block.
     void sync() { shared_->sync(); }
 
     /// N elements of shared memory at a byte offset, a multiple of their size.
     template <class T, int N = 1>
     pack<T, N> load(int thread, int at) {
+        note(kinds::shared_load, at, sizeof(pack<T, N>));
         return shared_->template read<pack<T, N>>(thread, static_cast<std::size_t>(at));
     }
     template <class T, int N>
     void store(int thread, int at, const pack<T, N>& v) {
+        note(kinds::shared_store, at, sizeof(v));
         shared_->write(thread, static_cast<std::size_t>(at), v);
     }
-    /// Starts a copy of 16 bytes of device memory, or of zeros, to shared memory; commit() closes a group of copies, and
+    /// Starts a copy of 4, 8 or 16 bytes of device memory, or of zeros, to shared memory; commit() closes a group of copies, and
     /// wait<N>() returns when all but the last N groups of the calling thread have arrived.
+    template <int Bytes>
     void copy_async(int thread, int at, const void* from, bool valid) {
-        shared_->copy_async(thread, static_cast<std::size_t>(at), valid ? from : nullptr, 16);
+        static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "kdna: asynchronous copies are of 4, 8 or 16 bytes");
+        if (reinterpret_cast<std::uintptr_t>(from) % Bytes != 0)
+            throw error("device memory", concat("a copy aligned to ", Bytes, " bytes"), "another address");
+        note(kinds::shared_copy, at, Bytes);
+        if (valid && meter_ != nullptr) meter_->note(kinds::device_copy, reinterpret_cast<std::uintptr_t>(from), Bytes);
+        shared_->copy_async(thread, static_cast<std::size_t>(at), valid ? from : nullptr, Bytes);
     }
     void commit() { shared_->commit(); }
     template <int N>
@@ -181,9 +222,15 @@ public:
     }
 
 private:
+    using kinds = detail::traffic_meter;
+    void note(kinds::kind kind, int at, std::size_t bytes) {
+        if (meter_ != nullptr) meter_->note(kind, static_cast<std::uintptr_t>(at), bytes);
+    }
+
     detail::emulated_shared_memory* shared_;
     std::vector<Registers>* registers_;
     std::vector<std::vector<int>>* orders_;
+    detail::traffic_meter* meter_;
     std::size_t next_order_ = 0;
 };
 
@@ -223,12 +270,14 @@ public:
             std::iota(order.begin(), order.end(), 0);
             shuffle(order);
         }
+        const measuring counted(measure_ ? &meter_ : nullptr);
+        if (measure_) meter_.begin_kernel(traffic_[Kernel::name], Kernel::threads);
         std::vector<int> blocks(static_cast<std::size_t>(grid.x * grid.y * grid.z));
         std::iota(blocks.begin(), blocks.end(), 0);
         shuffle(blocks);
         for (const int i : blocks) {
             shared_.begin_block(static_cast<std::size_t>(Kernel::shared_bytes(arguments)));
-            emulated_block<typename Kernel::registers> b(shared_, registers, orders);
+            emulated_block<typename Kernel::registers> b(shared_, registers, orders, measure_ ? &meter_ : nullptr);
             b.x = i % grid.x;
             b.y = i / grid.x % grid.y;
             b.z = i / grid.x / grid.y;
@@ -247,6 +296,17 @@ public:
     /// How many kernels were launched, and how often memory was allocated.
     [[nodiscard]] index_t launches() const noexcept { return launches_; }
     [[nodiscard]] index_t allocations() const noexcept { return allocations_; }
+
+    /// Forgets what was counted; from now on counts what kernels move, or no longer. Off, as it is to begin with, it costs nothing
+    /// worth mentioning; on, several times what the kernels take.
+    void measure(bool on) {
+        traffic_.clear();
+        measure_ = on;
+    }
+    /// What was counted, by the names of kernels; all launches together.
+    [[nodiscard]] const std::map<std::string, kernel_traffic, std::less<>>& traffic() const noexcept {
+        return traffic_;
+    }
 
     /// A vendor's library, played by whoever tests how networks use one. Empty: there is none.
     struct library_convolution {
@@ -277,6 +337,16 @@ public:
     }
 
 private:
+    /// Has device memory's accesses of this thread told to the meter, for as long as it lives.
+    struct measuring {
+        explicit measuring(detail::traffic_meter* meter) noexcept
+            : before(std::exchange(detail::device_meter, meter)) {}
+        measuring(const measuring&) = delete;
+        measuring& operator=(const measuring&) = delete;
+        ~measuring() { detail::device_meter = before; }
+        detail::traffic_meter* before;
+    };
+
     void shuffle(std::vector<int>& v) {
         for (std::size_t i = v.size(); i > 1; --i) {
             state_ = state_ * 6364136223846793005U + 1442695040888963407U;
@@ -287,6 +357,9 @@ private:
     int multiprocessors_;
     std::uint64_t state_;
     index_t launches_ = 0, allocations_ = 0;
+    bool measure_ = false;
+    std::map<std::string, kernel_traffic, std::less<>> traffic_{};
+    detail::traffic_meter meter_{};
     detail::emulated_shared_memory shared_;
 };
 static_assert(device_api<emulator>);

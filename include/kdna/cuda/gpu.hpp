@@ -32,16 +32,28 @@ public:
 
     template <class F>
     __device__ __forceinline__ void parallel(F&& f) {
-        f(static_cast<int>(threadIdx.x), registers_);
+        f(thread(), registers_);
     }
     template <class Multiply, class Operands>
     __device__ __forceinline__ void multiply(Operands&& operands) {
         auto& r = operands(registers_);
-        constexpr int down = sizeof(r.a) / sizeof(r.a[0]), across = sizeof(r.b) / sizeof(r.b[0]);
+        constexpr int down = sizeof(r.a) / sizeof(r.a[0]), across = 2 * sizeof(r.b) / sizeof(r.b[0]);
 #pragma unroll
         for (int i = 0; i < down; ++i) {
 #pragma unroll
-            for (int j = 0; j < across; ++j) Multiply::issue(r.sums[i][j], r.a[i], r.b[j]);
+            for (int j = 0; j < across; ++j) Multiply::issue(r.sums[i][j], r.a[i], r.b[j / 2] + 2 * (j % 2));
+        }
+    }
+    template <int Count, class At, class Take>
+    __device__ __forceinline__ void load_matrices(At&& at, Take&& take) {
+#pragma unroll
+        for (int i = 0; i < Count; ++i) {
+            std::uint32_t words[4];
+            asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                         : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                         : "r"(shared_address(at(thread(), i)))
+                         : "memory");
+            take(registers_, i, words);
         }
     }
     __device__ __forceinline__ void sync() { __syncthreads(); }
@@ -54,13 +66,19 @@ public:
     __device__ __forceinline__ void store(int, int at, const pack<T, N>& v) {
         *reinterpret_cast<pack<T, N>*>(shared_ + at) = v;
     }
+    template <int Bytes>
     __device__ __forceinline__ void copy_async(int, int at, const void* from, bool valid) {
-        // Of 16 bytes, none are read where it is not valid, and zeros are written.
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-                     :
-                     : "r"(static_cast<unsigned>(__cvta_generic_to_shared(shared_ + at))), "l"(from),
-                       "r"(valid ? 16 : 0)
-                     : "memory");
+        // Where it is not valid none of the bytes are read, and zeros are written. Only 16 bytes can pass by L1.
+        if constexpr (Bytes == 16)
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                         :
+                         : "r"(shared_address(at)), "l"(from), "r"(valid ? 16 : 0)
+                         : "memory");
+        else
+            asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;"
+                         :
+                         : "r"(shared_address(at)), "l"(from), "r"(valid ? Bytes : 0), "n"(Bytes)
+                         : "memory");
     }
     __device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
     template <int N>
@@ -69,6 +87,17 @@ public:
     }
 
 private:
+    /// Without the assumption every division of it by a power of two is one of a number that may be negative: five instructions for
+    /// one, and again in every round of a loop.
+    __device__ __forceinline__ static int thread() {
+        const unsigned t = threadIdx.x;
+        __builtin_assume(t < 1024U);
+        return static_cast<int>(t);
+    }
+    __device__ __forceinline__ unsigned shared_address(int at) const {
+        return static_cast<unsigned>(__cvta_generic_to_shared(shared_ + at));
+    }
+
     unsigned char* shared_;
     Registers& registers_;
 };

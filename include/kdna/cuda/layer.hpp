@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -34,12 +35,14 @@ struct weight_layout {
     index_t filters = 1, channels = 1, taps = 1;
     index_t filter_stride = 1, tap_stride = 1, size = 1;
 
-    /// As conv_kernel or depthwise_kernel read it. Throws kdna::error.
-    [[nodiscard]] static weight_layout of(const kernel_shape& k, precision p, std::string_view where) {
+    /// As conv_kernel or depthwise_kernel read it, for an input stored with `channels` a group, the kernel's own or more: the taps
+    /// lie that far apart. Throws kdna::error.
+    [[nodiscard]] static weight_layout of(const kernel_shape& k, index_t channels, precision p,
+                                          std::string_view where) {
         const index_t stage = row_bytes / bytes_of(p), lane = 16 / bytes_of(p);
         weight_layout l{k.o, k.channels_per_group(), k.taps()};
-        l.tap_stride = k.depthwise() ? k.o : l.channels;
-        l.filter_stride = k.depthwise() ? 1 : (l.taps * l.channels + stage - 1) / stage * stage;
+        l.tap_stride = k.depthwise() ? k.o : channels;
+        l.filter_stride = k.depthwise() ? 1 : (l.taps * channels + stage - 1) / stage * stage;
         // Whole packs, so that kernels are put together pack by pack.
         const index_t size = checked_mul(k.o, k.depthwise() ? l.taps : l.filter_stride, where);
         l.size = (size + lane - 1) / lane * lane;
@@ -70,24 +73,27 @@ public:
         kernel_recipe recipe{};
     };
 
-    /// What a recipe stores, made on first use. Throws kdna::error.
-    [[nodiscard]] std::shared_ptr<const kernel> get(Device& device, const kernel_recipe& r, precision p,
-                                                    typename Device::stream s, std::string_view where) {
-        if (r.storage == nullptr) return make(device, r, p, s, where);
+    /// What a recipe stores, for an input of `channels` a group, the kernel's own or more; made on first use. Throws kdna::error.
+    [[nodiscard]] std::shared_ptr<const kernel> get(Device& device, const kernel_recipe& r, index_t channels,
+                                                    precision p, typename Device::stream s, std::string_view where) {
+        if (r.storage == nullptr) return make(device, r, channels, p, s, where);
         const std::lock_guard lock(mutex_);
         std::erase_if(kernels_, [](const auto& entry) { return entry.second.expired(); });
-        auto& slot = kernels_[{r.storage, bytes_of(p) == 4 ? precision::f32 : p}];
+        // Cells lie the same way for every layer.
+        auto& slot = kernels_[{r.storage, bytes_of(p) == 4 ? precision::f32 : p, r.cell ? 0 : channels}];
         auto found = slot.lock();
-        if (found == nullptr) slot = found = make(device, r, p, s, where);
+        if (found == nullptr) slot = found = make(device, r, channels, p, s, where);
         return found;
     }
 
 private:
-    [[nodiscard]] static std::shared_ptr<const kernel> make(Device& device, const kernel_recipe& r, precision p,
-                                                            typename Device::stream s, std::string_view where) {
+    [[nodiscard]] static std::shared_ptr<const kernel> make(Device& device, const kernel_recipe& r, index_t channels,
+                                                            precision p, typename Device::stream s,
+                                                            std::string_view where) {
         auto k = std::make_shared<kernel>();
         k->recipe = r;
-        const weight_layout l = r.cell ? weight_layout::of(*r.cell, where) : weight_layout::of(r.shape, p, where);
+        const weight_layout l =
+            r.cell ? weight_layout::of(*r.cell, where) : weight_layout::of(r.shape, channels, p, where);
         const int all = detail::checked_int(checked_mul(l.size, r.count, where), where);
         k->size = static_cast<int>(l.size);
         with_number(p, [&]<class Number>(Number) {
@@ -104,7 +110,7 @@ private:
         return k;
     }
     std::mutex mutex_{};
-    std::map<std::pair<const void*, precision>, std::weak_ptr<const kernel>> kernels_{};
+    std::map<std::tuple<const void*, precision, index_t>, std::weak_ptr<const kernel>> kernels_{};
 };
 
 /// Kernels that a call brings: one for all samples, or one for each.
@@ -137,7 +143,8 @@ struct device_conv_plan {
     }
 };
 
-/// The tensors of a call, in device memory. `x` and `residual` dense NHWC in the layer's numbers.
+/// The tensors of a call, in device memory. `x` and `residual` dense NHWC in the layer's numbers, `x` with the channels that the
+/// layer was made for.
 struct device_conv_call {
     const void* x = nullptr;
     void* y = nullptr;
@@ -153,10 +160,14 @@ struct device_conv_call {
 template <device_api Device>
 class device_conv {
 public:
+    /// `in_channels`: of a pixel of the input as it is stored, where that is more than the kernel has; those behind are zeros.
     device_conv(Device& device, conv_recipe recipe, const device_options& options, kernel_store<Device>& store,
-                typename Device::stream s)
+                typename Device::stream s, index_t in_channels = 0)
         : device_(&device), recipe_(std::move(recipe)), options_(options) {
         const kernel_shape& k = recipe_.kernel.shape;
+        in_channels_ = in_channels == 0 ? k.i : in_channels;
+        if (in_channels_ < k.i || (in_channels_ > k.i && !takes_more_channels(recipe_)))
+            throw error(recipe_.name, concat("an input stored with ", k.i, " channels"), concat(in_channels_));
         if (k.groups * 16 > 65535 && !k.depthwise())
             throw error(recipe_.name, "at most 4095 groups on a device", concat(k.groups));
         check_router();
@@ -164,14 +175,14 @@ public:
         if (recipe_.attention && k.taps() > most_taps)
             throw error(recipe_.name, concat("attention over at most ", most_taps, " positions on a device"),
                         concat(k.taps()));
-        layout_ = weight_layout::of(k, options.numbers, recipe_.name);
+        layout_ = weight_layout::of(k, in_channels_ / k.groups, options.numbers, recipe_.name);
         static_cast<void>(detail::checked_int(layout_.size, recipe_.name));
         if (recipe_.kernel.form != kernel_form::given)
-            kernel_ = store.get(device, recipe_.kernel, options.numbers, s, recipe_.name);
+            kernel_ = store.get(device, recipe_.kernel, in_channels_ / k.groups, options.numbers, s, recipe_.name);
         places_ = places();
         std::vector<float> values;
         const auto add = [&](place& p, const std::vector<float>& v) {
-            values.resize((values.size() + 3) / 4 * 4);
+            values.resize((values.size() + 7) / 8 * 8);  // whole sectors of 32 bytes: a warp's 32 floats lie in four
             p = {static_cast<index_t>(values.size()), static_cast<index_t>(v.size())};
             values.insert(values.end(), v.begin(), v.end());
         };
@@ -196,6 +207,12 @@ public:
         factors_ = uploaded<float>(device, values, s);
     }
 
+    /// Whether a layer may have an input with more channels than it has: zeros times zeros, and nobody looks at their sums.
+    [[nodiscard]] static bool takes_more_channels(const conv_recipe& r) noexcept {
+        return r.kernel.shape.groups == 1 && !r.kernel.shape.depthwise() && r.kernel.form == kernel_form::stored &&
+               !r.attention && r.router.empty();
+    }
+
     [[nodiscard]] const std::string& name() const noexcept { return recipe_.name; }
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return recipe_.kernel.shape; }
     [[nodiscard]] bool takes_residual() const noexcept { return recipe_.residual; }
@@ -217,12 +234,16 @@ public:
         const kernel_shape& k = kernel();
         p.in = in;
         p.out = output_shape(in, k, recipe_.params, recipe_.name);
-        static_cast<void>(detail::checked_elements(p.in, recipe_.name));
+        static_cast<void>(detail::checked_elements({in.n, in_channels_, in.h, in.w}, recipe_.name));
         static_cast<void>(detail::checked_elements(p.out, recipe_.name));
         plan_geometry(p);
-        const index_t element = bytes_of(options_.numbers), lane = 16 / element;
+        const index_t element = bytes_of(options_.numbers);
         p.depthwise = k.depthwise();
-        p.wide_channels = in.c % lane == 0 && k.channels_per_group() % (p.depthwise ? 1 : lane) == 0;
+        const auto whole = [&](index_t bytes) {
+            return in_channels_ * element % bytes == 0 &&
+                   (p.depthwise || in_channels_ / k.groups * element % bytes == 0);
+        };
+        p.wide_channels = whole(16);
         p.chunk = static_cast<int>(in.n);
         const kernel_form form = recipe_.kernel.form;
         p.own_kernels =
@@ -239,9 +260,10 @@ public:
         if (p.depthwise) {
             p.rows = p.out_rows = tile_rows::cut(pixels, slice, finishing_rows);
         } else {
-            p.stage = !p.wide_channels                                      ? staging::elements
-                      : recipe_.router.channel.outputs + taps_factors() > 0 ? staging::vectors
-                                                                            : staging::copies;
+            const bool factors = recipe_.router.channel.outputs + taps_factors() > 0;
+            p.stage = whole(16)              ? factors ? staging::vectors : staging::copies
+                      : factors || !whole(8) ? staging::elements
+                                             : staging::short_copies;
             plan_tiles(p, pixels, slice);
         }
         plan_scratch(p);
@@ -253,7 +275,8 @@ public:
     [[nodiscard]] std::optional<plain_convolution> as_plain(const device_conv_plan& p) const {
         const kernel_shape& k = kernel();
         if (routed() || recipe_.attention || recipe_.kernel.form != kernel_form::stored || !recipe_.spatial.empty() ||
-            k.depthwise() || p.geometry.circular || layout_.filter_stride != k.taps() * k.channels_per_group())
+            k.depthwise() || in_channels_ != k.i || p.geometry.circular ||
+            layout_.filter_stride != k.taps() * k.channels_per_group())
             return std::nullopt;
         return plain_convolution{options_.numbers, p.in, p.out, k, recipe_.params, recipe_.residual, recipe_.act};
     }
@@ -401,6 +424,8 @@ private:
         const bool circular = m.mode == padding_mode::circular;
         if (circular && std::max(p.in.h, p.in.w) > 1 << 24)
             throw error(recipe_.name, "maps below 2^24 where padding is circular on a device", to_string(p.in));
+        const int group_channels = extent(in_channels_ / k.groups),
+                  stage = row_bytes / static_cast<int>(bytes_of(options_.numbers));
         p.geometry = {.in_h = extent(p.in.h),
                       .in_w = extent(p.in.w),
                       .out_w = extent(p.out.w),
@@ -412,11 +437,13 @@ private:
                       .pad_left = extent(m.pad.left),
                       .dilation_h = extent(m.dilation.h),
                       .dilation_w = extent(m.dilation.w),
-                      .channels = extent(p.in.c),
-                      .group_channels = extent(k.channels_per_group()),
+                      .channels = extent(in_channels_),
+                      .group_channels = group_channels,
                       .group_filters = extent(k.filters_per_group()),
                       .out_pixels = extent(p.out.h * p.out.w),
                       .circular = circular};
+        const int taps = stage / group_channels;
+        p.geometry.stage_step = {taps / p.geometry.kw, taps % p.geometry.kw, stage % group_channels};
     }
 
     /// The large tile where it gives every multiprocessor a block; the depth in parts where even small ones do not.
@@ -485,9 +512,11 @@ private:
         } else {
             text += concat("implicit product, tiles ", p.rows.tile, " x ",
                            p.large ? large_tile::columns : small_tile::columns, ", input by ",
-                           p.stage == staging::copies    ? "asynchronous copies"
-                           : p.stage == staging::vectors ? "16 bytes through registers"
-                                                         : "single elements");
+                           p.stage == staging::copies         ? "asynchronous copies"
+                           : p.stage == staging::short_copies ? "asynchronous copies of 8 bytes"
+                           : p.stage == staging::vectors      ? "16 bytes through registers"
+                                                              : "single elements");
+            if (in_channels_ != p.in.c) text += concat(", ", in_channels_, " channels stored");
             if (p.depth_parts > 1) text += concat(", depth in ", p.depth_parts, " parts");
         }
         if (recipe_.router.channel.outputs > 0) text += ", gate on the input";
@@ -576,7 +605,7 @@ private:
         using T = typename Number::element;
         if (routed()) route<Number>(p, c, s);
         const T* added = recipe_.attention ? attend<T>(p, c, s) : static_cast<const T*>(c.residual);
-        const index_t in_size = p.in.c * p.in.h * p.in.w, out_size = p.out.c * p.out.h * p.out.w;
+        const index_t in_size = in_channels_ * p.in.h * p.in.w, out_size = p.out.c * p.out.h * p.out.w;
         for (index_t first = 0; first < p.in.n; first += p.chunk) {
             const index_t count = std::min<index_t>(p.chunk, p.in.n - first);
             const router_recipe& r = recipe_.router;
@@ -603,10 +632,12 @@ private:
                                          static_cast<int>(count * in_size)};
             if (p.depthwise) {
                 depthwise_arguments<T> a{x, kernel.w, kernel.sample_stride, p.geometry, channel, spatial, out};
-                if (p.wide_channels)
-                    launch_depthwise<depthwise_kernel<Number, wide<T>>>(a, s);
+                if (!p.wide_channels)
+                    launch_depthwise<depthwise_kernel<Number, 1, 0>>(a, s);
+                else if (p.geometry.kh == 3 && p.geometry.kw == 3)
+                    launch_depthwise<depthwise_kernel<Number, wide<T>, 3>>(a, s);
                 else
-                    launch_depthwise<depthwise_kernel<Number, 1>>(a, s);
+                    launch_depthwise<depthwise_kernel<Number, wide<T>, 0>>(a, s);
             } else {
                 conv_arguments<T> a{x, kernel, p.geometry, channel, spatial, out, {}, p.depth_parts};
                 a.out.rows = p.rows;
@@ -755,6 +786,8 @@ private:
         switch (stage) {
             case staging::copies:
                 return device_->template launch<conv_kernel<Number, Tile, staging::copies>>(grid, a, s);
+            case staging::short_copies:
+                return device_->template launch<conv_kernel<Number, Tile, staging::short_copies>>(grid, a, s);
             case staging::vectors:
                 return device_->template launch<conv_kernel<Number, Tile, staging::vectors>>(grid, a, s);
             case staging::elements:
@@ -767,6 +800,7 @@ private:
     device_options options_;
     weight_layout layout_{};  // of the layer's kernel
     cell_places places_{};
+    index_t in_channels_ = 0;
     std::shared_ptr<const typename kernel_store<Device>::kernel> kernel_;
     device_memory<Device> factors_;
     place spatial_{}, scale_{}, shift_{}, mixed_bias_scale_{}, biases_{}, kernel_bias_{}, q_{};

@@ -96,10 +96,11 @@ public:
     template <class... Layers>
     network_body(std::type_identity<std::tuple<Layers...>>, const network& host, const basic_context<Device>& where,
                  typename Device::stream s)
-        : context_(where), channels_(host.input_channels()) {
+        : context_(where), channels_(host.input_channels()), stored_channels_(channels_to_store<Layers...>(host)) {
         for (index_t i = 0; i < host.step_count(); ++i) {
             const network::step_view v = host.step_at(i);
-            steps_.push_back({lower<Layers...>(v.op, s), v.input, v.residual, std::string(v.op.name())});
+            steps_.push_back({lower<Layers...>(v.op, s, v.input == 0 ? stored_channels_ : 0), v.input, v.residual,
+                              std::string(v.op.name())});
         }
         device().synchronize(s);
     }
@@ -120,6 +121,7 @@ public:
                                  const std::shared_ptr<const network_body>& owner) const {
         static_cast<void>(detail::checked_elements(in, "network input"));
         if (in.c != channels_) throw error("network input", concat(channels_, " channels"), to_string(in));
+        static_cast<void>(detail::checked_elements({in.n, stored_channels_, in.h, in.w}, "network input"));
         plan_type p;
         p.owner_ = owner;
         p.state_ = std::make_unique<typename plan_type::state>();
@@ -156,8 +158,11 @@ public:
         typename plan_type::state& state = *p.state_;
         with_number(numbers(), [&]<class Number>(Number) {
             using T = typename Number::element;
-            enqueue_conversion(device(), x.device_pointer(), x.order(), static_cast<T*>(state.value(0)), layout::nhwc,
-                               x.shape(), s);
+            T* const to = static_cast<T*>(state.value(0));
+            if (stored_channels_ % 4 == 0 && (stored_channels_ != channels_ || x.order() == layout::nchw))
+                enqueue_conversion_in_fours(device(), x, to, stored_channels_, s);
+            else
+                enqueue_conversion(device(), x.device_pointer(), x.order(), to, layout::nhwc, x.shape(), s);
         });
         if (state.graph)
             (*state.graph)(s);
@@ -189,23 +194,45 @@ private:
     [[nodiscard]] precision numbers() const noexcept { return context_.options().numbers; }
 
     template <class... Layers>
-    [[nodiscard]] std::variant<conv_step, max_pool2d, average_step> lower(const operation& op,
-                                                                          typename Device::stream s) {
-        if (const auto* pool = dynamic_cast<const max_pool_operation*>(&op)) return pool->pool();
-        if (dynamic_cast<const global_average_operation*>(&op) != nullptr) return average_step{};
+    [[nodiscard]] static std::optional<conv_recipe> recipe_of(const operation& op) {
         std::optional<conv_recipe> recipe = detail::take_apart_known<backend::cpu>(op);
         if (!recipe) recipe = detail::take_apart_known<backend::reference>(op);
         if (!recipe) recipe = detail::take_apart_any<Layers...>(op);
+        return recipe;
+    }
+    /// Channels of a pixel of the input as it is stored: whole fours, so that 3 channels come by asynchronous copies too (of 16 bytes
+    /// in 32-bit numbers, of 8 in 16-bit ones), if all steps that read it are convolutions to which that is the same.
+    template <class... Layers>
+    [[nodiscard]] static index_t channels_to_store(const network& host) {
+        const index_t channels = host.input_channels();
+        bool read = false;
+        for (index_t i = 0; i < host.step_count(); ++i) {
+            const network::step_view v = host.step_at(i);
+            if (v.residual == 0) return channels;
+            if (v.input != 0) continue;
+            const auto recipe = recipe_of<Layers...>(v.op);
+            if (!recipe || !device_conv<Device>::takes_more_channels(*recipe)) return channels;
+            read = true;
+        }
+        return read ? (channels + 3) / 4 * 4 : channels;
+    }
+    template <class... Layers>
+    [[nodiscard]] std::variant<conv_step, max_pool2d, average_step> lower(const operation& op,
+                                                                          typename Device::stream s,
+                                                                          index_t in_channels) {
+        if (const auto* pool = dynamic_cast<const max_pool_operation*>(&op)) return pool->pool();
+        if (dynamic_cast<const global_average_operation*>(&op) != nullptr) return average_step{};
+        std::optional<conv_recipe> recipe = recipe_of<Layers...>(op);
         if (!recipe)
             throw error(std::string(op.name()),
                         "a step with a device form: a convolution by one of the library's methods, pooling, or a layer "
-                        "named to "
-                        "basic_network",
+                        "named to basic_network",
                         "another");
         // A fully connected layer is a convolution of one pixel: rows of the product are samples either way.
         const bool linear = detail::is_linear<Layers...>(op);
-        return conv_step{device_conv<Device>(device(), std::move(*recipe), context_.options(), context_.kernels(), s),
-                         linear};
+        return conv_step{
+            device_conv<Device>(device(), std::move(*recipe), context_.options(), context_.kernels(), s, in_channels),
+            linear};
     }
 
     [[nodiscard]] static const shape4& shape_of(const plan_state& state, index_t id) {
@@ -309,7 +336,9 @@ private:
         std::vector<placed> values;
         for (index_t id = 0; id <= count; ++id) {
             device_layout one;
-            static_cast<void>(one.add(element_count(shape_of(state, id)), bytes_of(numbers())));
+            shape4 stored = shape_of(state, id);
+            if (id == 0) stored.c = stored_channels_;
+            static_cast<void>(one.add(element_count(stored), bytes_of(numbers())));
             // Made by step id - 1, the input before all; the output is read after all.
             values.push_back({id - 1, id == count ? count : id - 1, 0, one.bytes()});
         }
@@ -389,7 +418,7 @@ private:
     }
 
     basic_context<Device> context_;
-    index_t channels_;
+    index_t channels_, stored_channels_;
     std::vector<step> steps_{};
 };
 

@@ -198,6 +198,35 @@ struct convert_arguments {
     int items = 0;
 };
 
+/// A pixel's channels four at a time, to NHWC of `channels` a pixel, whole fours; those that x does not have become zeros.
+/// A thread has a four of a pixel, its neighbours the same one of the next pixels, which in NCHW lie together.
+template <class From, class To>
+struct fours_kernel : elementwise_kernel {
+    struct arguments {
+        device_span<const From> x{};
+        device_span<To> y{};  ///< [N][H][W][channels]
+        int channels = 4, x_channels = 1, h = 1, w = 1;
+        int x_n = 0, x_c = 0, x_h = 0, x_w = 0;  ///< strides of x
+        int pixels = 1;                          ///< of all samples
+    };
+    static constexpr const char* name = "fours_kernel";
+    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
+
+    template <class Block>
+    KDNA_DEVICE static void run(Block& block, const arguments& a) {
+        for_each(block, a.y.size / 4, [&](int i) {
+            const int pixel = i % a.pixels, c = i / a.pixels * 4;
+            const int w = pixel % a.w, h = pixel / a.w % a.h, n = pixel / a.w / a.h;
+            const int from = n * a.x_n + c * a.x_c + h * a.x_h + w * a.x_w;
+            pack<To, 4> v{};
+            KDNA_DEVICE_UNROLL
+            for (int e = 0; e < 4; ++e)
+                if (c + e < a.x_channels) v.v[e] = from_float<To>(to_float(a.x.load(from + e * a.x_c)));
+            a.y.template store<4>(pixel * a.channels + c, v);
+        });
+    }
+};
+
 /// y = x, element by element, between any orders and numbers. A thread has an element.
 template <class From, class To>
 struct convert_kernel : elementwise_kernel {

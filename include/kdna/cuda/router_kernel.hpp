@@ -133,7 +133,8 @@ private:
                 const int o = begin + thread % columns, part = thread / columns;
                 if (part >= parts || o >= count) return;
                 float sum = 0.0F;
-                for (int i = d.inputs * part / parts; i < d.inputs * (part + 1) / parts; ++i)
+                // Parts take turns, so that what a warp reads at once lies together.
+                for (int i = part; i < d.inputs; i += parts)
                     sum += get(block, thread, in + 4 * i) * d.w.load(i * d.outputs + first + o);
                 put(block, thread, 4 * thread, sum);
             });

@@ -64,11 +64,16 @@ struct device_output {
     device_activation act = device_activation::none;
 };
 
-/// A tile of sums in shared memory: rows of `columns` floats. 8 more, so that the pairs which a quarter of a warp stores lie in
-/// different banks.
+/// A tile of sums in shared memory: rows of `columns` floats. 8 more, so that the pairs which half of a warp stores lie in different
+/// banks. Of every 64 columns, the second half has its fours exchanged in pairs, so that 16-byte reads 32 bytes apart do as well.
 template <int Rows, int Columns, int Threads>
 struct sum_tile {
     static constexpr int stride = (Columns + 8) * static_cast<int>(sizeof(float)), bytes = Rows * stride;
+
+    /// Byte of a sum; of four that are read together, the column is a multiple of 4.
+    KDNA_HOST_DEVICE static constexpr int at(int row, int column) {
+        return row * stride + ((column * 4) ^ (column / 32 % 2 * 16));
+    }
 
     /// Puts f(row, column) into the tile's rows [0, rows) and columns [0, count).
     template <class Block, class F>
@@ -76,7 +81,7 @@ struct sum_tile {
         block.parallel([&](int thread, auto&) {
             for (int i = thread; i < rows * Columns; i += Threads) {
                 const int row = i / Columns, column = i % Columns;
-                if (column < count) block.store(thread, row * stride + column * 4, pack<float, 1>{{f(row, column)}});
+                if (column < count) block.store(thread, at(row, column), pack<float, 1>{{f(row, column)}});
             }
         });
     }
@@ -106,7 +111,7 @@ struct sum_tile {
                 for (int slot = 0; row < rows; ++slot, rest = pixels) {
                     float sum = 0.0F;
                     for (const int end = row + rest < rows ? row + rest : rows; row < end; ++row)
-                        sum += block.template load<float>(thread, row * stride + column * 4).v[0];
+                        sum += block.template load<float>(thread, at(row, column)).v[0];
                     sums.values.store(sums.at(tile, slot, first + column), sum);
                 }
             }
@@ -139,12 +144,13 @@ private:
                     sample = n;
                     load_factors();
                 }
-                const int at = (first_row + row) * out.channels + channel, tile_at = row * stride + column * 4;
+                const int y_at = (first_row + row) * out.channels + channel;
                 pack<T, Width> y, residual{};
-                if (out.residual) residual = out.residual.template load<Width>(at);
+                if (out.residual) residual = out.residual.template load<Width>(y_at);
                 KDNA_DEVICE_UNROLL
                 for (int i = 0; i < Width / floats; ++i) {
-                    pack<float, floats> v = block.template load<float, floats>(thread, tile_at + i * floats * 4);
+                    const int tile_at = at(row, column + i * floats);
+                    pack<float, floats> v = block.template load<float, floats>(thread, tile_at);
                     KDNA_DEVICE_UNROLL
                     for (int e = 0; e < floats; ++e) {
                         float s = scale[i].v[e] * v.v[e] + shift[i].v[e];
@@ -152,9 +158,9 @@ private:
                         y.v[i * floats + e] = from_float<T>(detail::clip(s, out.act));
                         v.v[e] = to_float(y.v[i * floats + e]);
                     }
-                    if (out.sums) block.store(thread, tile_at + i * floats * 4, v);
+                    if (out.sums) block.store(thread, tile_at, v);
                 }
-                out.y.template store<Width>(at, y);
+                out.y.template store<Width>(y_at, y);
             }
         });
     }
