@@ -32,6 +32,11 @@ TEST_CASE("A layer of the emulated device takes float32 in any order, and its ow
     });
 }
 
+TEST_CASE("Layers of the emulated device take their kernels with each call") {
+    cuda::emulator device;
+    check_backend_runtime(device);
+}
+
 TEST_CASE("A child made by itself runs on its parent's device copy, which lives as long as one of them") {
     const device_family f(966);
     cuda::emulator device;

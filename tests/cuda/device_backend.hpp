@@ -1,11 +1,12 @@
 // Layers that name a device, the emulated or a real one, as their backend.
 #pragma once
 
-#include <kdna/cuda/conv2d.hpp>
+#include <kdna/cuda/runtime_conv2d.hpp>
 #include <kdna/dna/kernel_dna.hpp>
 
 #include "cuda/device_layers.hpp"
 #include "cuda/device_networks.hpp"
+#include "support/errors.hpp"
 
 namespace kdna_test {
 
@@ -94,6 +95,34 @@ void check_backend_orders(Device& device, typename Device::stream s, Run&& run) 
     run([&] { layer.run(plan, view(hx), view(hy), view(hy), s); });
     const tensor<float> found = from_device(device, hy, shape, precision::f16, s);
     CHECK(same_bits(values_of(found.view()), values_of(expected.view())));
+}
+
+/// Kernels that come with each call, one for all samples and one for each, beside the CPU's.
+template <class Device>
+void check_backend_runtime(Device& device) {
+    using namespace kdna;
+    using cuda::precision;
+    device_family f(971);
+    const tensor<float> x = random_images({3, 4, 13, 11}, 972);
+    const conv_params params{.stride = 2, .pad = 2, .mode = padding_mode::circular};
+    const conv_options options{.act = activation::relu, .name = "given"};
+    const auto check = [&](const runtime_kernel& kernel) {
+        const runtime_conv2d host(kernel, params, options);
+        for (const precision p : {precision::f32, precision::f16})
+            for (const index_t kernels : {1, 3}) {
+                const auto weights = f.values(static_cast<int>(kernels * kernel.mixture_size()));
+                const basic_runtime_conv2d<cuda::on<Device>> layer(kernel, params, options,
+                                                                   cuda::basic_context<Device>(device, {.numbers = p}));
+                CHECK(layer.weights() == kernel.mixture_size());
+                CHECK(relative_error(layer(x.view(), weights).span(), host(x.view(), weights).span()) <=
+                      (p == precision::f32 ? 1e-5 : 1e-2));
+                check_error([&] { return layer(x.view(), std::span(weights).first(weights.size() - 1)); },
+                            "given kernel", "weights", "");
+            }
+    };
+    check(runtime_kernel::dense({.o = 8, .i = 4, .kh = 5, .kw = 3}));
+    check(runtime_kernel::depthwise(4, {5, 5}));
+    check(runtime_kernel::shared(4, {3, 5}));
 }
 
 }  // namespace kdna_test

@@ -19,6 +19,8 @@ struct device_layer_options {
     /// Runs may come with float32 tensors in any order, for which the plan keeps memory in the layer's numbers. false: only with
     /// channels last in the layer's own numbers, which are never copied.
     bool conversions = true;
+    /// Of a layer whose kernels come with each call: whether one serves all samples, or each sample has its own.
+    given_kernels kernels = given_kernels::one;
 };
 
 /// The decisions and the memory of one layer for one input shape, all on the device. A plan serves one run at a time; make one per
@@ -80,6 +82,8 @@ public:
     [[nodiscard]] const conv_params& params() const noexcept { return params_; }
     [[nodiscard]] bool takes_residual() const noexcept { return layer_->takes_residual(); }
     [[nodiscard]] const context_type& context() const noexcept { return context_; }
+    /// Whether the weights come with each call.
+    [[nodiscard]] static constexpr bool takes_coefficients() noexcept { return std::is_same_v<Router, given_mixture>; }
     /// Throws kdna::error if the layer cannot run on an input of this shape.
     [[nodiscard]] shape4 output_shape(const shape4& in) const {
         return KDNA_ABI::output_shape(in, kernel(), params_, name());
@@ -94,7 +98,7 @@ public:
     [[nodiscard]] plan_type plan(const shape4& in, const cuda::device_layer_options& options = {}) const {
         plan_type p;
         p.owner_ = layer_;
-        p.decisions_ = layer_->plan(in);
+        p.decisions_ = layer_->plan(in, options.kernels);
         Device& device = context_.device();
         p.scratch_ = cuda::device_memory<Device>(device, p.decisions_.scratch_bytes);
         if (options.conversions) {
@@ -110,25 +114,28 @@ public:
     }
 
     /// y = act( BN( conv(x) + bias ) + residual ), in the stream; does not wait. Views of the plan's shapes; x and y must not
-    /// overlap, y and residual may be the same view. Float32, or the layer's own numbers channels last. Allocates nothing. Throws
+    /// overlap, y and residual may be the same view. `T`: float, or the layer's own numbers channels last. Allocates nothing. Throws
     /// kdna::error if the arguments are not those of the plan, or a launch fails.
-    void run(plan_type& p, const cuda::device_view<const float>& x, const cuda::device_view<float>& y,
-             const cuda::device_view<const float>& residual = {}, stream s = {}) const {
-        run_in(p, x, y, residual, s);
+    template <class T>
+    void run(plan_type& p, const std::type_identity_t<cuda::device_view<const T>>& x, const cuda::device_view<T>& y,
+             const std::type_identity_t<cuda::device_view<const T>>& residual = {}, stream s = {}) const
+        requires(!takes_coefficients()) {
+        run_in(p, x, {}, y, residual, s);
     }
-    void run(plan_type& p, const cuda::device_view<const cuda::half>& x, const cuda::device_view<cuda::half>& y,
-             const cuda::device_view<const cuda::half>& residual = {}, stream s = {}) const {
-        run_in(p, x, y, residual, s);
-    }
-    void run(plan_type& p, const cuda::device_view<const cuda::bfloat16>& x, const cuda::device_view<cuda::bfloat16>& y,
-             const cuda::device_view<const cuda::bfloat16>& residual = {}, stream s = {}) const {
-        run_in(p, x, y, residual, s);
+    /// The same with kernels that come with the call (runtime_kernel): float32, [1 or N][weights of one] in PyTorch's order.
+    template <class T>
+    void run(plan_type& p, const std::type_identity_t<cuda::device_view<const T>>& x,
+             const cuda::device_view<const float>& kernels, const cuda::device_view<T>& y,
+             const std::type_identity_t<cuda::device_view<const T>>& residual = {}, stream s = {}) const
+        requires(takes_coefficients()) {
+        run_in(p, x, kernels, y, residual, s);
     }
 
     /// Plans and runs in one go on host tensors, and returns the output, in NCHW. Throws kdna::error. For tests and for code that
     /// runs once.
     [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x,
-                                           const tensor_view<const float>& residual = {}, stream s = {}) const {
+                                           const tensor_view<const float>& residual = {}, stream s = {}) const
+        requires(!takes_coefficients()) {
         using device_tensor = cuda::basic_device_tensor<float, Device>;
         Device& device = context_.device();
         plan_type p = plan(x.shape);
@@ -184,8 +191,8 @@ private:
                });
     }
     template <class T>
-    void run_in(plan_type& p, const cuda::device_view<const T>& x, const cuda::device_view<T>& y,
-                const cuda::device_view<const T>& residual, stream s) const {
+    void run_in(plan_type& p, const cuda::device_view<const T>& x, const cuda::device_view<const float>& kernels,
+                const cuda::device_view<T>& y, const cuda::device_view<const T>& residual, stream s) const {
         check(p, x, y, residual);
         Device& device = context_.device();
         cuda::with_number(context_.options().numbers, [&]<class Number>(Number) {
@@ -201,6 +208,7 @@ private:
             cuda::device_conv_call call{given(x, p.x_), direct ? y.device_pointer() : p.y_.data(),
                                         given(residual, p.residual_)};
             call.scratch = static_cast<std::byte*>(p.scratch_.data());
+            call.kernels = kernels;
             layer_->enqueue(p.decisions_, call, s);
             if constexpr (std::is_same_v<T, float>)
                 if (!direct)

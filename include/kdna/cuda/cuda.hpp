@@ -4,6 +4,7 @@
 #include <kdna/cuda/conv2d.hpp>
 #include <kdna/cuda/gpu.hpp>
 #include <kdna/cuda/network.hpp>
+#include <kdna/cuda/runtime_conv2d.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

@@ -16,8 +16,10 @@ using kernel_view = std::span<const float>;
 /// A convolution layer whose weights come with each call, everything else being conv2d's: strides, dilation, groups, zero or
 /// circular padding, BatchNorm, bias, residual, activation. Immutable; it may be run from many threads, each with a plan of its
 /// own. The weights are read where the caller has them, and nothing is kept of them.
-template <conv_backend Backend = backend::cpu>
+template <layer_backend Backend = backend::cpu>
 class basic_runtime_conv2d {
+    KDNA_REQUIRE_HOST_BACKEND(Backend);
+
 public:
     using layer_type = conv2d<runtime_kernel, given_mixture, Backend>;
     using plan_type = typename layer_type::plan_type;

@@ -17,3 +17,8 @@ TEST_CASE("A layer on backend::cuda takes float32 in any order, and its own numb
     const test_stream stream;
     check_backend_orders(device, stream.ref(), [](auto&& call) { call(); });
 }
+
+TEST_CASE("Layers on backend::cuda take their kernels with each call") {
+    cuda::gpu device;
+    check_backend_runtime(device);
+}
