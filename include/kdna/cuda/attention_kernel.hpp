@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kdna/cuda/conv_kernel.hpp>
+#include <kdna/cuda/device.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
