@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -66,6 +67,38 @@ void check_network(Device& device, arch a, form f, const key_list& keys, const k
         CHECK(error > 0.0);
         CHECK(error <= network_tolerance(p));
     }
+}
+
+/// Pooling keeps NaN, ignores padding, and takes any number of channels.
+template <class Device>
+void check_pooling(Device& device, typename Device::stream s) {
+    using namespace kdna;
+    for (const index_t channels : {1, 5, 8, 24})
+        for (const precision p : device_precisions) {
+            network_builder builder;
+            const auto x = builder.input(channels);
+            const auto pooled = builder.add(max_pool2d({3, 2}, {2, 1}, {1, 0, 1, 1}), x);
+            const auto mean = builder.add_global_average(builder.add(max_pool2d(2, 2, 0), pooled));
+            const network host = std::move(builder).build(mean);
+            network_builder pool_only;
+            const auto y = pool_only.input(channels);
+            const network pool = std::move(pool_only).build(pool_only.add(max_pool2d({3, 2}, {2, 1}, {1, 0, 1, 1}), y));
+
+            rng r(950, static_cast<std::uint64_t>(channels));
+            tensor<float> image({3, channels, 9, 11});
+            for (float& v : image.span()) v = static_cast<float>(r.between(-64, 8)) / 8;  // exact in half
+            // Without NaN, so that means can be compared; then with some.
+            const cuda::basic_network<Device> means(host, device, {.numbers = p});
+            CHECK(relative_error(means(image.view(), s).span(), host(image.view()).span()) <= network_tolerance(p));
+            for (float& v : image.span())
+                if (r.chance(0.02)) v = std::numeric_limits<float>::quiet_NaN();
+            const cuda::basic_network<Device> pools(pool, device, {.numbers = p});
+            const auto found = pools(image.view(), s), expected = pool(image.view());
+            for (std::size_t i = 0; i < expected.span().size(); ++i) {
+                const float a = found.span()[i], b = expected.span()[i];
+                CHECK((a == b || (std::isnan(a) && std::isnan(b))));
+            }
+        }
 }
 
 /// A case of tests/golden: PyTorch's output of a layer or block.

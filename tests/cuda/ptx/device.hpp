@@ -1,0 +1,92 @@
+// A device whose kernels are nvcc's PTX, interpreted. Host code is compiled as C++: of kernels it takes their arguments, the number
+// of threads and bytes of shared memory, and nothing of their programs.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <typeinfo>
+#include <utility>
+
+#include <kdna/cuda/device.hpp>
+#include <kdna/cuda/network.hpp>
+
+#include "cuda/ptx/interpreter.hpp"
+
+namespace kdna::inline KDNA_ABI::cuda {
+
+/// Stands where gpu.hpp, which this code cannot include, has the function template: of the two, names are mangled alike.
+template <class Kernel>
+struct kernel_entry {};
+
+}  // namespace kdna::inline KDNA_ABI::cuda
+
+namespace kdna_test {
+
+/// The kernels that nvcc compiled for the tests on a GPU (../gpu/device.cu).
+[[nodiscard]] const ptx::module& compiled_kernels();
+
+/// Models device_api (kdna/cuda/device.hpp).
+class ptx_device {
+public:
+    using stream = int;
+
+    /// `multiprocessors` is what plans are told; `seed` decides in which order blocks run.
+    explicit ptx_device(int multiprocessors = 4, std::uint64_t seed = 1)
+        : multiprocessors_(multiprocessors), seed_(seed) {}
+
+    [[nodiscard]] int multiprocessors() const noexcept { return multiprocessors_; }
+    [[nodiscard]] void* allocate(kdna::index_t bytes) { return heap_.allocate(static_cast<std::size_t>(bytes)); }
+    void release(void* p) noexcept { heap_.release(p); }
+    static void upload(void* to, const void* from, kdna::index_t bytes, stream) {
+        std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    }
+    static void download(void* to, const void* from, kdna::index_t bytes, stream) {
+        std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    }
+    static void synchronize(stream) {}
+
+    template <class Kernel>
+    void launch(const kdna::cuda::grid_size& grid, const typename Kernel::arguments& arguments, stream) {
+        kdna::cuda::check_grid<Kernel>(grid);
+        // Itanium C++ ABI: the name of the type, behind _Z, is how the name of the function begins.
+        static const ptx::program& kernel =
+            compiled_kernels().kernel(std::string("_Z") + typeid(kdna::cuda::kernel_entry<Kernel>).name());
+        ptx::run(kernel,
+                 {.name = Kernel::name,
+                  .x = grid.x,
+                  .y = grid.y,
+                  .z = grid.z,
+                  .threads = Kernel::threads,
+                  .arguments = &arguments,
+                  .argument_bytes = sizeof(arguments),
+                  .shared_bytes = static_cast<std::size_t>(Kernel::shared_bytes(arguments)),
+                  .seed = ++seed_},
+                 heap_);
+    }
+
+    class recording {
+    public:
+        void operator()(stream s) const { work_(s); }
+
+    private:
+        friend class ptx_device;
+        std::function<void(stream)> work_{};
+    };
+    [[nodiscard]] static recording record(std::function<void(stream)> work) {
+        recording r;
+        r.work_ = std::move(work);
+        return r;
+    }
+
+private:
+    int multiprocessors_;
+    std::uint64_t seed_;
+    ptx::device_heap heap_{};
+};
+static_assert(kdna::cuda::device_api<ptx_device>);
+
+}  // namespace kdna_test
+
+extern template class kdna::cuda::device_conv<kdna_test::ptx_device>;
+extern template class kdna::cuda::detail::network_body<kdna_test::ptx_device>;
+extern template class kdna::cuda::basic_network<kdna_test::ptx_device>;

@@ -1,0 +1,28 @@
+// Whole networks by nvcc's kernels.
+#include <array>
+
+#include "cuda/device_networks.hpp"
+#include "cuda/ptx/device.hpp"
+
+using namespace kdna;
+using namespace kdna_test;
+
+TEST_CASE("Networks by nvcc's kernels give the CPU's logits") {
+    ptx_device device(20);
+    check_network(device, arch::mobilenet_v2_1d2, form::kernel_dna, keys_of(arch::mobilenet_v2_1d2, form::kernel_dna),
+                  {2, 3, 32, 32}, device_precisions, 0);
+    const std::array halves{precision::f16};
+    check_network(device, arch::resnet18, form::kernel_dna, keys_of(arch::resnet18, form::kernel_dna), {1, 3, 32, 17},
+                  halves, 0);
+}
+
+TEST_CASE("PyTorch's answers come out of nvcc's kernels") {
+    ptx_device device(60);
+    check_golden(device, 0);
+    check_golden_kernels(device, 0);
+}
+
+TEST_CASE("Pooling by nvcc's kernels keeps NaN, ignores padding, and takes any number of channels") {
+    ptx_device device(4);
+    check_pooling(device, 0);
+}
