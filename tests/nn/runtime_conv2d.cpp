@@ -1,6 +1,7 @@
 // Convolutions whose kernel is an input, against the formula; and coefficients that come with a call.
 #include <kdna/nn/runtime_conv2d.hpp>
 
+#include "support/call_kernels.hpp"
 #include "support/death.hpp"
 #include "support/errors.hpp"
 #include "support/run_case.hpp"
@@ -11,28 +12,8 @@ using kdna_test::frame;
 
 namespace {
 
-/// The kernels of one call, and what they are as dense weights [sample, or one] [O, I/groups, KH, KW].
-struct given_kernels {
-    runtime_kernel source;
-    std::vector<float> values, dense;
-    index_t count = 1;
-};
-
-given_kernels random_kernels(rng& r, const kernel_shape& k, index_t samples) {
-    const bool each_channel = k.groups == k.i && k.o == k.i, shared = each_channel && r.chance(0.6);
-    given_kernels g{shared ? runtime_kernel::shared(k.i, {k.kh, k.kw}) : runtime_kernel::dense(k), {}, {}};
-    g.count = r.chance(0.5) ? samples : 1;
-    const index_t size = g.source.mixture_size(), copies = shared ? k.i : 1;
-    const double most = 3.0 / std::sqrt(static_cast<double>(k.channels_per_group() * k.taps()));
-    g.values = r.floats(g.count * size, -most, most);
-    for (index_t n = 0; n < g.count; ++n)
-        for (index_t c = 0; c < copies; ++c)
-            g.dense.insert(g.dense.end(), g.values.begin() + n * size, g.values.begin() + (n + 1) * size);
-    return g;
-}
-
 /// What must come out. Kernels of samples are a mixture to the oracle, of which each sample takes one.
-expectation expected_of(const conv_case& c, const given_kernels& g, const tensor_view<const float>& x,
+expectation expected_of(const conv_case& c, const call_kernels& g, const tensor_view<const float>& x,
                         const tensor_view<const float>& residual) {
     convolution f{.kernel = c.kernel, .params = c.params, .weights = g.dense};
     f.bias = c.bias;
@@ -49,7 +30,7 @@ expectation expected_of(const conv_case& c, const given_kernels& g, const tensor
 }
 
 template <class Backend>
-void check_case(rng& r, const conv_case& c, const given_kernels& g) {
+void check_case(rng& r, const conv_case& c, const call_kernels& g) {
     conv_options options{.bias = c.bias, .residual = c.residual, .act = c.act, .name = "layer"};
     if (!c.bn.empty()) options.bn = view_of(c.bn);
     const basic_runtime_conv2d<Backend> layer(g.source, c.params, options);
@@ -85,7 +66,7 @@ TEST_CASE("Random convolutions with given kernels agree with the formula", "[thr
         conv_case c = random_case(r, method::plain, 5e4);
         c.spatial.clear();
         c.filter.clear();
-        const given_kernels g = random_kernels(r, c.kernel, c.in.n);
+        const call_kernels g = call_kernels::random(r, c.kernel, c.in.n);
         check_case<backend::cpu>(r, c, g);
         if (i % 5 == 0) check_case<backend::reference>(r, c, g);
     }
@@ -101,7 +82,7 @@ TEST_CASE("One blur kernel for all channels, circular, with every subsampling, a
             c.params = {.stride = stride, .pad = k / 2, .mode = padding_mode::circular};
             c.in = {2, 3, 24 + stride, std::max(2 * simd::lanes * stride, k)};
             c.weights = r.floats(1);
-            given_kernels g{runtime_kernel::shared(3, k), r.floats(2 * k * k), {}, 2};
+            call_kernels g{runtime_kernel::shared(3, k), 2, r.floats(2 * k * k), {}};
             for (index_t n = 0; n < 2; ++n)
                 for (int channel = 0; channel < 3; ++channel)
                     g.dense.insert(g.dense.end(), g.values.begin() + n * k * k, g.values.begin() + (n + 1) * k * k);
