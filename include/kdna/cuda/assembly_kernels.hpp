@@ -205,7 +205,7 @@ struct given_kernel_arguments {
     device_span<T> w{};                ///< [kernel][size]
     int given_size = 0, size = 0;
     int filters = 1, channels = 1, taps = 1, filter_stride = 1,
-        tap_stride = 1;  ///< as weight_layout (layer.hpp) has them
+        tap_stride = 1;  ///< as weight_layout (kernel_store.hpp) has them
     bool depthwise = false;
 };
 

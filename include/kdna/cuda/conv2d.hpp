@@ -50,6 +50,28 @@ concept device_router = requires(const R& r) {
     { take_apart(r) } -> std::same_as<router_recipe>;
 };
 
+namespace detail {
+
+/// Uploads x and, if there is one, a residual, calls run(x, y, residual) on float32 views of them, and returns y in NCHW.
+template <device_api Device, class Run>
+[[nodiscard]] tensor<float> run_on_host_tensors(Device& device, const shape4& out_shape,
+                                                const tensor_view<const float>& x,
+                                                const tensor_view<const float>& residual, typename Device::stream s,
+                                                Run&& run) {
+    using device_tensor = basic_device_tensor<float, Device>;
+    device_tensor in(device, x.shape), out(device, out_shape, layout::nchw);
+    in.upload(x, s);
+    std::optional<device_tensor> added;
+    if (residual.data != nullptr) {
+        added.emplace(device, residual.shape);
+        added->upload(residual, s);
+    }
+    run(std::as_const(in).view(), out.view(), added ? std::as_const(*added).view() : device_view<const float>{});
+    return out.download(s);
+}
+
+}  // namespace detail
+
 }  // namespace cuda
 
 /// One convolution layer on a device: a handle, whose copies are the same layer. What layers of a context share on the host they
@@ -137,19 +159,10 @@ public:
     [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x,
                                            const tensor_view<const float>& residual = {}, stream s = {}) const
         requires(!std::is_same_v<Router, given_mixture>) {
-        using device_tensor = cuda::basic_device_tensor<float, Device>;
-        Device& device = context_.device();
         plan_type p = plan(x.shape);
-        device_tensor in(device, x.shape), out(device, p.output_shape(), layout::nchw);
-        in.upload(x, s);
-        std::optional<device_tensor> added;
-        if (residual.data != nullptr) {
-            added.emplace(device, residual.shape);
-            added->upload(residual, s);
-        }
-        run(p, std::as_const(in).view(), out.view(),
-            added ? std::as_const(*added).view() : cuda::device_view<const float>{}, s);
-        return out.download(s);
+        return cuda::detail::run_on_host_tensors(
+            context_.device(), p.output_shape(), x, residual, s,
+            [&](const auto& in, const auto& out, const auto& added) { run(p, in, out, added, s); });
     }
 
 private:

@@ -1,7 +1,6 @@
 // runtime_conv2d on a device: nn/runtime_conv2d.hpp with backend::cuda.
 #pragma once
 
-#include <optional>
 #include <utility>
 
 #include <kdna/cuda/conv2d.hpp>
@@ -47,26 +46,19 @@ public:
     /// runs once.
     [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x, const kernel_view& kernels,
                                            const tensor_view<const float>& residual = {}, stream s = {}) const {
-        using device_tensor = cuda::basic_device_tensor<float, Device>;
-        Device& device = context().device();
         const auto found = static_cast<index_t>(kernels.size());
         const bool each = x.shape.n > 1 && found == x.shape.n * weights_;
         if (!each && found != weights_)
             throw error(concat(name(), " kernel"), concat(weights_, " weights, or as many for every sample"),
                         concat(found));
         plan_type p = plan(x.shape, {.kernels = each ? cuda::given_kernels::each : cuda::given_kernels::one});
-        device_tensor in(device, x.shape), out(device, p.output_shape(), layout::nchw);
-        in.upload(x, s);
-        device_tensor given(device, {each ? x.shape.n : 1, weights_, 1, 1});
+        Device& device = context().device();
+        cuda::basic_device_tensor<float, Device> given(device, {each ? x.shape.n : 1, weights_, 1, 1});
         given.upload(nchw_view(kernels.data(), given.shape().n, weights_, 1, 1), s);
-        std::optional<device_tensor> added;
-        if (residual.data != nullptr) {
-            added.emplace(device, residual.shape);
-            added->upload(residual, s);
-        }
-        run(p, std::as_const(in).view(), std::as_const(given).view(), out.view(),
-            added ? std::as_const(*added).view() : cuda::device_view<const float>{}, s);
-        return out.download(s);
+        return cuda::detail::run_on_host_tensors(device, p.output_shape(), x, residual, s,
+                                                 [&](const auto& in, const auto& out, const auto& added) {
+                                                     run(p, in, std::as_const(given).view(), out, added, s);
+                                                 });
     }
 
 private:
