@@ -42,7 +42,7 @@ function(complain)
     set(failures ${failures} PARENT_SCOPE)
 endfunction()
 
-file(GLOB_RECURSE headers RELATIVE ${ROOT} ${ROOT}/kdna/*.hpp)
+file(GLOB_RECURSE headers RELATIVE ${ROOT} ${ROOT}/kdna/*.hpp ${ROOT}/kdna/*.ipp)
 if(NOT headers)
     message(FATAL_ERROR "no headers under ${ROOT}/kdna")
 endif()

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include <kdna/conv/plan.hpp>
+#include <kdna/core/arithmetic.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {
 

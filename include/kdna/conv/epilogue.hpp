@@ -2,19 +2,11 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 
+#include <kdna/core/activation.hpp>
 #include <kdna/simd/simd.hpp>
 
-namespace kdna::inline KDNA_ABI {
-
-enum class activation { none, relu, relu6 };
-
-[[nodiscard]] constexpr const char* to_string(activation a) noexcept {
-    return a == activation::relu ? "relu" : a == activation::relu6 ? "relu6" : "none";
-}
-
-namespace conv {
+namespace kdna::inline KDNA_ABI::conv {
 
 /// Where a tile goes. Row r of the tile is one output pixel; `y[r]` and `residual[r]` point at its filter 0.
 struct tile_output {
@@ -32,15 +24,6 @@ struct tile_output {
     float* sums = nullptr;     ///< not null: the tile goes here as it is, [row][vector], and the rest is not looked at
     bool add_to_sums = false;  ///< and is added to what is there
 };
-
-/// An activation as the interval it clamps to: no branch per vector.
-struct clamp_range {
-    float low, high;
-};
-[[nodiscard]] inline clamp_range range_of(activation a) noexcept {
-    constexpr float infinity = std::numeric_limits<float>::infinity();
-    return {a == activation::none ? -infinity : 0.0F, a == activation::relu6 ? 6.0F : infinity};
-}
 
 /// What finishes a vector of filters and stores it: y = act(scale * acc + shift + residual). Every form returns y.
 struct finisher {
@@ -102,5 +85,4 @@ KDNA_NOINLINE void finish_strided(const float* acc, index_t rows, index_t vector
     }
 }
 
-}  // namespace conv
-}  // namespace kdna::inline KDNA_ABI
+}  // namespace kdna::inline KDNA_ABI::conv

@@ -4,6 +4,7 @@
 #include <kdna/conv/plan.hpp>
 #include <kdna/conv/rows.hpp>
 #include <kdna/conv/winograd.hpp>
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/dna/factors.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {

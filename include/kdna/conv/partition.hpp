@@ -4,11 +4,10 @@
 #include <algorithm>
 #include <limits>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/core/config.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {
-
-[[nodiscard]] inline index_t ceil_div(index_t a, index_t b) noexcept { return (a + b - 1) / b; }
 
 /// `outer` independent pieces (samples times groups), each of `rows` rows (pixels or tiles) times `panels` panels of filters.
 /// A task is a block of rows of one piece times a chunk of panels; tasks are dealt out in equal runs.

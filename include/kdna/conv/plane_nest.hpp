@@ -6,6 +6,7 @@
 #pragma once
 
 #include <kdna/conv/gemm_nest.hpp>
+#include <kdna/core/arithmetic.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {
 namespace detail {

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include <kdna/conv/stage.hpp>
+#include <kdna/core/arithmetic.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {
 

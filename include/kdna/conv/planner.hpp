@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <kdna/conv/cost_model.hpp>
+#include <kdna/core/arithmetic.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/simd/simd.hpp>
 #include <kdna/tensor/view.hpp>

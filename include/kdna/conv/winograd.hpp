@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/dna/source.hpp>
 #include <kdna/simd/simd.hpp>
 

@@ -151,6 +151,16 @@
 #define KDNA_NOINLINE inline
 #endif
 
+// One definition, two ways to get it. A header x.hpp declares functions that depend on no type of a user's with KDNA_FUNC, and
+// x.ipp beside it defines them, with KDNA_FUNC again. Header-only (the default), x.hpp includes x.ipp at its end and the
+// functions are inline. With KDNA_COMPILED, which the CMake target kdna::compiled defines, they are compiled once into a
+// library, and files that link it see declarations only.
+#ifdef KDNA_COMPILED
+#define KDNA_FUNC
+#else
+#define KDNA_FUNC inline
+#endif
+
 namespace kdna::inline KDNA_ABI {
 
 /// Signed extent, index or element count. Signed, so that "one before the start" of a padded map is a plain number.

@@ -1,10 +1,9 @@
-// kdna::error, and integer arithmetic that throws it instead of overflowing.
+// kdna::error, and the building of its messages.
 #pragma once
 
 #include <concepts>
 #include <cstdio>
 #include <cstdlib>
-#include <limits>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -66,22 +65,6 @@ template <class... Parts>
 [[noreturn]] inline void contract_failure(const error& e) noexcept {
     std::fprintf(stderr, "kdna: contract broken: %s\n", e.what());
     std::abort();
-}
-
-/// a * b for extents and counts, both >= 0. Throws kdna::error when the product does not fit.
-[[nodiscard]] inline index_t checked_mul(index_t a, index_t b, std::string_view where) {
-    if (a < 0 || b < 0) throw error(std::string(where), "extents >= 0", concat(a, " and ", b));
-    if (b != 0 && a > std::numeric_limits<index_t>::max() / b)
-        throw error(std::string(where), "a product that fits in 64 bits", concat(a, " * ", b));
-    return a * b;
-}
-
-/// a + b for extents and counts, both >= 0. Throws kdna::error when the sum does not fit.
-[[nodiscard]] inline index_t checked_add(index_t a, index_t b, std::string_view where) {
-    if (a < 0 || b < 0) throw error(std::string(where), "extents >= 0", concat(a, " and ", b));
-    if (a > std::numeric_limits<index_t>::max() - b)
-        throw error(std::string(where), "a sum that fits in 64 bits", concat(a, " + ", b));
-    return a + b;
 }
 
 }  // namespace kdna::inline KDNA_ABI

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #endif
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/core/config.hpp>
 #include <kdna/core/error.hpp>
 

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/cuda/context.hpp>
 #include <kdna/cuda/conversion.hpp>
 

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/cuda/memory.hpp>
 #include <kdna/cuda/product.hpp>
 #include <kdna/cuda/recipe.hpp>

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/cuda/assembly_kernels.hpp>
 #include <kdna/cuda/attention_kernel.hpp>
 #include <kdna/cuda/conv_kernel.hpp>

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/cuda/device.hpp>
 #include <kdna/cuda/span.hpp>
 #include <kdna/tensor/tensor.hpp>

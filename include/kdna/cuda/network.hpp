@@ -13,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/cuda/context.hpp>
 #include <kdna/cuda/conversion.hpp>
 

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/dna/cells.hpp>
 #include <kdna/dna/source.hpp>
 

@@ -6,9 +6,10 @@
 #include <span>
 #include <string_view>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/core/memory.hpp>
 #include <kdna/dna/source.hpp>
-#include <kdna/tensor/combine.hpp>
+#include <kdna/simd/combine.hpp>
 #include <kdna/tensor/packed_kernel.hpp>
 
 namespace kdna::inline KDNA_ABI {

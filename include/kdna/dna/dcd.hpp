@@ -19,10 +19,11 @@
 #include <utility>
 #include <vector>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/dna/attention.hpp>
 #include <kdna/dna/router.hpp>
 #include <kdna/dna/source.hpp>
-#include <kdna/tensor/combine.hpp>
+#include <kdna/simd/combine.hpp>
 
 namespace kdna::inline KDNA_ABI {
 

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/core/config.hpp>
 #include <kdna/core/error.hpp>
 #include <kdna/simd/simd.hpp>

@@ -6,8 +6,9 @@
 #include <string_view>
 #include <vector>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/dna/source.hpp>
-#include <kdna/tensor/combine.hpp>
+#include <kdna/simd/combine.hpp>
 
 namespace kdna::inline KDNA_ABI {
 

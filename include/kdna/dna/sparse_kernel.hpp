@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/dna/factors.hpp>
 #include <kdna/dna/source.hpp>
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/core/config.hpp>
 #include <kdna/core/error.hpp>
 

@@ -19,6 +19,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/core/config.hpp>
 #include <kdna/core/error.hpp>
 #include <kdna/io/dtype.hpp>

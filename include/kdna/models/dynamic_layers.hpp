@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/dna/acdc.hpp>
 #include <kdna/dna/condconv.hpp>
 #include <kdna/dna/dcd.hpp>

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <kdna/conv/plan.hpp>
+#include <kdna/core/arithmetic.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -63,7 +64,7 @@ struct band_schedule {
     std::vector<index_t> done(count, 0), wanted(count, 0), base(count, 0);
     const auto whole = [&](std::size_t i, index_t n) {
         const index_t m = steps[i].bands.multiple;
-        return std::min(conv::ceil_div(n, m) * m, steps[i].out_rows);
+        return std::min(ceil_div(n, m) * m, steps[i].out_rows);
     };
     done.back() = first;
     for (std::size_t i = count - 1; i > 0; --i) {
@@ -101,8 +102,7 @@ struct band_schedule {
 /// 5.5 ms with every band shared out, and 4.1 so).
 [[nodiscard]] inline std::vector<band_schedule> schedule_parts(const std::vector<banded_step>& steps, index_t parts,
                                                                index_t bytes) {
-    const index_t m = steps.back().bands.multiple, out_rows = steps.back().out_rows,
-                  units = conv::ceil_div(out_rows, m);
+    const index_t m = steps.back().bands.multiple, out_rows = steps.back().out_rows, units = ceil_div(out_rows, m);
     parts = std::min(parts, units);
     const auto with_bands_of = [&](index_t rows) {
         std::vector<band_schedule> all;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <kdna/backend/cpu.hpp>
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/dna/algebra.hpp>
 #include <kdna/dna/factors.hpp>
 #include <kdna/dna/router.hpp>
@@ -487,8 +488,8 @@ private:
     /// Means of every sample's channels, in chunks of them where there are more threads than samples.
     static void pool_samples(plan_type& p, const tensor_view<const float>& x) noexcept {
         constexpr index_t unit = 4 * simd::lanes;
-        const index_t units = conv::ceil_div(x.shape.c, unit),
-                      chunks = std::min(units, conv::ceil_div(p.executor_.concurrency(), x.shape.n));
+        const index_t units = ceil_div(x.shape.c, unit),
+                      chunks = std::min(units, ceil_div(p.executor_.concurrency(), x.shape.n));
         p.executor_.parallel_for(x.shape.n * chunks, [&](index_t task) {
             const index_t n = task / chunks, chunk = task % chunks;
             global_average(x, n, p.routes_.data() + n * p.route_floats_ + p.pooled_at_, units * chunk / chunks * unit,

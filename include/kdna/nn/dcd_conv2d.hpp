@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/dna/dcd.hpp>
 #include <kdna/nn/conv2d.hpp>
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/nn/operation.hpp>
 
 namespace kdna::inline KDNA_ABI {

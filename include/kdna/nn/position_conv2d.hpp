@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <kdna/conv/position_nest.hpp>
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/nn/operation.hpp>
 
 namespace kdna::inline KDNA_ABI {

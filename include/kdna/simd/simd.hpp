@@ -13,19 +13,15 @@
 #endif
 
 #include <kdna/core/config.hpp>
+#include <kdna/simd/lanes.hpp>
 
 namespace kdna::inline KDNA_ABI::simd {
 
 /// The widest float vector that the compiler's flags allow.
 using vec = xsimd::batch<float>;
 
-inline constexpr index_t lanes = static_cast<index_t>(vec::size);
-/// Vector registers of the instruction set; the register tile of the micro-kernel is chosen from it.
-#if defined(__AVX512F__) || defined(__ARM_NEON)
-inline constexpr index_t registers = 32;
-#else
-inline constexpr index_t registers = 16;
-#endif
+static_assert(lanes == static_cast<index_t>(vec::size),
+              "kdna: simd/lanes.hpp and xsimd differ in the length of a vector");
 
 [[nodiscard]] KDNA_INLINE vec zero() noexcept { return vec(0.0F); }
 [[nodiscard]] KDNA_INLINE vec broadcast(float value) noexcept { return vec(value); }
@@ -41,8 +37,7 @@ inline constexpr index_t registers = 16;
 #endif
     return v;
 }
-/// Floats of a cache line, and requests for the one at an address, which may be any: into L2 to be read, or to be written.
-inline constexpr index_t line_floats = 16;
+/// Prefetches the cache line of an address, which may be any address, into L2: to be read, or to be written.
 KDNA_INLINE void prefetch_line(const float* from) noexcept {
 #if defined(__GNUC__)
     __builtin_prefetch(from, 0, 2);

@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/core/memory.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/simd/simd.hpp>

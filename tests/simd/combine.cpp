@@ -1,5 +1,5 @@
 // Linear combinations of rows, and what they read and write.
-#include <kdna/tensor/combine.hpp>
+#include <kdna/simd/combine.hpp>
 
 #include <memory>
 

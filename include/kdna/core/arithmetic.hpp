@@ -1,0 +1,31 @@
+// Integer arithmetic on extents and counts; products and sums throw kdna::error instead of overflowing.
+#pragma once
+
+#include <limits>
+#include <string_view>
+
+#include <kdna/core/config.hpp>
+#include <kdna/core/error.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+/// a / b rounded up, for a >= 0 and b > 0.
+[[nodiscard]] constexpr index_t ceil_div(index_t a, index_t b) noexcept { return (a + b - 1) / b; }
+
+/// a * b for extents and counts, both >= 0. Throws kdna::error when the product does not fit.
+[[nodiscard]] inline index_t checked_mul(index_t a, index_t b, std::string_view where) {
+    if (a < 0 || b < 0) throw error(std::string(where), "extents >= 0", concat(a, " and ", b));
+    if (b != 0 && a > std::numeric_limits<index_t>::max() / b)
+        throw error(std::string(where), "a product that fits in 64 bits", concat(a, " * ", b));
+    return a * b;
+}
+
+/// a + b for extents and counts, both >= 0. Throws kdna::error when the sum does not fit.
+[[nodiscard]] inline index_t checked_add(index_t a, index_t b, std::string_view where) {
+    if (a < 0 || b < 0) throw error(std::string(where), "extents >= 0", concat(a, " and ", b));
+    if (a > std::numeric_limits<index_t>::max() - b)
+        throw error(std::string(where), "a sum that fits in 64 bits", concat(a, " + ", b));
+    return a + b;
+}
+
+}  // namespace kdna::inline KDNA_ABI
