@@ -5,7 +5,7 @@
 #include <iostream>
 #include <kdna/interop/eigen.hpp>
 #include <kdna/kdna.hpp>
-#include <kdna/nn/network.hpp>
+#include <kdna/nn/network_builder.hpp>
 #include <memory_resource>
 #include <random>
 #include <thread>

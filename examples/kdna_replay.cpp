@@ -6,7 +6,7 @@
 #include <functional>
 #include <iostream>
 #include <kdna/models.hpp>
-#include <kdna/nn/position_conv2d.hpp>
+#include <kdna/nn/x_volution.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -230,7 +230,7 @@ value x_volution(const module_builder<>& m, const value& x, parameters& p) {
     const float factors = factor("w_q") * factor("w_k") * factor("w_v");
     kdna::x_volution layer(dense_kernel::pack(k, w.take("weight", {k.o, k.i, k.kh, k.kw}), "x_volution"), factors,
                            params, {.bias = w.take("bias", {k.o}), .name = "x_volution"});
-    return m.net().add(std::make_unique<x_volution_operation>(std::move(layer)), x, k.o);
+    return m.net().add(std::move(layer), x);
 }
 
 /// "kernel": one for all samples, N = 1, or one for each: dense [N, O, C/groups, KH, KW], depthwise [N, C, KH, KW], or shared by

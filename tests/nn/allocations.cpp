@@ -4,7 +4,7 @@
 #include "nn/networks.hpp"
 
 #include <kdna/nn/dcd_conv2d.hpp>
-#include <kdna/nn/position_conv2d.hpp>
+#include <kdna/nn/x_volution.hpp>
 #include <kdna/nn/runtime_conv2d.hpp>
 
 #include "support/counting_resource.hpp"

@@ -10,6 +10,53 @@ using namespace kdna;
 using namespace kdna_test;
 using kdna_test::frame;
 
+namespace {
+
+/// y = a + b, a step of two inputs that nobody but this test knows.
+class sum_operation final : public operation {
+public:
+    [[nodiscard]] std::string_view name() const noexcept override { return "sum"; }
+    [[nodiscard]] index_t inputs() const noexcept override { return 2; }
+    [[nodiscard]] shape4 output_shape(std::span<const shape4> in) const override {
+        if (in[0] != in[1]) throw error("sum", to_string(in[0]), to_string(in[1]));
+        return in[0];
+    }
+    [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const shape4>, const plan_options&) const override {
+        return std::make_unique<operation_state>();
+    }
+    void run(operation_state&, const operation_call& c) const noexcept override {
+        const shape4& s = c.y.shape;
+        for (index_t n = 0; n < s.n; ++n)
+            for (index_t i = 0; i < s.c; ++i)
+                for (index_t h = 0; h < s.h; ++h)
+                    for (index_t w = 0; w < s.w; ++w)
+                        c.y(n, i, h, w) = c.inputs[0](n, i, h, w) + c.inputs[1](n, i, h, w);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("A step of one's own may read several values, of different ages") {
+    rng r(655, 0);
+    const kernel_shape k{.o = 6, .i = 6, .kh = 3, .kw = 3};
+    const conv2d first(dense_kernel::pack(k, r.floats(weight_count(k))), {.pad = 1}),
+        second(dense_kernel::pack(k, r.floats(weight_count(k))), {.pad = 1});
+    network_builder builder;
+    const auto in = builder.input(6);
+    const auto a = builder.add(first, in), b = builder.add(second, a);
+    const auto ab = builder.add(std::make_unique<sum_operation>(), {b, a}, 6);
+    check_error([&] { builder.add(std::make_unique<sum_operation>(), {a, b, ab}, 6); }, "sum inputs", "2", "3");
+    const network net = std::move(builder).build(builder.add(std::make_unique<sum_operation>(), {ab, in}, 6));
+    frame x(r, {3, 6, 8, 9}, placement::nchw);
+    x.fill(r);
+    const auto ya = first(x.view()), yb = second(ya.view());
+    const auto y = net(x.view());
+    for (std::size_t i = 0; i < y.span().size(); ++i) {
+        const float expected = (yb.span()[i] + ya.span()[i]) + values_of(x.view())[i];
+        REQUIRE(std::abs(y.span()[i] - expected) <= 1e-4F * std::abs(expected) + 1e-5F);
+    }
+}
+
 TEST_CASE("A network has the same bits as its layers one by one, and keeps nothing from the run before") {
     for (int i = 0; i < scaled(400); ++i) {
         rng r(420, static_cast<std::uint64_t>(i));

@@ -1,5 +1,5 @@
 // What network builders, plans and runs reject.
-#include <kdna/nn/network.hpp>
+#include <kdna/nn/network_builder.hpp>
 
 #include "support/death.hpp"
 #include "support/errors.hpp"

@@ -5,7 +5,7 @@
 #include <functional>
 #include <optional>
 
-#include <kdna/nn/network.hpp>
+#include <kdna/nn/network_builder.hpp>
 
 #include "support/conv_cases.hpp"
 

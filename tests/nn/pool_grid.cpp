@@ -1,7 +1,7 @@
 // Routers that read means over a grid of windows.
 #include <limits>
 
-#include <kdna/nn/network.hpp>
+#include <kdna/nn/network_builder.hpp>
 
 #include "support/run_case.hpp"
 

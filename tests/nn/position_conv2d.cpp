@@ -1,11 +1,11 @@
 // Layers with a kernel per position, and X-volution, against their formulas.
-#include <kdna/nn/position_conv2d.hpp>
+#include <kdna/nn/x_volution.hpp>
 
 #include "support/counting_resource.hpp"
 #include "support/errors.hpp"
 #include "support/run_case.hpp"
 
-#include <kdna/nn/network.hpp>
+#include <kdna/nn/network_builder.hpp>
 
 using namespace kdna;
 using namespace kdna_test;
@@ -272,6 +272,26 @@ TEST_CASE("An X-volution without attention is the convolution, to the last bit b
           values_of(conv2d(kernel, {.pad = 1}, options)(x.view()).view()));
 }
 
+TEST_CASE("An X-volution with a residual is a step of a network, and its residual an input of the step") {
+    rng r(654, 0);
+    const kernel_shape k{.o = 8, .i = 8, .kh = 3, .kw = 3};
+    const conv2d stem(dense_kernel::pack(k, r.floats(weight_count(k))), {.pad = 1}, {.act = activation::relu});
+    const x_volution volution(dense_kernel::pack(k, r.floats(weight_count(k), -0.2, 0.2)), 0.05F,
+                              {.residual = true, .act = activation::relu, .name = "x"});
+    network_builder builder;
+    const auto in = builder.input(8);
+    const auto h = builder.add(stem, in);
+    check_error([&] { builder.add(volution, h); }, "x residual", "one", "none");
+    check_error([&] { builder.add(std::make_unique<layer_operation<x_volution>>(volution), h, 8); }, "x inputs", "2",
+                "1");
+    const network net = std::move(builder).build(builder.add(volution, h, in));
+    frame x(r, {2, 8, 7, 5}, placement::nhwc);
+    x.fill(r);
+    const auto mine = net(x.view());
+    const auto a = stem(x.view());
+    CHECK(same_bits(values_of(volution(a.view(), x.view()).view()), values_of(mine.view())));
+}
+
 TEST_CASE("Position layers are steps of a network") {
     rng r(653, 0);
     const kernel_shape first{.o = 12, .i = 3, .kh = 3, .kw = 3}, k{.o = 12, .i = 12, .kh = 3, .kw = 3};
@@ -280,8 +300,8 @@ TEST_CASE("Position layers are steps of a network") {
     const position_conv2d attention(dot_product_attention(12, 5, 0.01F), {.act = activation::relu, .name = "a"});
     network_builder builder;
     auto v = builder.add(stem, builder.input(3));
-    v = builder.add(std::make_unique<x_volution_operation>(volution), v, 12);
-    v = builder.add(std::make_unique<position_operation<dot_product_attention>>(attention), v, 12);
+    v = builder.add(volution, v);
+    v = builder.add(attention, v);
     const network net = std::move(builder).build(v);
     frame x(r, {2, 3, 9, 8}, placement::nchw);
     x.fill(r);
@@ -346,7 +366,7 @@ TEST_CASE("Position layers reject what does not fit, by name") {
     check_error([&] { layer.check(plan, other.view(), y.view(), x.view()); }, "p input", "W 6", "W 5");
     check_error([&] { layer.check(plan, x.view(), other.view(), x.view()); }, "p output", "W 6", "W 5");
     check_error([&] { layer.check(plan, x.view(), y.view()); }, "p residual", "a view of memory", "a null pointer");
-    check_error([&] { layer.check(nhwc, x.view(), y.view(), x.view()); }, "p input", "side by side",
+    check_error([&] { layer.check(nhwc, x.view(), y.view(), x.view()); }, "p input", "contiguous channels",
                 "channel stride 30");
     check_error(
         [&] {

@@ -75,4 +75,47 @@ struct given_mixture {
 };
 static_assert(router<given_mixture>);
 
+/// Any router by reference, as layers take it, so that what they do with routes is compiled once and not once per method.
+class router_ref {
+public:
+    // clang-format off
+    template <class R>
+        requires(!std::same_as<R, router_ref> && router<R>)
+    explicit router_ref(const R& r) noexcept  // clang-format on
+        : router_(&r),
+          widths_(r.widths()),
+          input_channels_(r.input_channels()),
+          scratch_floats_(r.scratch_floats()),
+          takes_coefficients_(std::same_as<R, given_mixture>),
+          computes_(!std::same_as<R, no_router> && !takes_coefficients_),
+          route_([](const void* p, const float* pooled, const route& out, float* scratch) noexcept {
+              (*static_cast<const R*>(p))(pooled, out, scratch);
+          }) {
+        if constexpr (requires { r.pool_grid(); }) pool_grid_ = r.pool_grid();
+        if constexpr (requires { r.floats(); }) floats_ = r.floats();
+    }
+
+    [[nodiscard]] const route_widths& widths() const noexcept { return widths_; }
+    [[nodiscard]] index_t input_channels() const noexcept { return input_channels_; }
+    [[nodiscard]] index_t scratch_floats() const noexcept { return scratch_floats_; }
+    /// Windows along each axis that the router wants the means of; 1: means of whole maps.
+    [[nodiscard]] index_t pool_grid() const noexcept { return pool_grid_; }
+    /// Floats of its weights in memory.
+    [[nodiscard]] index_t floats() const noexcept { return floats_; }
+    /// Whether the coefficients come with each call.
+    [[nodiscard]] bool takes_coefficients() const noexcept { return takes_coefficients_; }
+    /// Whether factors are computed from the input.
+    [[nodiscard]] bool computes() const noexcept { return computes_; }
+    void operator()(const float* pooled, const route& out, float* scratch) const noexcept {
+        route_(router_, pooled, out, scratch);
+    }
+
+private:
+    const void* router_;
+    route_widths widths_;
+    index_t input_channels_, scratch_floats_, pool_grid_ = 1, floats_ = 0;
+    bool takes_coefficients_, computes_;
+    void (*route_)(const void*, const float*, const route&, float*) noexcept;
+};
+
 }  // namespace kdna::inline KDNA_ABI

@@ -111,8 +111,8 @@ using parent_kernel = dense_kernel;
 
 static_assert(kernel_source<dense_kernel>);
 
-/// Any kernel source by reference, as the loop nests take it: one indirect call per panel, so that they are compiled once
-/// and not per method.
+/// Any kernel source by reference, as layers and loop nests take it: one indirect call per panel, so that both are compiled
+/// once and not once per method.
 class source_ref {
 public:
     // clang-format off
@@ -122,6 +122,8 @@ public:
         : source_(&s),
           layout_(&s.layout()),
           scratch_floats_(s.scratch_floats()),
+          mixture_size_(s.mixture_size()),
+          assembly_terms_(scratch_floats_ > 0 ? 1 : 0),
           panel_([](const void* p, index_t group, index_t panel, const float* mixture, float* scratch) noexcept {
               return static_cast<const S*>(p)->panel(group, panel, mixture, scratch);
           }),
@@ -140,10 +142,22 @@ public:
         if constexpr (requires(const channel_range& r) { s.stored(0, 0, r, 0, 1); })
             stored_ = [](const void* p, index_t group, index_t panel, const channel_range& channels, index_t i,
                          index_t n) noexcept { return static_cast<const S*>(p)->stored(group, panel, channels, i, n); };
+        if constexpr (requires { s.assembly_terms(); }) assembly_terms_ = s.assembly_terms();
+        if constexpr (requires { s.has_bias(); })
+            if (s.has_bias())
+                bias_ = [](const void* p, index_t o, const float* mixture) noexcept {
+                    return static_cast<float>(static_cast<const S*>(p)->bias(o, mixture));
+                };
     }
 
     [[nodiscard]] const panel_layout& layout() const noexcept { return *layout_; }
     [[nodiscard]] index_t scratch_floats() const noexcept { return scratch_floats_; }
+    [[nodiscard]] index_t mixture_size() const noexcept { return mixture_size_; }
+    /// Multiply-adds that panel() spends on one weight; 0 for a stored kernel.
+    [[nodiscard]] index_t assembly_terms() const noexcept { return assembly_terms_; }
+    /// Whether it has a bias of its own, and that of filter o.
+    [[nodiscard]] bool has_bias() const noexcept { return bias_ != nullptr; }
+    [[nodiscard]] float bias(index_t o, const float* mixture) const noexcept { return bias_(source_, o, mixture); }
     [[nodiscard]] const float* panel(index_t group, index_t p, const float* mixture, float* scratch) const noexcept {
         return panel_(source_, group, p, mixture, scratch);
     }
@@ -170,13 +184,14 @@ public:
 private:
     const void* source_;
     const panel_layout* layout_;
-    index_t scratch_floats_;
+    index_t scratch_floats_, mixture_size_, assembly_terms_;
     const float* (*panel_)(const void*, index_t, index_t, const float*, float*) noexcept;
     double (*weight_)(const void*, index_t, index_t, index_t, const float*);
     void (*assemble_)(const void*, index_t, index_t, const float*, const channel_range&, float*) noexcept = nullptr;
     const float* (*expanded_)(const void*, index_t, index_t) noexcept = nullptr;
     std::span<const float> (*stored_)(const void*, index_t, index_t, const channel_range&, index_t,
                                       index_t) noexcept = nullptr;
+    float (*bias_)(const void*, index_t, const float*) noexcept = nullptr;
 };
 
 }  // namespace kdna::inline KDNA_ABI

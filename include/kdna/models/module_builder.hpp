@@ -11,7 +11,7 @@
 
 #include <kdna/dna/kernel_dna.hpp>
 #include <kdna/io/state_dict.hpp>
-#include <kdna/nn/network.hpp>
+#include <kdna/nn/network_builder.hpp>
 
 namespace kdna::inline KDNA_ABI::models {
 

@@ -20,30 +20,23 @@ namespace kdna::inline KDNA_ABI {
 /// residual. Large maps are cheaper as one kernel, large kernels in parts; the plan chooses, and says so. It is used like a
 /// conv2d.
 template <conv_backend Backend = backend::cpu>
-class basic_dcd_conv2d {
+class basic_dcd_conv2d : public layer_base, public layer_calls<basic_dcd_conv2d<Backend>> {
     using whole_layer = conv2d<dcd_kernel, dcd_router, Backend>;
     using main_layer = conv2d<dense_kernel, given_mixture, Backend>;
     using low_layer = conv2d<low_rank_kernel, given_mixture, Backend>;
     using q_layer = conv2d<dense_kernel, no_router, Backend>;
 
 public:
-    class plan_type {
+    class plan_type : public layer_plan {
     public:
-        [[nodiscard]] const shape4& input_shape() const noexcept { return in_; }
-        [[nodiscard]] const shape4& output_shape() const noexcept { return out_; }
-        [[nodiscard]] index_t workspace_bytes() const noexcept {
-            return whole_ ? whole_->workspace_bytes() : parts_->workspace_bytes;
-        }
         /// Whether the low-rank part runs on activations.
         [[nodiscard]] bool in_parts() const noexcept { return parts_ != nullptr; }
         [[nodiscard]] double predicted_cycles() const noexcept {
             return whole_ ? whole_->predicted_cycles() : parts_->predicted_cycles();
         }
-        [[nodiscard]] const std::string& explain() const noexcept { return text_; }
         [[nodiscard]] index_t transformed_bytes() const noexcept {
             return whole_ ? whole_->transformed_bytes() : parts_->main.transformed_bytes();
         }
-        [[nodiscard]] std::span<const float> gate(index_t) const noexcept { return {}; }
 
     private:
         friend class basic_dcd_conv2d;
@@ -55,17 +48,12 @@ public:
             index_t route_floats = 0, pooled_at = 0,
                     scratch_at = 0;  // of a sample: routes | pooled input | router scratch
             buffer<float> routes{};
-            std::byte* workspace = nullptr;
             [[nodiscard]] double predicted_cycles() const noexcept {
                 return main.predicted_cycles() + low.predicted_cycles() + q.predicted_cycles();
             }
         };
-        shape4 in_{}, out_{};
-        executor_ref executor_{};
         std::optional<typename whole_layer::plan_type> whole_{};
         std::unique_ptr<parts> parts_{};
-        buffer<std::byte> own_workspace_{};
-        std::string text_{};
     };
 
     /// `bias` [O] is added to W0 * x, so that lambda scales it; empty: none. Throws kdna::error, naming the layer, if a tensor
@@ -75,34 +63,25 @@ public:
         : basic_dcd_conv2d{dcd_router(w, w0.shape().i, options.name), dcd_kernel(w0, w, bias, options.name), params,
                            options} {}
 
-    [[nodiscard]] const std::string& name() const noexcept { return whole_.name(); }
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return whole_.kernel(); }
     [[nodiscard]] const conv_params& params() const noexcept { return whole_.params(); }
-    [[nodiscard]] bool takes_residual() const noexcept { return whole_.takes_residual(); }
     [[nodiscard]] bool reads_channel_means() const noexcept { return whole_.reads_channel_means(); }
     [[nodiscard]] shape4 output_shape(const shape4& in) const { return whole_.output_shape(in); }
     /// The layer as one kernel, for those who run it elsewhere.
     [[nodiscard]] const conv2d<dcd_kernel, dcd_router, Backend>& as_one_kernel() const noexcept { return whole_; }
 
-    /// Decides how to run on inputs of shape `in` and allocates everything a run needs. Throws kdna::error.
-    [[nodiscard]] plan_type plan(const shape4& in, const plan_options& options = {}) const {
-        plan_type p = plan_without_workspace(in, options);
-        p.own_workspace_ = buffer<std::byte>(p.workspace_bytes(), options.memory);
-        use_workspace(p, p.own_workspace_.data());
-        return p;
-    }
-    /// As plan(), but the scratch is the caller's, given to `use_workspace`.
+    /// Chooses the form and decides how to run it; the scratch is the caller's, given to `use_workspace`. Throws kdna::error.
     [[nodiscard]] plan_type plan_without_workspace(const shape4& in, const plan_options& options = {}) const {
         plan_type p;
         p.whole_ = whole_.plan_without_workspace(in, options);
-        p.in_ = in;
-        p.out_ = p.whole_->output_shape();
-        p.executor_ = options.executor;
+        this->own(p, in, p.whole_->output_shape(), options);
+        p.bytes_ = p.whole_->workspace_bytes();
         if (parts_ != nullptr) {
             auto parts = plan_parts(p.out_, in, options);
             // Without a cost model (other backends) both predict nothing, and one kernel is the simpler form.
             if (parts->predicted_cycles() < p.whole_->predicted_cycles()) {
                 p.text_ = concat(parts->main.explain(), "\n  ", parts->q.explain(), "\n  ", parts->low.explain());
+                p.bytes_ = parts->workspace_bytes;
                 p.parts_ = std::move(parts);
                 p.whole_.reset();
                 return p;
@@ -112,22 +91,30 @@ public:
         return p;
     }
     static void use_workspace(plan_type& p, std::byte* workspace) noexcept {
+        p.workspace_ = workspace;
         if (p.whole_) return whole_layer::use_workspace(*p.whole_, workspace);
-        p.parts_->workspace = workspace;
         main_layer::use_workspace(p.parts_->main, workspace);
         low_layer::use_workspace(p.parts_->low, workspace);
         q_layer::use_workspace(p.parts_->q, workspace);
+    }
+
+    /// Throws kdna::error unless `run` may be called with these arguments; see conv2d::check.
+    void check(const plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
+               const tensor_view<const float>& residual = {}, const channel_means& means = {}) const {
+        this->check_call(p, x, y, residual, means, true);
+        if (p.whole_) whole_.check(*p.whole_, x, y, residual, means);
     }
 
     /// As conv2d::run. Allocates nothing.
     void run(plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
              const tensor_view<const float>& residual = {}, const channel_means& means = {},
              const conv::row_band& = {}) const noexcept {
+        detail::enforce([&] { check(p, x, y, residual, means); });
         if (p.whole_) return whole_.run(*p.whole_, x, y, residual, means);
         typename plan_type::parts& parts = *p.parts_;
         route_samples(p, x, means.input);
         const auto view = [&](index_t at, const shape4& s) {
-            return tensor_view<float>{at_offset<float>(parts.workspace, at), s, {s.h * s.w * s.c, 1, s.w * s.c, s.c}};
+            return tensor_view<float>{at_offset<float>(p.workspace_, at), s, {s.h * s.w * s.c, 1, s.w * s.c, s.c}};
         };
         const tensor_view<float> q = view(parts.q_at, parts.q.output_shape()), r = view(parts.r_at, p.out_);
         const given_coefficients routes{parts.routes.data(), parts.route_floats};
@@ -136,16 +123,6 @@ public:
         parts_->main.run(parts.main, x, routes, y, r, {.output = means.output});
     }
     [[nodiscard]] band_support bands(const plan_type&) const noexcept { return {}; }
-
-    /// Plans and runs in one go and returns the output, in NCHW. Throws kdna::error. For tests and for code that runs once.
-    [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x,
-                                           const tensor_view<const float>& residual = {},
-                                           const plan_options& options = {}) const {
-        plan_type p = plan(x.shape, options);
-        tensor<float> y(p.output_shape(), layout::nchw, options.memory);
-        run(p, x, y.view(), residual);
-        return y;
-    }
 
     template <class F>
     void for_each_storage(F&& f) const {
@@ -164,7 +141,8 @@ private:
     };
     /// Both forms share W0 and the low-rank factors.
     basic_dcd_conv2d(dcd_router r, const dcd_kernel& kernel, const conv_params& params, const conv_options& options)
-        : router_(std::move(r)),
+        : layer_base(options.name, options.residual),
+          router_(std::move(r)),
           whole_(kernel, checked(params, kernel.layout().shape(), options.name), options, router_) {
         if (kernel.has_static_bias()) return;
         const kernel_shape& k = kernel.layout().shape();
@@ -210,7 +188,7 @@ private:
         p->pooled_at = router_.widths().total();
         p->scratch_at = p->pooled_at + in.c * grid * grid;
         p->route_floats = p->scratch_at + std::max(router_.scratch_floats(), in.c);
-        p->routes = buffer<float>(checked_mul(in.n, p->route_floats, name()), options.memory);
+        p->routes = buffer<float>(checked_mul(in.n, p->route_floats, this->name()), options.memory);
         return p;
     }
     void route_samples(plan_type& p, const tensor_view<const float>& x, const float* means) const noexcept {

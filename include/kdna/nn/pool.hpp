@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include <kdna/core/arithmetic.hpp>
+#include <kdna/core/executor.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/simd/simd.hpp>
 #include <kdna/tensor/view.hpp>
@@ -62,6 +64,20 @@ inline void global_average(const tensor_view<const float>& x, index_t n, float* 
 /// All channels, to mean[C].
 inline void global_average(const tensor_view<const float>& x, index_t n, float* mean) noexcept {
     global_average(x, n, mean, 0, x.shape.c);
+}
+
+/// Means over H and W of the channels of every sample, those of sample n to mean + n * stride. Channels are shared out where
+/// there are more threads than samples.
+inline void pool_samples(const tensor_view<const float>& x, float* mean, index_t stride,
+                         const executor_ref& executor) noexcept {
+    constexpr index_t unit = 4 * simd::lanes;
+    const index_t units = ceil_div(x.shape.c, unit),
+                  chunks = std::min(units, ceil_div(executor.concurrency(), x.shape.n));
+    executor.parallel_for(x.shape.n * chunks, [&](index_t task) {
+        const index_t n = task / chunks, chunk = task % chunks;
+        global_average(x, n, mean + n * stride, units * chunk / chunks * unit,
+                       std::min(units * (chunk + 1) / chunks * unit, x.shape.c));
+    });
 }
 
 /// Means over `grid` x `grid` windows of the map, mean[C][grid][grid], as PyTorch's adaptive average pooling makes them: window

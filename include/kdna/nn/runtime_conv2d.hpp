@@ -61,13 +61,7 @@ public:
     /// program with a message (KDNA_CHECK=0: are undefined); call `check` first where they are not known to fit.
     void run(plan_type& p, const tensor_view<const float>& x, const kernel_view& kernels, const tensor_view<float>& y,
              const tensor_view<const float>& residual = {}, const channel_means& means = {}) const noexcept {
-#if KDNA_CHECK
-        try {
-            check(p, x, kernels, y, residual, means);
-        } catch (const error& e) {
-            contract_failure(e);
-        }
-#endif
+        detail::enforce([&] { check(p, x, kernels, y, residual, means); });
         layer_.run(p, x, coefficients(p, kernels), y, residual, means);
     }
 

@@ -1,0 +1,167 @@
+// What every convolution layer does on a backend, whatever its kernel source and its router: checks, folding, plans, routing, runs.
+//
+// A layer hands its source and its router down by reference, so this is compiled once for each backend. conv2d (nn/conv2d.hpp)
+// adds the types.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <kdna/backend/cpu.hpp>
+#include <kdna/dna/router.hpp>
+#include <kdna/dna/source.hpp>
+#include <kdna/nn/layer.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+namespace detail {
+class tuning;
+}
+template <conv_backend Backend>
+class conv_layer;
+
+/// The decisions and the memory of one convolution layer for one input shape.
+template <conv_backend Backend>
+class conv_plan : public layer_plan {
+public:
+    /// What the cost model expects of a run on one thread: cycles of a vector multiply-add a cycle, routing not included. 0
+    /// for backends without a cost model.
+    [[nodiscard]] double predicted_cycles() const noexcept {
+        if constexpr (requires { decisions_.predicted_cycles; })
+            return decisions_.predicted_cycles;
+        else
+            return 0.0;
+    }
+    /// Bytes of the transformed kernel this plan uses, 0 for none; it belongs to the layer.
+    [[nodiscard]] index_t transformed_bytes() const noexcept {
+        return transformed_ == nullptr ? 0 : transformed_->bytes();
+    }
+    /// The gate g[C] of sample n in the last run, empty if the layer has none.
+    [[nodiscard]] std::span<const float> gate(index_t n) const noexcept {
+        if (widths_.channel == 0) return {};
+        return {routes_.data() + n * route_floats_ + widths_.mixture, static_cast<std::size_t>(widths_.channel)};
+    }
+    /// The mixture weights of sample n in the last run, empty if the layer computes none.
+    [[nodiscard]] std::span<const float> mixture(index_t n) const noexcept {
+        if (widths_.mixture == 0) return {};
+        return {routes_.data() + n * route_floats_, static_cast<std::size_t>(widths_.mixture)};
+    }
+
+private:
+    friend class conv_layer<Backend>;
+
+    typename Backend::plan decisions_{};
+    route_widths widths_{};
+    // Per sample: routed mixture, channel, filter, spatial | scale, shift where they vary | pooled input | router scratch.
+    index_t route_floats_ = 0, scale_at_ = 0, shift_at_ = 0, pooled_at_ = 0, scratch_at_ = 0;
+    buffer<float> routes_{};
+    std::shared_ptr<const conv::winograd_kernel> transformed_{};
+};
+
+/// A convolution layer by its base, which knows neither source nor router by type. Copies share identity and prepared kernels.
+template <conv_backend Backend>
+class conv_layer : public layer_base {
+public:
+    using plan_type = conv_plan<Backend>;
+    /// A layer's source and router, by reference.
+    struct parts {
+        source_ref source;
+        router_ref router;
+    };
+
+    virtual ~conv_layer() = default;
+    /// Valid while the layer lives.
+    [[nodiscard]] virtual parts refs() const noexcept = 0;
+    /// Calls f(address, bytes) for every block of weights the layer keeps in memory; shared blocks come up in every layer that
+    /// shares them, with the same address.
+    virtual void visit_storage(const storage_visitor& f) const = 0;
+
+    [[nodiscard]] const kernel_shape& kernel() const noexcept { return kernel_; }
+    [[nodiscard]] const conv_params& params() const noexcept { return params_; }
+    /// What the layer is made of besides source and router. The factors s = 1 + a_sp [KH*KW], or empty; m and b [O] with
+    /// everything static folded in; and, of a source with a bias of its own that is mixed, what that is multiplied by [O].
+    [[nodiscard]] activation act() const noexcept { return act_; }
+    [[nodiscard]] std::span<const float> spatial() const noexcept { return spatial_; }
+    [[nodiscard]] std::span<const float> scale() const noexcept { return per_filter(scale_); }
+    [[nodiscard]] std::span<const float> shift() const noexcept { return per_filter(shift_); }
+    [[nodiscard]] std::span<const float> mixed_bias_scale() const noexcept {
+        return mixes_bias_ ? per_filter(bias_scale_) : std::span<const float>();
+    }
+    /// Whether a router reads the means of the input's channels.
+    [[nodiscard]] bool reads_channel_means() const noexcept;
+    /// Throws kdna::error if the layer cannot run on an input of this shape.
+    [[nodiscard]] shape4 output_shape(const shape4& in) const {
+        return KDNA_ABI::output_shape(in, kernel_, params_, name_);
+    }
+    /// Decides how to run on inputs of shape `in`; the scratch (`workspace_bytes()`, 64-byte aligned) is the caller's, given to
+    /// `use_workspace`, so that layers which run one after another can share it. Throws kdna::error.
+    [[nodiscard]] plan_type plan_without_workspace(const shape4& in, const plan_options& options = {}) const;
+    static void use_workspace(plan_type& p, std::byte* workspace) noexcept { p.workspace_ = workspace; }
+    /// Whether runs of this plan may compute a few rows at a time (`rows` of `run`), and which.
+    [[nodiscard]] band_support bands(const plan_type& p) const noexcept;
+
+    /// conv2d::check and conv2d::run, of which a layer's own types allow one form: with coefficients or without.
+    void check_views(const plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
+                     const tensor_view<const float>& residual, const channel_means& means) const;
+    void check_given(const plan_type& p, const tensor_view<const float>& x, const given_coefficients& coefficients,
+                     const tensor_view<float>& y, const tensor_view<const float>& residual,
+                     const channel_means& means) const;
+    void run_routed(plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
+                    const tensor_view<const float>& residual, const channel_means& means,
+                    const conv::row_band& rows) const noexcept;
+    void run_given(plan_type& p, const tensor_view<const float>& x, const given_coefficients& coefficients,
+                   const tensor_view<float>& y, const tensor_view<const float>& residual,
+                   const channel_means& means) const noexcept;
+
+protected:
+    /// Throws kdna::error, naming the layer, if any part does not fit the kernel. `spatial` and `filter` are factors, 1 + a.
+    conv_layer(const parts& of, std::vector<float> spatial, const std::vector<float>& filter, const conv_params& params,
+               const conv_options& options);
+    /// Visits what the layer keeps besides its source's weights.
+    void visit_own_storage(const storage_visitor& f) const;
+
+private:
+    [[nodiscard]] std::span<const float> per_filter(const std::vector<float>& padded) const noexcept {
+        return std::span(padded).first(static_cast<std::size_t>(kernel_.o));
+    }
+    [[nodiscard]] conv::problem problem(const parts& of, const plan_options& options,
+                                        std::optional<int> variant) const noexcept;
+    [[nodiscard]] plan_type plan_variant(const parts& of, const shape4& in, const plan_options& options,
+                                         std::optional<int> variant) const;
+    [[nodiscard]] plan_type tuned_plan(const parts& of, const shape4& in, const plan_options& options) const;
+    [[nodiscard]] std::size_t time_variants(const parts& of, detail::tuning& t, const shape4& in,
+                                            const plan_options& options) const;
+    [[nodiscard]] std::shared_ptr<const conv::winograd_kernel> transformed_kernel(const parts& of, int m) const;
+    void check_params() const;
+    void check_adapter(const std::vector<float>& filter) const;
+    void check_router(const parts& of) const;
+    void route_samples(const parts& of, plan_type& p, const tensor_view<const float>& x,
+                       const float* means) const noexcept;
+    void scale_filters(const float* filter, float* scale) const noexcept;
+    void mix_bias(const source_ref& source, const float* mixture, float* shift) const noexcept;
+    void compute(const parts& of, plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
+                 const tensor_view<const float>& residual, const channel_means& means, const conv::row_band& rows,
+                 const given_coefficients& coefficients) const noexcept;
+    [[nodiscard]] factor_set factors(const plan_type& p) const noexcept;
+
+    kernel_shape kernel_;
+    conv_params params_;
+    activation act_;
+    std::vector<float> spatial_, scale_, shift_, bias_scale_;
+    bool varies_scale_, mixes_bias_;
+    std::shared_ptr<conv::winograd_cache> transformed_ = std::make_shared<conv::winograd_cache>();
+};
+
+}  // namespace kdna::inline KDNA_ABI
+
+#ifdef KDNA_COMPILED
+namespace kdna::inline KDNA_ABI {
+extern template class conv_layer<backend::cpu>;
+}
+#endif
+#include <kdna/nn/conv_layer.ipp>

@@ -1,0 +1,98 @@
+// Building a network step by step.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <kdna/nn/conv2d.hpp>
+#include <kdna/nn/network.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+/// Builds a network step by step; widths are checked as layers are added, so a network that was built can be planned for
+/// any input its windows fit on.
+class network_builder {
+public:
+    using value = network::value;
+
+    /// The network's input, of `channels` channels. Throws kdna::error for a second one, or if there are none.
+    [[nodiscard]] KDNA_FUNC value input(index_t channels);
+
+    /// A convolution of `x`, with a residual if the layer takes one. Throws kdna::error if channel counts do not fit.
+    template <kernel_source S, router R, conv_backend B>
+    value add(conv2d<S, R, B> l, const value& x, const std::optional<value>& residual = std::nullopt) {
+        check_layer(l, x, residual);
+        const index_t filters = l.kernel().o;
+        return push(std::make_unique<convolution_operation<B>>(std::make_unique<const conv2d<S, R, B>>(std::move(l))),
+                    x, residual, filters);
+    }
+    /// A layer that is used like a convolution, likewise.
+    template <planned_layer L>
+    requires requires(const L& l) { l.kernel(); }
+    value add(L l, const value& x, const std::optional<value>& residual = std::nullopt) {
+        check_layer(l, x, residual);
+        const index_t filters = l.kernel().o;
+        return push(std::make_unique<layer_operation<L>>(std::move(l)), x, residual, filters);
+    }
+    /// A fully connected layer, given as a 1x1 convolution without router, stride, padding or residual, on a pooled `x`.
+    /// Throws kdna::error if it is not one, or if channel counts do not fit.
+    template <kernel_source S, conv_backend B>
+    value add_linear(conv2d<S, no_router, B> l, const value& x) {
+        check_linear(l, x);
+        const index_t filters = l.kernel().o;
+        return push(
+            std::make_unique<linear_operation<B>>(std::make_unique<const conv2d<S, no_router, B>>(std::move(l))), x,
+            std::nullopt, filters);
+    }
+    KDNA_FUNC value add(const max_pool2d& pool, const value& x);
+    KDNA_FUNC value add_global_average(const value& x);
+    /// A step of your own that gives `channels` channels, on one input or several. Throws kdna::error if there is none, or
+    /// unless there are as many inputs as it asks for.
+    KDNA_FUNC value add(std::unique_ptr<operation> op, const value& x, index_t channels);
+    KDNA_FUNC value add(std::unique_ptr<operation> op, const std::vector<value>& inputs, index_t channels);
+
+    /// The finished network. Throws kdna::error unless `output` is the last value made.
+    [[nodiscard]] KDNA_FUNC network build(const value& output) &&;
+
+private:
+    template <class L>
+    void check_layer(const L& l, const value& x, const std::optional<value>& residual) const {
+        check_convolution(l.name(), l.kernel(), l.takes_residual(), x, residual);
+    }
+    template <class L>
+    void check_linear(const L& l, const value& x) const {
+        check_fully_connected(l.name(), l.kernel(), l.params(), l.takes_residual(), x);
+    }
+    KDNA_FUNC void check_convolution(const std::string& name, const kernel_shape& k, bool takes_residual,
+                                     const value& x, const std::optional<value>& residual) const;
+    KDNA_FUNC void check_fully_connected(const std::string& name, const kernel_shape& k, const conv_params& params,
+                                         bool takes_residual, const value& x) const;
+    KDNA_FUNC void check_channels(const std::string& name, std::string_view what, const value& v,
+                                  index_t channels) const;
+    KDNA_FUNC void check_known(std::string_view name, std::string_view what, const value& v) const;
+    KDNA_FUNC value push(std::unique_ptr<operation> op, const value& x, const std::optional<value>& second,
+                         index_t channels);
+
+    network net_;
+    std::vector<index_t> widths_;  // channels of the values so far, the input first
+};
+
+/// The networks of a backend: their type, on which host backend their layers are put together, and how they are made of that.
+/// Those of a device are in kdna/cuda/network.hpp.
+template <layer_backend B>
+struct network_on {
+    KDNA_REQUIRE_HOST_BACKEND(B);
+    using type = network;
+    using host_backend = B;
+    [[nodiscard]] static network make(network host) { return host; }
+};
+
+}  // namespace kdna::inline KDNA_ABI
+
+#ifndef KDNA_COMPILED
+#include <kdna/nn/network_builder.ipp>
+#endif
