@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "support/counting_resource.hpp"
+#include "support/errors.hpp"
 #include "support/run_case.hpp"
 
 using namespace kdna;
