@@ -25,6 +25,7 @@ configure_package_config_file(cmake/kdnaConfig.cmake.in ${PROJECT_BINARY_DIR}/kd
                               INSTALL_DESTINATION ${package_dir} PATH_VARS CMAKE_INSTALL_INCLUDEDIR)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/kdnaConfigVersion.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES ${PROJECT_BINARY_DIR}/kdnaConfig.cmake ${PROJECT_BINARY_DIR}/kdnaConfigVersion.cmake cmake/kdnaFindHeaders.cmake
+              cmake/kdnaIsolate.cmake
         DESTINATION ${package_dir})
 
 set(pkgconfig_dir ${CMAKE_INSTALL_DATADIR}/pkgconfig)

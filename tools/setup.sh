@@ -47,6 +47,8 @@ for purpose in "$@"; do
             if ! has_header catch2/catch.hpp && ! has_header catch2/catch_all.hpp; then libraries+=" catch2"; fi
             library libbenchmark-dev benchmark/benchmark.h
             if ! has_command pkg-config; then extra pkg-config; fi
+            # Programs with several instruction sets run on older processors as well.
+            if [[ $(uname -m) == x86_64 ]] && ! has_command qemu-x86_64 qemu-x86_64-static; then extra qemu-user; fi
             ;;
         demo)
             if [[ ! -d /usr/share/datasets/fashion-mnist ]]; then extra dataset-fashion-mnist; fi

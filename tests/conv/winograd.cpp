@@ -59,7 +59,9 @@ double error_of(int m, const winograd_case& w, std::uint64_t stream, layout orde
     c.factors.shift = {shift.data(), 0};
     backend::cpu::run(p, c, workspace.data(), {});
     c.y = exact.view();
-    backend::reference::run({in, out, 0}, c, nullptr, {});
+    const auto reference = backend::reference::make_plan(q, in, {}, 1, "winograd test");
+    buffer<std::byte> of_reference(reference.workspace_bytes);
+    backend::reference::run(reference, c, of_reference.data(), {});
 
     double worst = 0.0, largest = 0.0;
     for (index_t i = 0; i < y.size(); ++i) {

@@ -1,4 +1,5 @@
-// A KernelDNA layer as a user would write it; ODR_RUN is the name of the function, one for each instruction set.
+// A KernelDNA layer as a user would write it. ODR_RUN and ODR_FAIL are the names of its functions, which differ for each
+// instruction set.
 #include <cstddef>
 #include <vector>
 
@@ -18,6 +19,8 @@ std::vector<float> numbers(std::size_t count, unsigned seed) {
 
 }  // namespace
 
+namespace odr {
+
 std::vector<float> ODR_RUN() {
     const auto weights = numbers(24 * 16 * 9, 1), spatial = numbers(9, 2), filter = numbers(24, 3),
                x = numbers(16 * 81, 4);
@@ -31,3 +34,17 @@ std::vector<float> ODR_RUN() {
     const auto y = child(kdna::nchw_view(x.data(), 1, 16, 9, 9));
     return {y.span().begin(), y.span().end()};
 }
+
+// Throws kdna::error, with the number of calls so far (a static variable that is initialised at the first one) as its layer.
+void ODR_FAIL() {
+    static std::vector<int> calls = {0};
+    const std::vector<float> too_few(7);
+    try {
+        static_cast<void>(kdna::parent_kernel::pack({.o = 24, .i = 16, .kh = 3, .kw = 3}, too_few));
+    } catch (const kdna::error&) {
+        ++calls[0];
+        if (calls[0] == 2) throw;
+    }
+}
+
+}  // namespace odr

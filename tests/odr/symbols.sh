@@ -1,7 +1,8 @@
 #!/bin/sh
-# symbols.sh NM A.o B.o: fails if a symbol of kdna that the linker would merge is defined in both objects.
+# symbols.sh NM WHICH A B: fails if a symbol that the linker would merge is defined in both objects or static libraries. WHICH is
+# kdna (symbols of kdna) or all.
 set -eu
-nm=$1 a=$2 b=$3
+nm=$1 which=$2 a=$3 b=$4
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
@@ -10,23 +11,18 @@ symbols() {
     "$nm" --defined-only "$1" > "$folder/all"
     awk '$2 ~ /^[A-Zuvw]$/ { print $3 }' "$folder/all" | sort -u
 }
-symbols "$a" > "$folder/a"
-symbols "$b" > "$folder/b"
-comm -12 "$folder/a" "$folder/b" > "$folder/both"
-if command -v c++filt > /dev/null; then
-    c++filt < "$folder/both" > "$folder/names"
-else
-    cp "$folder/both" "$folder/names"
-fi
-
-if ! grep -q 4kdna "$folder/a"; then
-    echo "no symbols of kdna in $a: nothing was checked"
+wanted=.
+if [ "$which" = kdna ]; then wanted=4kdna; fi
+symbols "$a" | { grep "$wanted" || true; } > "$folder/a"
+symbols "$b" | { grep "$wanted" || true; } > "$folder/b"
+if [ ! -s "$folder/a" ] || [ ! -s "$folder/b" ]; then
+    echo "no such symbols in $a or $b: nothing was checked"
     exit 2
 fi
-if grep 4kdna "$folder/both" > "$folder/shared"; then
-    echo "$(wc -l < "$folder/shared") symbols of kdna are defined in both objects:"
-    grep kdna "$folder/names" | head -20
+comm -12 "$folder/a" "$folder/b" > "$folder/both"
+if [ -s "$folder/both" ]; then
+    echo "$(wc -l < "$folder/both") symbols are defined in both:"
+    head -20 "$folder/both" | { c++filt 2> /dev/null || cat; }
     exit 1
 fi
-echo "$(grep -c 4kdna "$folder/a") and $(grep -c 4kdna "$folder/b") symbols of kdna, none in both;" \
-     "$(wc -l < "$folder/both") of other libraries are in both"
+echo "$(wc -l < "$folder/a") and $(wc -l < "$folder/b") symbols, none in both"

@@ -209,7 +209,7 @@ inline double one_plus(std::span<const float> a, std::size_t i) {
     return a.empty() ? 1.0 : 1.0 + static_cast<double>(a[i]);
 }
 
-/// One filter's weights with all factors on them but m, and the error of those factors.
+/// One filter's weights [KH * KW][I/groups] with all factors on them but m, and the error of those factors.
 inline bounded_vector modulated_filter(const convolution& c, const factors& f, index_t o) {
     const auto taps = static_cast<std::size_t>(c.kernel.taps()),
                channels = static_cast<std::size_t>(c.kernel.channels_per_group());
@@ -231,9 +231,42 @@ inline bounded_vector modulated_filter(const convolution& c, const factors& f, i
             const double s = one_plus(c.spatial, t) * factor_of(f.spatial, t), g = factor_of(f.channel, first + ch);
             const double s_error = std::abs(one_plus(c.spatial, t)) * error_of(f.spatial, t);
             const double g_error = error_of(f.channel, first + ch);
-            out[ch * taps + t] = {
+            out[t * channels + ch] = {
                 w * s * g, w_error * std::abs(s * g) + std::abs(w) * (s_error * std::abs(g) + std::abs(s) * g_error)};
         }
+    return out;
+}
+
+/// The sums over channels that an output value is made of, in four parts each, which compilers turn into vectors.
+struct channel_sums {
+    static constexpr std::size_t parts = 4;
+    double value[parts] = {}, magnitude[parts] = {}, error[parts] = {};
+
+    void add(const bounded* weights, const double* x, std::size_t channels) {
+        std::size_t ch = 0;
+        for (; ch + parts <= channels; ch += parts)
+            for (std::size_t i = 0; i < parts; ++i) add(i, weights[ch + i], x[ch + i]);
+        for (; ch < channels; ++ch) add(0, weights[ch], x[ch]);
+    }
+    static double total(const double (&of)[parts]) { return (of[0] + of[1]) + (of[2] + of[3]); }
+
+private:
+    void add(std::size_t part, const bounded& weight, double x) {
+        const double product = weight.value * x;
+        value[part] += product;
+        magnitude[part] += std::abs(product);
+        error[part] += weight.error * std::abs(x);
+    }
+};
+
+/// x as doubles [N][H][W][C].
+inline std::vector<double> channels_last(const kdna::tensor_view<const float>& x) {
+    std::vector<double> out;
+    out.reserve(static_cast<std::size_t>(x.shape.n * x.shape.c * x.shape.h * x.shape.w));
+    for (index_t n = 0; n < x.shape.n; ++n)
+        for (index_t h = 0; h < x.shape.h; ++h)
+            for (index_t w = 0; w < x.shape.w; ++w)
+                for (index_t c = 0; c < x.shape.c; ++c) out.push_back(static_cast<double>(x(n, c, h, w)));
     return out;
 }
 
@@ -257,6 +290,7 @@ inline expectation convolve(const convolution& c, const kdna::tensor_view<const 
     const auto terms = static_cast<double>(channels * k.kh * k.kw);
     const double growth = std::min(terms, 8.0 * std::sqrt(terms)) + 10.0, u = unit_roundoff;
     const factors none;
+    const std::vector<double> input = detail::channels_last(x);
     for (index_t n = 0; n < e.shape.n; ++n)
         for (index_t o = 0; o < k.o; ++o) {
             const factors& f = routed.empty() ? none : routed[static_cast<std::size_t>(n)];
@@ -282,7 +316,7 @@ inline expectation convolve(const convolution& c, const kdna::tensor_view<const 
             }
             for (index_t h = 0; h < e.shape.h; ++h)
                 for (index_t w = 0; w < e.shape.w; ++w) {
-                    double sum = 0.0, magnitude = 0.0, factor_error = 0.0;
+                    detail::channel_sums sums;
                     for (index_t i = 0; i < k.kh; ++i)
                         for (index_t j = 0; j < k.kw; ++j) {
                             index_t ih = h * stride.h - pad.top + i * dilation.h,
@@ -292,14 +326,13 @@ inline expectation convolve(const convolution& c, const kdna::tensor_view<const 
                                 iw = ((iw % x.shape.w) + x.shape.w) % x.shape.w;
                             }
                             if (ih < 0 || ih >= x.shape.h || iw < 0 || iw >= x.shape.w) continue;
-                            for (index_t ch = 0; ch < channels; ++ch) {
-                                const bounded& weight = weights[static_cast<std::size_t>((ch * k.kh + i) * k.kw + j)];
-                                const auto v = static_cast<double>(x(n, first + ch, ih, iw));
-                                sum += weight.value * v;
-                                magnitude += std::abs(weight.value * v);
-                                factor_error += weight.error * std::abs(v);
-                            }
+                            sums.add(weights.data() + (i * k.kw + j) * channels,
+                                     input.data() + ((n * x.shape.h + ih) * x.shape.w + iw) * x.shape.c + first,
+                                     static_cast<std::size_t>(channels));
                         }
+                    const double sum = detail::channel_sums::total(sums.value),
+                                 magnitude = detail::channel_sums::total(sums.magnitude),
+                                 factor_error = detail::channel_sums::total(sums.error);
                     const double r = residual.data == nullptr ? 0.0 : static_cast<double>(residual(n, o, h, w));
                     const double y = m * sum + shift + r;
                     const double shared =

@@ -14,16 +14,21 @@ struct reference {
 
     [[nodiscard]] static plan make_plan(const conv::problem& q, const shape4& in, conv::input_order, index_t,
                                         std::string_view where) {
-        return {in, output_shape(in, q.kernel->shape(), q.params, where), 0};
+        const kernel_shape& k = q.kernel->shape();
+        const index_t filter_bytes = k.channels_per_group() * k.taps() * static_cast<index_t>(sizeof(double));
+        return {in, output_shape(in, k, q.params, where), filter_bytes};
     }
 
-    static void run(const plan& p, const conv::call& c, std::byte*, const executor_ref&) noexcept {
+    static void run(const plan& p, const conv::call& c, std::byte* workspace, const executor_ref&) noexcept {
         const index_t end = c.rows.count > 0 ? c.rows.first + c.rows.count : p.out.h;
+        double* filter = reinterpret_cast<double*>(workspace);
         for (index_t n = 0; n < p.out.n; ++n)
-            for (index_t o = 0; o < p.out.c; ++o)
+            for (index_t o = 0; o < p.out.c; ++o) {
+                write_out(c, n, o, filter);
                 for (index_t h = c.rows.first; h < end; ++h)
                     for (index_t w = 0; w < p.out.w; ++w)
-                        c.y(n, o, h - c.rows.y_first, w) = static_cast<float>(element(c, n, o, h, w));
+                        c.y(n, o, h - c.rows.y_first, w) = static_cast<float>(element(c, filter, n, o, h, w));
+            }
         if (c.channel_means != nullptr) take_means(p, c);
     }
 
@@ -41,7 +46,15 @@ private:
                 c.channel_means[n * p.out.c + o] = static_cast<float>(sum / static_cast<double>(p.out.h * p.out.w));
             }
     }
-    [[nodiscard]] static double element(const conv::call& c, index_t n, index_t o, index_t h, index_t w) noexcept {
+    /// The weights [KH * KW][I / groups] of one filter, which a source may have to assemble, once for all pixels.
+    static void write_out(const conv::call& c, index_t n, index_t o, double* filter) noexcept {
+        const kernel_shape& k = c.source.layout().shape();
+        for (index_t t = 0; t < k.taps(); ++t)
+            for (index_t ch = 0; ch < k.channels_per_group(); ++ch)
+                *filter++ = c.source.weight(o, ch, t, c.factors.mixture.of(n));
+    }
+    [[nodiscard]] static double element(const conv::call& c, const double* filter, index_t n, index_t o, index_t h,
+                                        index_t w) noexcept {
         const kernel_shape& k = c.source.layout().shape();
         const index_t channels = k.channels_per_group(), first = o / k.filters_per_group() * channels;
         const float* gate = c.factors.channel.of(n);
@@ -57,9 +70,10 @@ private:
                 }
                 if (ih < 0 || ih >= c.x.shape.h || iw < 0 || iw >= c.x.shape.w) continue;
                 const index_t t = i * k.kw + j;
+                const float* x = &c.x(n, first, ih - c.rows.x_first, iw);
+                const double* weights = filter + t * channels;
                 for (index_t ch = 0; ch < channels; ++ch) {
-                    double term = c.source.weight(o, ch, t, c.factors.mixture.of(n)) *
-                                  c.x(n, first + ch, ih - c.rows.x_first, iw);
+                    double term = weights[ch] * x[ch * c.x.stride.c];
                     if (gate != nullptr) term *= gate[first + ch];
                     if (spatial != nullptr) term *= spatial[t];
                     sum += term;
