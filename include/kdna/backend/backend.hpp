@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include <kdna/conv/gemm_nest.hpp>
+#include <kdna/conv/product/nest.hpp>
 
 namespace kdna::inline KDNA_ABI {
 

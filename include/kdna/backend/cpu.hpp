@@ -2,10 +2,10 @@
 #pragma once
 
 #include <kdna/backend/backend.hpp>
-#include <kdna/conv/depthwise_nest.hpp>
-#include <kdna/conv/plane_nest.hpp>
+#include <kdna/conv/depthwise/nest.hpp>
+#include <kdna/conv/planes/nest.hpp>
 #include <kdna/conv/planner.hpp>
-#include <kdna/conv/winograd_nest.hpp>
+#include <kdna/conv/winograd/nest.hpp>
 
 namespace kdna::inline KDNA_ABI::backend {
 

@@ -6,11 +6,11 @@
 #include <string>
 
 #include <kdna/conv/epilogue.hpp>
-#include <kdna/conv/micro_kernel.hpp>
 #include <kdna/conv/partition.hpp>
-#include <kdna/conv/planes.hpp>
+#include <kdna/conv/planes/layout.hpp>
+#include <kdna/conv/product/micro_kernel.hpp>
 #include <kdna/conv/stage.hpp>
-#include <kdna/conv/winograd.hpp>
+#include <kdna/conv/winograd/transforms.hpp>
 #include <kdna/core/executor.hpp>
 #include <kdna/core/memory.hpp>
 #include <kdna/dna/source.hpp>

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include <kdna/conv/position_nest.hpp>
+#include <kdna/conv/position/nest.hpp>
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/nn/operation.hpp>
 

@@ -5,7 +5,7 @@
 // an input vector, once loaded, goes to every row of the tile that has a tap on it.
 #pragma once
 
-#include <kdna/conv/gemm_nest.hpp>
+#include <kdna/conv/product/nest.hpp>
 #include <kdna/core/arithmetic.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {

@@ -1,7 +1,7 @@
 // The loop nest of a Winograd convolution: blocks of tiles, their transform, products panel by panel, the inverse transform.
 #pragma once
 
-#include <kdna/conv/gemm_nest.hpp>
+#include <kdna/conv/product/nest.hpp>
 #include <kdna/core/arithmetic.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {

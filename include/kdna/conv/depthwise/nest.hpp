@@ -1,7 +1,7 @@
 // Depthwise convolution: one filter per channel, channels in the vectors.
 #pragma once
 
-#include <kdna/conv/gemm_nest.hpp>
+#include <kdna/conv/product/nest.hpp>
 #include <kdna/core/arithmetic.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {

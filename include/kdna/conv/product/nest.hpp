@@ -2,8 +2,8 @@
 #pragma once
 
 #include <kdna/conv/plan.hpp>
-#include <kdna/conv/rows.hpp>
-#include <kdna/conv/winograd.hpp>
+#include <kdna/conv/product/rows.hpp>
+#include <kdna/conv/winograd/transforms.hpp>
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/dna/factors.hpp>
 
