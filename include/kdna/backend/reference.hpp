@@ -14,7 +14,7 @@ struct reference {
 
     [[nodiscard]] static plan make_plan(const conv::problem& q, const shape4& in, conv::input_order, index_t,
                                         std::string_view where) {
-        return {in, output_shape(in, q.kernel->shape(), q.params, where), 0};
+        return {in, output_shape(in, q.shape(), q.params, where), 0};
     }
 
     static void run(const plan& p, const conv::call& c, std::byte*, const executor_ref&) noexcept {

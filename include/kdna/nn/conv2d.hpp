@@ -4,7 +4,6 @@
 #include <limits>
 #include <memory>
 #include <memory_resource>
-#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
@@ -42,14 +41,16 @@ struct plan_options {
     std::pmr::memory_resource* memory = std::pmr::get_default_resource();  ///< workspace, routes, arena
     input_order order = input_order::any;                                  ///< promise about the input's strides
     /// Bytes that may be spent on kernels that are kept transformed for Winograd, by a layer or by all layers of a network
-    /// together; they lie with the layer, beside the shared kernel. Kernels that differ from sample to sample, and those that do
-    /// not fit the budget, are transformed panel by panel as they are used: 1 means all, and 0 forbids Winograd.
+    /// together; they are kept with the layer, beside the shared kernel. Kernels that differ from sample to sample, and those that
+    /// do not fit the budget, are transformed panel by panel as they are used: 1 means all, and 0 forbids Winograd.
     index_t transform_budget = std::numeric_limits<index_t>::max();
     /// A promise that the kernels of all samples of a call are the same, because their coefficients are given or because the
     /// samples are alike (tiles of one image): those of any one sample may be used for all, and are put together once.
     bool equal_routes = false;
     /// Whether a run takes the means of the output's channels on its way (`channel_means::output`).
     bool channel_means = false;
+    /// Whether runs compute some rows of the output at a time (`bands`), so that the algorithm has to be one that can.
+    bool in_bands = false;
     /// Whether a layer that could run by more than one algorithm tries them on made-up inputs and takes the fastest, instead of
     /// relying on the cost model: some runs more for each plan, on the plan's own executor. Which one wins may depend on the
     /// moment, and with it the last bits of results. For the CPU backend; others have nothing to choose.
@@ -87,7 +88,10 @@ public:
     [[nodiscard]] const std::string& explain() const noexcept { return text_; }
     /// Bytes of the transformed kernel this plan uses, 0 for none; it belongs to the layer.
     [[nodiscard]] index_t transformed_bytes() const noexcept {
-        return transformed_ == nullptr ? 0 : transformed_->bytes();
+        if constexpr (std::is_same_v<typename Backend::plan, conv::plan>)
+            return conv::prepared_bytes(decisions_);
+        else
+            return 0;
     }
     /// The gate g[C] of sample n in the last run, empty if the layer has none.
     [[nodiscard]] std::span<const float> gate(index_t n) const noexcept {
@@ -114,7 +118,6 @@ private:
     buffer<float> routes_{};
     buffer<std::byte> own_workspace_{};
     std::byte* workspace_ = nullptr;
-    std::shared_ptr<const conv::winograd_kernel> transformed_{};
     std::string text_{};
 };
 
@@ -204,7 +207,8 @@ public:
     [[nodiscard]] plan_type plan_without_workspace(const shape4& in, const plan_options& options = {}) const {
         if constexpr (tunable())
             if (options.autotune) return tuned_plan(in, options);
-        return plan_variant(in, options, std::nullopt);
+        return planned(options,
+                       Backend::make_plan(problem(options), in, options.order, options.executor.concurrency(), name_));
     }
     static void use_workspace(plan_type& p, std::byte* workspace) noexcept { p.workspace_ = workspace; }
 
@@ -269,13 +273,10 @@ public:
         const row_window window{(kernel().kh - 1) * params_.dilation.h + 1, params_.stride.h, params_.pad.top};
         const bool circular = params_.mode == padding_mode::circular;  // the first rows need the last
         if (routed() || circular || p.takes_means_ || p.input_shape().n != 1) return {0, window};
-        if constexpr (requires { p.decisions_.tallest; }) {
-            if (p.decisions_.algo == conv::algorithm::winograd || p.decisions_.algo == conv::algorithm::planes)
-                return {0, window};
-            if (p.decisions_.algo == conv::algorithm::depthwise) return {1, window};
-            return {p.decisions_.tallest / std::gcd(p.decisions_.tallest, p.output_shape().w), window};
-        }
-        return {1, window};
+        if constexpr (std::is_same_v<typename Backend::plan, conv::plan>)
+            return {conv::row_multiple(p.decisions_), window};
+        else
+            return {1, window};
     }
 
     /// Plans and runs in one go and returns the output, in NCHW. Throws kdna::error. For tests and for code that runs once.
@@ -296,7 +297,7 @@ public:
         source_.for_each_storage(f);
         index_t floats = static_cast<index_t>(scale_.size() + shift_.size() + bias_scale_.size() + spatial_.size());
         if constexpr (requires { router_.floats(); }) floats += router_.floats();
-        transformed_->for_each_storage(f);
+        prepared_->for_each_storage(f);
         f(static_cast<const void*>(scale_.data()), floats * static_cast<index_t>(sizeof(float)));
     }
 
@@ -311,22 +312,21 @@ private:
     [[nodiscard]] static constexpr bool tunable() noexcept {
         return std::is_same_v<typename Backend::plan, conv::plan> && !takes_coefficients();
     }
-    [[nodiscard]] conv::problem problem(const plan_options& options, std::optional<int> variant) const noexcept {
+    [[nodiscard]] conv::problem problem(const plan_options& options) const noexcept {
         conv::problem q = problem();
         q.transform_budget = options.transform_budget;
         q.channel_means = options.channel_means;
         q.equal_routes = options.equal_routes;
-        q.winograd = variant;
+        q.in_bands = options.in_bands;
         return q;
     }
-    [[nodiscard]] plan_type plan_variant(const shape4& in, const plan_options& options,
-                                         std::optional<int> variant) const {
+    /// The plan of a layer whose backend has decided.
+    [[nodiscard]] plan_type planned(const plan_options& options, typename Backend::plan decisions) const {
         plan_type p;
-        const conv::problem q = problem(options, variant);
-        p.owner_ = transformed_;
+        p.owner_ = prepared_;
         p.takes_means_ = options.channel_means;
         p.executor_ = options.executor;
-        p.decisions_ = Backend::make_plan(q, in, options.order, p.executor_.concurrency(), name_);
+        p.decisions_ = std::move(decisions);
         if constexpr (routed()) p.widths_ = router_.widths();
         index_t floats = p.widths_.total();
         const auto reserve = [&](index_t count) { return std::exchange(floats, checked_add(floats, count, name_)); };
@@ -336,52 +336,30 @@ private:
         // Pooling in a grid works in the scratch before the router does.
         p.scratch_at_ = reserve(std::max(router_.scratch_floats(), pool_grid() > 1 ? router_.input_channels() : 0));
         p.route_floats_ = floats;
-        p.routes_ = buffer<float>(checked_mul(in.n, floats, name_), options.memory);
-        if constexpr (requires { p.decisions_.winograd_m; })
-            if (p.decisions_.winograd_m != 0 && !p.decisions_.transforms_panels)
-                p.transformed_ = transformed_kernel(p.decisions_.winograd_m);
-        p.text_ =
-            concat(name_, ": ", to_string(kernel()), " on ", to_string(in), ": ", Backend::explain(q, p.decisions_));
+        p.routes_ = buffer<float>(checked_mul(p.input_shape().n, floats, name_), options.memory);
+        p.text_ = concat(name_, ": ", to_string(kernel()), " on ", to_string(p.input_shape()), ": ",
+                         Backend::explain(problem(options), p.decisions_));
         return p;
     }
 
-    /// The fastest of the possible variants, timed one against the other.
+    /// The fastest of the candidates, timed one against the other.
     [[nodiscard]] KDNA_COLD plan_type tuned_plan(const shape4& in, const plan_options& options) const {
-        detail::tuning t;
-        for (std::size_t i = 0; i < t.count; ++i)
-            t.plans[i] = Backend::make_plan(problem(options, conv::variants[i]), in, options.order,
-                                            options.executor.concurrency(), name_);
-        std::size_t tried = 0, best = 0;
-        for (std::size_t i = 0; i < t.count; ++i)
-            if (t.worth_trying(i)) {
-                ++tried;
-                best = i;
-            }
-        if (tried == 1) return plan_variant(in, options, conv::variants[best]);
-        best = time_variants(t, in, options);
-        plan_type p = plan_variant(in, options, conv::variants[best]);
-        t.kernels = {};
-        transformed_->drop_unused();
+        detail::tuning t(problem(options), in, options.order, options.executor.concurrency(), name_);
+        std::size_t best = 0;
+        if (t.count() > 1) {
+            t.make_tensors(residual_, options.channel_means);
+            plan_type p = planned(options, t.candidate(0));
+            use_workspace(p, t.workspace());
+            best = t.fastest([&](index_t i) {
+                p.decisions_ = t.candidate(static_cast<std::size_t>(i));
+                run(p, t.x(), t.y(), t.residual(), {.output = t.means()});
+            });
+        }
+        plan_type p = planned(options, t.candidate(best));
         p.text_ += t.text();
+        t.drop_candidates();
+        prepared_->drop_unused();
         return p;
-    }
-    [[nodiscard]] KDNA_COLD std::size_t time_variants(detail::tuning& t, const shape4& in,
-                                                      const plan_options& options) const {
-        plan_type p = plan_variant(in, options, 0);
-        for (std::size_t i = 0; i < t.count; ++i)
-            if (t.worth_trying(i) && conv::variants[i] != 0 && !t.plans[i].transforms_panels)
-                t.kernels[i] = transformed_kernel(conv::variants[i]);
-        t.prepare(residual_, options.channel_means);
-        use_workspace(p, t.workspace.data());
-        return t.fastest([&](index_t i) {
-            p.decisions_ = t.plans[static_cast<std::size_t>(i)];
-            p.transformed_ = t.kernels[static_cast<std::size_t>(i)];
-            run(p, t.x.view(), t.y.view(), residual_ ? t.residual.view() : tensor_view<float>{},
-                {.output = options.channel_means ? t.means.data() : nullptr});
-        });
-    }
-    [[nodiscard]] std::shared_ptr<const conv::winograd_kernel> transformed_kernel(int m) const {
-        return transformed_->get(source_ref(source_), spatial_.empty() ? nullptr : spatial_.data(), m);
     }
 
     [[nodiscard]] bool varies_scale() const noexcept { return router_.widths().filter > 0; }
@@ -393,13 +371,12 @@ private:
     }
     [[nodiscard]] bool has_spatial() const noexcept { return !spatial_.empty() || router_.widths().spatial > 0; }
     [[nodiscard]] conv::problem problem() const noexcept {
-        conv::problem q;
-        q.kernel = &source_.layout();
-        q.source_scratch = source_.scratch_floats();
-        q.assembly_terms = q.source_scratch > 0 ? 1 : 0;
+        conv::problem q{.source = source_ref(source_)};
+        q.assembly_terms = q.assembles() ? 1 : 0;
         if constexpr (requires { source_.assembly_terms(); }) q.assembly_terms = source_.assembly_terms();
-        if (source_ref(source_).expands()) q.mixes = source_.mixture_size();
-        q.assembles_parts = q.source_scratch == 0 || source_ref(source_).assembles_parts();
+        if (q.source.expands()) q.mixes = source_.mixture_size();
+        q.static_spatial = spatial_.empty() ? nullptr : spatial_.data();
+        q.prepared = prepared_.get();
         q.params = params_;
         q.channel_factor = router_.widths().channel > 0;
         q.spatial_factor = has_spatial();
@@ -503,7 +480,7 @@ private:
             if (data == nullptr) throw error(concat(name_, " ", what), "a view of memory", "a null pointer");
             if (found != expected) throw error(concat(name_, " ", what), to_string(expected), to_string(found));
         };
-        if (p.owner_ != transformed_) throw error(name_, "a plan of this layer", "another layer's");
+        if (p.owner_ != prepared_) throw error(name_, "a plan of this layer", "another layer's");
         require("input", p.input_shape(), x.shape, x.data);
         require("output", p.output_shape(), y.shape, y.data);
         if (residual_)
@@ -526,9 +503,7 @@ private:
                  const given_coefficients& coefficients) const noexcept {
         factor_set f = factors(p);
         if constexpr (takes_coefficients()) f.mixture = coefficients;
-        Backend::run(p.decisions_,
-                     {source_ref(source_), params_, x, y, residual, f, act_, p.transformed_.get(), means.output,
-                      nullptr, nullptr, rows},
+        Backend::run(p.decisions_, {source_ref(source_), params_, x, y, residual, f, act_, means.output, rows},
                      p.workspace_, p.executor_);
     }
 
@@ -558,7 +533,7 @@ private:
     bool residual_;
     activation act_;
     std::vector<float> scale_, shift_, bias_scale_;
-    std::shared_ptr<conv::winograd_cache> transformed_ = std::make_shared<conv::winograd_cache>();
+    std::shared_ptr<conv::prepared_kernels> prepared_ = std::make_shared<conv::prepared_kernels>();
 };
 
 template <kernel_source Source>

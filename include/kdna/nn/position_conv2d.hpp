@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <kdna/conv/position/nest.hpp>
+#include <kdna/conv/stage.hpp>
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/nn/operation.hpp>
 
@@ -159,8 +160,7 @@ public:
         if (strided(x)) {
             auto* staged = at_offset<float>(p.workspace_, p.staged_at_);
             in_chunks(p.in_.n * p.in_.h, [&](std::byte*, index_t first, index_t last) {
-                const auto no_gate = [](index_t) -> const float* { return nullptr; };
-                conv::stage_rows(p.staged_, x, 0, no_gate, staged, first, last);
+                conv::stage_rows(p.staged_, x, 0, {}, staged, first, last);
             });
             c.x = p.staged_.view(staged);
         }
