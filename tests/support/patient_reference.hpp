@@ -20,7 +20,7 @@ struct patient_reference : kdna::backend::reference {
     [[nodiscard]] static plan make_plan(const kdna::conv::problem& q, const kdna::shape4& in,
                                         kdna::conv::input_order order, index_t threads, std::string_view where) {
         return {kdna::backend::reference::make_plan(q, in, order, threads, where),
-                static_cast<double>(q.assembly_terms * q.kernel->floats())};
+                static_cast<double>(q.assembly_terms() * q.kernel().floats())};
     }
 };
 static_assert(kdna::conv_backend<patient_reference>);

@@ -6,7 +6,9 @@
 #include <string>
 #include <string_view>
 
-#include <kdna/conv/gemm_nest.hpp>
+#include <kdna/conv/call.hpp>
+#include <kdna/conv/problem.hpp>
+#include <kdna/core/executor.hpp>
 
 namespace kdna::inline KDNA_ABI {
 

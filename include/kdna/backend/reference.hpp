@@ -14,7 +14,7 @@ struct reference {
 
     [[nodiscard]] static plan make_plan(const conv::problem& q, const shape4& in, conv::input_order, index_t,
                                         std::string_view where) {
-        const kernel_shape& k = q.kernel->shape();
+        const kernel_shape& k = q.shape();
         const index_t filter_bytes = k.channels_per_group() * k.taps() * static_cast<index_t>(sizeof(double));
         return {in, output_shape(in, k, q.params, where), filter_bytes};
     }

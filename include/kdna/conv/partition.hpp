@@ -10,14 +10,14 @@
 namespace kdna::inline KDNA_ABI::conv {
 
 /// `outer` independent pieces (samples times groups), each of `rows` rows (pixels or tiles) times `panels` panels of filters.
-/// A task is a block of rows of one piece times a chunk of panels; tasks are dealt out in equal runs.
+/// A task is a block of rows of one piece times a chunk of panels; each thread gets an equal run of tasks.
 struct nest_work {
     index_t outer = 1;
     index_t rows = 1, panels = 1;
-    index_t unit = 1;           ///< blocks are multiples of so many rows, but for the last
+    index_t unit = 1;           ///< blocks are multiples of this many rows, but for the last
     index_t most_rows = 1;      ///< of a block, for the caches' sake
-    double panel_rows = 0.0;    ///< what a task spends on each of its panels besides, in rows times one panel
-    double block_panels = 0.0;  ///< and on each of its rows, in panels
+    double panel_rows = 0.0;    ///< what a task spends on each of its panels as such, in rows times one panel
+    double block_panels = 0.0;  ///< and on each of its rows as such, in panels
 };
 
 struct partition {

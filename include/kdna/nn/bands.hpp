@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <vector>
 
-#include <kdna/conv/plan.hpp>
+#include <kdna/conv/call.hpp>
 #include <kdna/core/arithmetic.hpp>
 
 namespace kdna::inline KDNA_ABI {

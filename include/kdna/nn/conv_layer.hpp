@@ -6,9 +6,8 @@
 
 #include <algorithm>
 #include <memory>
-#include <optional>
 #include <span>
-#include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -19,9 +18,6 @@
 
 namespace kdna::inline KDNA_ABI {
 
-namespace detail {
-class tuning;
-}
 template <conv_backend Backend>
 class conv_layer;
 
@@ -37,9 +33,12 @@ public:
         else
             return 0.0;
     }
-    /// Bytes of the transformed kernel this plan uses, 0 for none; it belongs to the layer.
+    /// Bytes of the prepared kernel this plan uses, 0 for none; it belongs to the layer.
     [[nodiscard]] index_t transformed_bytes() const noexcept {
-        return transformed_ == nullptr ? 0 : transformed_->bytes();
+        if constexpr (std::is_same_v<typename Backend::plan, conv::plan>)
+            return conv::prepared_bytes(decisions_);
+        else
+            return 0;
     }
     /// The gate g[C] of sample n in the last run, empty if the layer has none.
     [[nodiscard]] std::span<const float> gate(index_t n) const noexcept {
@@ -60,7 +59,6 @@ private:
     // Per sample: routed mixture, channel, filter, spatial | scale, shift where they vary | pooled input | router scratch.
     index_t route_floats_ = 0, scale_at_ = 0, shift_at_ = 0, pooled_at_ = 0, scratch_at_ = 0;
     buffer<float> routes_{};
-    std::shared_ptr<const conv::winograd_kernel> transformed_{};
 };
 
 /// A convolution layer by its base, which knows neither source nor router by type. Copies share identity and prepared kernels.
@@ -129,14 +127,10 @@ private:
     [[nodiscard]] std::span<const float> per_filter(const std::vector<float>& padded) const noexcept {
         return std::span(padded).first(static_cast<std::size_t>(kernel_.o));
     }
-    [[nodiscard]] conv::problem problem(const parts& of, const plan_options& options,
-                                        std::optional<int> variant) const noexcept;
-    [[nodiscard]] plan_type plan_variant(const parts& of, const shape4& in, const plan_options& options,
-                                         std::optional<int> variant) const;
+    [[nodiscard]] conv::problem problem(const parts& of, const plan_options& options) const noexcept;
+    [[nodiscard]] plan_type planned(const parts& of, const plan_options& options,
+                                    typename Backend::plan decisions) const;
     [[nodiscard]] plan_type tuned_plan(const parts& of, const shape4& in, const plan_options& options) const;
-    [[nodiscard]] std::size_t time_variants(const parts& of, detail::tuning& t, const shape4& in,
-                                            const plan_options& options) const;
-    [[nodiscard]] std::shared_ptr<const conv::winograd_kernel> transformed_kernel(const parts& of, int m) const;
     void check_params() const;
     void check_adapter(const std::vector<float>& filter) const;
     void check_router(const parts& of) const;
@@ -154,7 +148,7 @@ private:
     activation act_;
     std::vector<float> spatial_, scale_, shift_, bias_scale_;
     bool varies_scale_, mixes_bias_;
-    std::shared_ptr<conv::winograd_cache> transformed_ = std::make_shared<conv::winograd_cache>();
+    std::shared_ptr<conv::prepared_kernels> prepared_ = std::make_shared<conv::prepared_kernels>();
 };
 
 }  // namespace kdna::inline KDNA_ABI

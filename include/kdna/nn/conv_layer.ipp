@@ -1,7 +1,7 @@
 // Definitions of nn/conv_layer.hpp.
 #pragma once
 
-#include <numeric>
+#include <algorithm>
 
 #include <kdna/dna/algebra.hpp>
 #include <kdna/nn/autotune.hpp>
@@ -38,15 +38,16 @@ auto conv_layer<Backend>::plan_without_workspace(const shape4& in, const plan_op
     // There is something to choose where the backend uses the CPU's plans, as one of a user's own may.
     if constexpr (std::is_same_v<typename Backend::plan, conv::plan>)
         if (options.autotune && !of.router.takes_coefficients()) return tuned_plan(of, in, options);
-    return plan_variant(of, in, options, std::nullopt);
+    return planned(of, options,
+                   Backend::make_plan(problem(of, options), in, options.order, options.executor.concurrency(), name_));
 }
 
+/// The plan of a layer whose backend has decided.
 template <conv_backend Backend>
-auto conv_layer<Backend>::plan_variant(const parts& of, const shape4& in, const plan_options& options,
-                                       std::optional<int> variant) const -> plan_type {
+auto conv_layer<Backend>::planned(const parts& of, const plan_options& options, typename Backend::plan decisions) const
+    -> plan_type {
     plan_type p;
-    const conv::problem q = problem(of, options, variant);
-    p.decisions_ = Backend::make_plan(q, in, options.order, options.executor.concurrency(), name_);
+    p.decisions_ = std::move(decisions);
     own(p, p.decisions_.in, p.decisions_.out, options);
     p.bytes_ = p.decisions_.workspace_bytes;
     const router_ref& r = of.router;
@@ -59,78 +60,48 @@ auto conv_layer<Backend>::plan_variant(const parts& of, const shape4& in, const 
     // Pooling in a grid works in the scratch before the router does.
     p.scratch_at_ = reserve(std::max(r.scratch_floats(), r.pool_grid() > 1 ? r.input_channels() : 0));
     p.route_floats_ = floats;
-    p.routes_ = buffer<float>(checked_mul(in.n, floats, name_), options.memory);
-    if constexpr (requires { p.decisions_.winograd_m; })
-        if (p.decisions_.winograd_m != 0 && !p.decisions_.transforms_panels)
-            p.transformed_ = transformed_kernel(of, p.decisions_.winograd_m);
-    p.text_ = concat(name_, ": ", to_string(kernel_), " on ", to_string(in), ": ", Backend::explain(q, p.decisions_));
+    p.routes_ = buffer<float>(checked_mul(p.in_.n, floats, name_), options.memory);
+    p.text_ = concat(name_, ": ", to_string(kernel_), " on ", to_string(p.in_), ": ",
+                     Backend::explain(problem(of, options), p.decisions_));
     return p;
 }
 
-/// The fastest of the possible variants, timed one against the other.
+/// The fastest of the candidates, timed one against the other.
 template <conv_backend Backend>
 auto conv_layer<Backend>::tuned_plan(const parts& of, const shape4& in, const plan_options& options) const
     -> plan_type {
-    detail::tuning t;
-    for (std::size_t i = 0; i < t.count; ++i)
-        t.plans[i] = Backend::make_plan(problem(of, options, conv::variants[i]), in, options.order,
-                                        options.executor.concurrency(), name_);
-    std::size_t tried = 0, best = 0;
-    for (std::size_t i = 0; i < t.count; ++i)
-        if (t.worth_trying(i)) {
-            ++tried;
-            best = i;
-        }
-    if (tried == 1) return plan_variant(of, in, options, conv::variants[best]);
-    best = time_variants(of, t, in, options);
-    plan_type p = plan_variant(of, in, options, conv::variants[best]);
-    t.kernels = {};
-    transformed_->drop_unused();
+    detail::tuning t(problem(of, options), in, options.order, options.executor.concurrency(), name_);
+    std::size_t best = 0;
+    if (t.count() > 1) {
+        t.make_tensors(residual_, options.channel_means);
+        plan_type p = planned(of, options, t.candidate(0));
+        use_workspace(p, t.workspace());
+        best = t.fastest([&](index_t i) {
+            p.decisions_ = t.candidate(static_cast<std::size_t>(i));
+            run_routed(p, t.x(), t.y(), t.residual(), {.output = t.means()}, {});
+        });
+    }
+    plan_type p = planned(of, options, t.candidate(best));
     p.text_ += t.text();
+    t.drop_candidates();
+    prepared_->drop_unused();
     return p;
 }
 
 template <conv_backend Backend>
-std::size_t conv_layer<Backend>::time_variants(const parts& of, detail::tuning& t, const shape4& in,
-                                               const plan_options& options) const {
-    plan_type p = plan_variant(of, in, options, 0);
-    for (std::size_t i = 0; i < t.count; ++i)
-        if (t.worth_trying(i) && conv::variants[i] != 0 && !t.plans[i].transforms_panels)
-            t.kernels[i] = transformed_kernel(of, conv::variants[i]);
-    t.prepare(residual_, options.channel_means);
-    use_workspace(p, t.workspace.data());
-    return t.fastest([&](index_t i) {
-        p.decisions_ = t.plans[static_cast<std::size_t>(i)];
-        p.transformed_ = t.kernels[static_cast<std::size_t>(i)];
-        run_routed(p, t.x.view(), t.y.view(), residual_ ? t.residual.view() : tensor_view<float>{},
-                   {.output = options.channel_means ? t.means.data() : nullptr}, {});
-    });
-}
-
-template <conv_backend Backend>
-std::shared_ptr<const conv::winograd_kernel> conv_layer<Backend>::transformed_kernel(const parts& of, int m) const {
-    return transformed_->get(of.source, spatial_.empty() ? nullptr : spatial_.data(), m);
-}
-
-template <conv_backend Backend>
-conv::problem conv_layer<Backend>::problem(const parts& of, const plan_options& options,
-                                           std::optional<int> variant) const noexcept {
-    const source_ref& s = of.source;
-    conv::problem q;
-    q.kernel = &s.layout();
-    q.source_scratch = s.scratch_floats();
-    q.assembly_terms = s.assembly_terms();
-    if (s.expands()) q.mixes = s.mixture_size();
-    q.assembles_parts = q.source_scratch == 0 || s.assembles_parts();
-    q.params = params_;
-    q.channel_factor = of.router.widths().channel > 0;
-    q.spatial_factor = !spatial_.empty() || of.router.widths().spatial > 0;
-    q.routed_kernel = s.mixture_size() > 0 || of.router.widths().spatial > 0;
-    q.transform_budget = options.transform_budget;
-    q.channel_means = options.channel_means;
-    q.equal_routes = options.equal_routes;
-    q.winograd = variant;
-    return q;
+conv::problem conv_layer<Backend>::problem(const parts& of, const plan_options& options) const noexcept {
+    const route_widths& w = of.router.widths();
+    return {.source = of.source,
+            .params = params_,
+            .static_spatial = spatial_.empty() ? nullptr : spatial_.data(),
+            .channel_factor = w.channel > 0,
+            .spatial_factor = !spatial_.empty() || w.spatial > 0,
+            .routed_kernel = of.source.mixture_size() > 0 || w.spatial > 0,
+            .equal_routes = options.equal_routes,
+            .channel_means = options.channel_means,
+            .in_bands = options.in_bands,
+            .transform_budget = options.transform_budget,
+            .prepared = prepared_.get()};
 }
 
 template <conv_backend Backend>
@@ -138,13 +109,10 @@ band_support conv_layer<Backend>::bands(const plan_type& p) const noexcept {
     const row_window window{(kernel_.kh - 1) * params_.dilation.h + 1, params_.stride.h, params_.pad.top};
     const bool circular = params_.mode == padding_mode::circular;  // the first rows need the last
     if (refs().router.computes() || circular || p.takes_means_ || p.in_.n != 1) return {0, window};
-    if constexpr (requires { p.decisions_.tallest; }) {
-        if (p.decisions_.algo == conv::algorithm::winograd || p.decisions_.algo == conv::algorithm::planes)
-            return {0, window};
-        if (p.decisions_.algo == conv::algorithm::depthwise) return {1, window};
-        return {p.decisions_.tallest / std::gcd(p.decisions_.tallest, p.out_.w), window};
-    }
-    return {1, window};
+    if constexpr (std::is_same_v<typename Backend::plan, conv::plan>)
+        return {conv::row_multiple(p.decisions_), window};
+    else
+        return {1, window};
 }
 
 template <conv_backend Backend>
@@ -215,7 +183,7 @@ template <conv_backend Backend>
 void conv_layer<Backend>::visit_own_storage(const storage_visitor& f) const {
     const auto floats = static_cast<index_t>(scale_.size() + shift_.size() + bias_scale_.size() + spatial_.size()) +
                         refs().router.floats();
-    transformed_->for_each_storage(f);
+    prepared_->for_each_storage(f);
     f(scale_.data(), floats * static_cast<index_t>(sizeof(float)));
 }
 
@@ -291,10 +259,8 @@ void conv_layer<Backend>::compute(const parts& of, plan_type& p, const tensor_vi
                                   const given_coefficients& coefficients) const noexcept {
     factor_set f = factors(p);
     if (of.router.takes_coefficients()) f.mixture = coefficients;
-    Backend::run(
-        p.decisions_,
-        {of.source, params_, x, y, residual, f, act_, p.transformed_.get(), means.output, nullptr, nullptr, rows},
-        p.workspace_, p.executor_);
+    Backend::run(p.decisions_, {of.source, params_, x, y, residual, f, act_, means.output, rows}, p.workspace_,
+                 p.executor_);
 }
 
 template <conv_backend Backend>

@@ -151,8 +151,8 @@ KDNA_FUNC void network::plan_parts(network_plan& p, network_plan::banded_group& 
     if (g.parts.size() == 1 && options.executor.concurrency() == 1) return;
     plan_options alone = options;
     alone.executor = {};
-    // What was chosen stays: bands are for steps without Winograd, and another timing might choose it.
-    alone.transform_budget = 0;
+    // Another timing might choose an algorithm that cannot run in bands.
+    alone.in_bands = true;
     alone.autotune = false;
     for (std::size_t i = g.first; i < g.last; ++i) p.states_[i] = plan_step(p, i, 1, alone);
     for (std::size_t t = 1; t < g.parts.size(); ++t) {

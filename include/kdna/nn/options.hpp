@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-#include <kdna/conv/plan.hpp>
+#include <kdna/conv/problem.hpp>
 #include <kdna/core/activation.hpp>
 #include <kdna/core/executor.hpp>
 #include <kdna/dna/algebra.hpp>
@@ -32,14 +32,16 @@ struct plan_options {
     std::pmr::memory_resource* memory = std::pmr::get_default_resource();  ///< workspace, routes, arena
     input_order order = input_order::any;                                  ///< promise about the input's strides
     /// Bytes that may be spent on kernels that are kept transformed for Winograd, by a layer or by all layers of a network
-    /// together; they lie with the layer, beside the shared kernel. Kernels that differ from sample to sample, and those that do
-    /// not fit the budget, are transformed panel by panel as they are used: 1 means all, and 0 forbids Winograd.
+    /// together; they are kept with the layer, beside the shared kernel. Kernels that differ from sample to sample, and those that
+    /// do not fit the budget, are transformed panel by panel as they are used: 1 means all, and 0 forbids Winograd.
     index_t transform_budget = std::numeric_limits<index_t>::max();
     /// A promise that the kernels of all samples of a call are the same, because their coefficients are given or because the
-    /// samples are alike (tiles of one image): those of any one sample may be used for all, and are put together once.
+    /// samples are alike (tiles of one image): those of any one sample may be used for all, and are assembled once.
     bool equal_routes = false;
     /// Whether a run takes the means of the output's channels on its way (`channel_means::output`).
     bool channel_means = false;
+    /// Whether runs compute some rows of the output at a time (`bands`), so that the algorithm has to be one that can.
+    bool in_bands = false;
     /// Whether a layer that could run by more than one algorithm tries them on made-up inputs and takes the fastest, instead of
     /// relying on the cost model: some runs more for each plan, on the plan's own executor. Which one wins may depend on the
     /// moment, and with it the last bits of results. For the CPU backend; others have nothing to choose.

@@ -7,7 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include <kdna/conv/position_nest.hpp>
+#include <kdna/conv/position/nest.hpp>
+#include <kdna/conv/stage.hpp>
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/nn/layer.hpp>
 
@@ -128,8 +129,7 @@ public:
         if (strided(x)) {
             auto* staged = at_offset<float>(p.workspace_, p.staged_at_);
             in_chunks(p.in_.n * p.in_.h, [&](std::byte*, index_t first, index_t last) {
-                const auto no_gate = [](index_t) -> const float* { return nullptr; };
-                conv::stage_rows(p.staged_, x, 0, no_gate, staged, first, last);
+                conv::stage_rows(p.staged_, x, 0, {}, staged, first, last);
             });
             c.x = p.staged_.view(staged);
         }

@@ -8,7 +8,7 @@
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/core/memory.hpp>
 #include <kdna/core/shape.hpp>
-#include <kdna/simd/simd.hpp>
+#include <kdna/simd/lanes.hpp>
 
 namespace kdna::inline KDNA_ABI {
 

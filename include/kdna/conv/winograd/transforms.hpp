@@ -1,29 +1,25 @@
-// Winograd's minimal filtering F(MxM, 3x3): the transforms, and a kernel transformed once.
+// Winograd's minimal filtering F(MxM, 3x3): the transforms.
 //
 //     y = A^T [ (G w G^T) .* (B^T x B) ] A        (Lavin and Gray, arXiv 1509.09308, section 4)
 //
 // x is a tile of (M+2) x (M+2) inputs, y one of M x M outputs, and .* becomes (M+2)^2 matrix products over the channels.
-// A gate g[c] commutes with B and is applied to the input tile; a spatial factor s[t] does not commute with G, so a child
-// that wants Winograd has a transformed kernel of its own; m[o], b[o], residual and activation follow A as ever.
+// A gate g[c] commutes with B and is applied to the input tile. A spatial factor s[t] does not commute with G, so a child that is
+// run by Winograd has a transformed kernel of its own. m[o], b[o], residual and activation follow A as everywhere.
 #pragma once
 
 #include <array>
-#include <memory>
-#include <mutex>
 
-#include <kdna/core/arithmetic.hpp>
-#include <kdna/dna/source.hpp>
 #include <kdna/simd/simd.hpp>
 
-namespace kdna::inline KDNA_ABI::conv {
+namespace kdna::inline KDNA_ABI::conv::winograd {
 
 /// The one-dimensional transforms, applied along columns and then rows. Each works on `M + 2` values a fixed distance apart.
 template <int M>
-struct winograd;
+struct transform;
 
 /// Interpolation at 0, 1, -1, infinity: all coefficients of B and A are 0 and +-1, so it is as accurate as direct summation.
 template <>
-struct winograd<2> {
+struct transform<2> {
     static constexpr int outputs = 2, inputs = 4;
     static constexpr std::array<std::array<double, 3>, 4> g{{{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}}};
 
@@ -43,7 +39,7 @@ struct winograd<2> {
 /// Interpolation at 0, +-a, +-b, infinity with a = sqrt(1/2), b = sqrt(2). The textbook's points 0, +-1, +-2 cost the same
 /// and have four times the error: 1.2e-5 of the largest output against 2.9e-6 at 256 channels (direct: 1.6e-6).
 template <>
-struct winograd<4> {
+struct transform<4> {
     static constexpr int outputs = 4, inputs = 6;
     static constexpr double a = 0.70710678118654752440, b = 1.41421356237309504880;
     static constexpr std::array<std::array<double, 3>, 6> g{{{1, 0, 0},
@@ -86,7 +82,7 @@ struct winograd<4> {
 /// over all +-a, +-b, +-c found nothing better than noise: the points that space the errors best, 0.55, 1, 1.8, have
 /// coefficients that float rounds, and these have none.
 template <>
-struct winograd<6> {
+struct transform<6> {
     static constexpr int outputs = 6, inputs = 8;
     static constexpr std::array<std::array<double, 3>, 8> g{{{-1, 0, 0},
                                                              {16 / 22.5, 8 / 22.5, 4 / 22.5},
@@ -137,8 +133,8 @@ struct winograd<6> {
 /// G along one axis of a kernel: `d` three weights, `v` M + 2 values, each a fixed distance apart. Rows of G are 0 and infinity
 /// at the ends, and between them pairs of +a and -a, which share their even part.
 template <int M>
-KDNA_INLINE void winograd_weights(const simd::vec* d, int stride, simd::vec* v, int v_stride) noexcept {
-    constexpr auto& g = winograd<M>::g;
+KDNA_INLINE void transform_taps(const simd::vec* d, int stride, simd::vec* v, int v_stride) noexcept {
+    constexpr auto& g = transform<M>::g;
     constexpr auto at = [](std::size_t i, std::size_t j) { return static_cast<float>(g[i][j]); };
     const simd::vec d0 = d[0], d1 = d[stride], d2 = d[2 * stride];
     v[0] = at(0, 0) == 1.0F ? d0 : simd::vec(at(0, 0)) * d0;
@@ -152,107 +148,9 @@ KDNA_INLINE void winograd_weights(const simd::vec* d, int stride, simd::vec* v, 
     v[(M + 1) * v_stride] = d2;
 }
 
-/// The variants, in the order of all tables of them, and the place of F(m x m) among them.
-inline constexpr std::array<int, 3> winograd_variants{2, 4, 6};
-[[nodiscard]] constexpr std::size_t winograd_index(int m) noexcept { return static_cast<std::size_t>(m / 2 - 1); }
-
-/// f.operator()<m>() for an m known at run time.
-template <class F>
-void with_winograd(int m, const F& f) {
-    if (m == 2) return f.template operator()<2>();
-    if (m == 4) return f.template operator()<4>();
-    f.template operator()<6>();
+/// G of F(m x m), [m + 2][3].
+[[nodiscard]] inline const std::array<double, 3>* weight_transform(int m) noexcept {
+    return m == 2 ? transform<2>::g.data() : m == 4 ? transform<4>::g.data() : transform<6>::g.data();
 }
 
-/// Whether a kernel can be run by Winograd at all: 3x3, one group.
-[[nodiscard]] inline bool winograd_fits(const kernel_shape& k) noexcept {
-    return k.kh == 3 && k.kw == 3 && k.groups == 1;
-}
-
-/// G w G^T of every filter and channel, in double, rounded once, packed as U[panel][position][channel][filter] so that the
-/// products of one panel stream it front to back.
-class winograd_kernel {
-public:
-    /// `m`: 2, 4 or 6. `spatial` [9] is multiplied into the taps first, or null. For static sources only.
-    winograd_kernel(const source_ref& source, const float* spatial, int m) : m_(m), layout_(source.layout()) {
-        const int inputs = m + 2;
-        positions_ = static_cast<index_t>(inputs) * inputs;
-        channels_ = layout_.shape().i;
-        data_ = buffer<float>(
-            checked_mul(checked_mul(positions_, channels_, "winograd"), layout_.padded_filters(), "winograd"));
-        for (index_t o = 0; o < layout_.shape().o; ++o)
-            for (index_t c = 0; c < channels_; ++c) {
-                double w[9];
-                for (index_t t = 0; t < 9; ++t)
-                    w[t] = source.weight(o, c, t, nullptr) * (spatial != nullptr ? spatial[t] : 1.0F);
-                with_winograd(m, [&]<int M>() { transform<M>(w, o, c); });
-            }
-    }
-
-    [[nodiscard]] int m() const noexcept { return m_; }
-    [[nodiscard]] index_t bytes() const noexcept { return data_.bytes(); }
-    [[nodiscard]] const float* panel(index_t p, index_t position) const noexcept {
-        return data_.data() + offset(p, position);
-    }
-    [[nodiscard]] static index_t bytes_for(const panel_layout& layout, int m) {
-        return (m + 2) * (m + 2) * layout.shape().i * layout.padded_filters() * static_cast<index_t>(sizeof(float));
-    }
-
-private:
-    [[nodiscard]] index_t offset(index_t p, index_t position) const noexcept {
-        return channels_ * (p * panel_layout::width * positions_ + position * layout_.width_of(p));
-    }
-    template <int M>
-    void transform(const double* w, index_t o, index_t c) {
-        constexpr int n = winograd<M>::inputs;
-        double half[n][3];
-        for (int i = 0; i < n; ++i)
-            for (int j = 0; j < 3; ++j) {
-                half[i][j] = 0.0;
-                for (int t = 0; t < 3; ++t)
-                    half[i][j] +=
-                        winograd<M>::g[static_cast<std::size_t>(i)][static_cast<std::size_t>(t)] * w[t * 3 + j];
-            }
-        const index_t p = o / panel_layout::width, f = o % panel_layout::width, width = layout_.width_of(p);
-        for (int i = 0; i < n; ++i)
-            for (int j = 0; j < n; ++j) {
-                double u = 0.0;
-                for (int t = 0; t < 3; ++t)
-                    u += half[i][t] * winograd<M>::g[static_cast<std::size_t>(j)][static_cast<std::size_t>(t)];
-                data_[offset(p, i * n + j) + c * width + f] = static_cast<float>(u);
-            }
-    }
-    int m_;
-    panel_layout layout_;
-    index_t positions_ = 0, channels_ = 0;
-    buffer<float> data_;
-};
-
-/// The transformed kernels of one layer, made when a plan first wants them and kept for all plans and copies of the layer.
-class winograd_cache {
-public:
-    [[nodiscard]] std::shared_ptr<const winograd_kernel> get(const source_ref& source, const float* spatial, int m) {
-        const std::lock_guard lock(mutex_);
-        auto& slot = kernels_[winograd_index(m)];
-        if (slot == nullptr) slot = std::make_shared<const winograd_kernel>(source, spatial, m);
-        return slot;
-    }
-    template <class F>
-    void for_each_storage(F&& f) {
-        const std::lock_guard lock(mutex_);
-        for (const auto& k : kernels_)
-            if (k != nullptr) f(static_cast<const void*>(k.get()), k->bytes());
-    }
-    /// Forgets kernels that no plan holds. New holders come by `get` only, which waits for this.
-    void drop_unused() noexcept {
-        const std::lock_guard lock(mutex_);
-        for (auto& k : kernels_)
-            if (k.use_count() == 1) k.reset();
-    }
-
-private:
-    std::mutex mutex_;
-    std::array<std::shared_ptr<const winograd_kernel>, winograd_variants.size()> kernels_;
-};
-
-}  // namespace kdna::inline KDNA_ABI::conv
+}  // namespace kdna::inline KDNA_ABI::conv::winograd

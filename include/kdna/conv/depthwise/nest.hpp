@@ -1,18 +1,25 @@
-// Depthwise convolution: one filter per channel, channels in the vectors.
+// The loop nest of a depthwise convolution: one filter per channel, channels in the vectors.
 #pragma once
 
-#include <kdna/conv/gemm_nest.hpp>
+#include <algorithm>
+
+#include <kdna/conv/depthwise/plan.hpp>
+#include <kdna/conv/epilogue.hpp>
+#include <kdna/conv/modulate.hpp>
 #include <kdna/core/arithmetic.hpp>
 
-namespace kdna::inline KDNA_ABI::conv {
+namespace kdna::inline KDNA_ABI::conv::depthwise {
 namespace detail {
+
+using conv::detail::modulate_panel;
+using conv::detail::part_sums;
 
 // Every variant below sums the taps of an output in one order, column by column and each from the top, so that results do not
 // depend on which of them runs: the layout of the output decides that.
 
-/// Neighbouring output pixels of one row whose windows lie on the same taps: `rows` x `columns` of them, the others are
-/// padding. Strides in floats.
-struct depthwise_span {
+/// Neighbouring output pixels of one row whose windows lie on the same `rows` x `columns` taps; the other taps are padding.
+/// Strides in floats.
+struct span {
     const float* x;  ///< under the first tap of the first pixel
     index_t rows, columns;
     index_t row_stride, column_stride;  ///< between taps of the input
@@ -31,15 +38,14 @@ struct depthwise_span {
     float* sums;  ///< [filters], the finished outputs are added to it; null: not wanted
 };
 
-/// Vectors of channels that are computed side by side: two hide each other's latency and leave room for the weights of nine
+/// Vectors of channels that are computed at the same time: two hide each other's latency and leave room for the weights of nine
 /// taps where there are 32 registers.
-inline constexpr int depthwise_vectors = simd::registers >= 32 ? 2 : 1;
+inline constexpr int vectors_at_once = simd::registers >= 32 ? 2 : 1;
 
-/// `Vectors` vectors of channels of a span. `Rows` x `Columns` taps with their weights in registers, or 0 x 0: as many as the
-/// span says.
-/// `Simple`: a channels-last output without a residual.
+/// `Vectors` vectors of channels of a span. `Rows` x `Columns` are its taps, whose weights then stay in registers; 0 x 0 stands
+/// for the span's own. `Simple`: a channels-last output without a residual.
 template <int Rows, int Columns, int Vectors, bool Simple>
-void depthwise_whole(const depthwise_span& s, index_t first, index_t width) noexcept {
+void whole_vectors_of(const span& s, index_t first, index_t width) noexcept {
     constexpr int taps = Rows * Columns;
     simd::vec w[taps > 0 ? taps : 1][Vectors];
     if constexpr (taps > 0) {
@@ -106,7 +112,7 @@ void depthwise_whole(const depthwise_span& s, index_t first, index_t width) noex
 }
 
 /// The last channels, fewer than a vector: each lane is read on its own, so nothing past them is touched.
-inline void depthwise_part(const depthwise_span& s, index_t first, index_t width) noexcept {
+inline void last_channels(const span& s, index_t first, index_t width) noexcept {
     const index_t count = std::min(s.filters - first, simd::lanes);
     const finisher finish(s.scale + first, s.shift + first, range_of(s.act));
     simd::vec sum = simd::zero();
@@ -125,26 +131,24 @@ inline void depthwise_part(const depthwise_span& s, index_t first, index_t width
     if (s.sums != nullptr) add_to(s.sums + first, sum, count);
 }
 
-[[nodiscard]] inline bool simple_output(const depthwise_span& s) noexcept {
-    return s.y_stride == 1 && s.residual == nullptr;
-}
+[[nodiscard]] inline bool simple_output(const span& s) noexcept { return s.y_stride == 1 && s.residual == nullptr; }
 
 template <int Rows, int Columns>
-void depthwise_panel(const depthwise_span& s, index_t width) noexcept {
+void run_panel(const span& s, index_t width) noexcept {
     const index_t whole = s.filters / simd::lanes * simd::lanes;
     const bool simple = simple_output(s);
     index_t first = 0;
-    for (; simple && first + depthwise_vectors * simd::lanes <= whole; first += depthwise_vectors * simd::lanes)
-        depthwise_whole<Rows, Columns, depthwise_vectors, true>(s, first, width);
-    for (; first < whole; first += simd::lanes) depthwise_whole<0, 0, 1, false>(s, first, width);
-    if (first < s.filters) depthwise_part(s, first, width);
+    for (; simple && first + vectors_at_once * simd::lanes <= whole; first += vectors_at_once * simd::lanes)
+        whole_vectors_of<Rows, Columns, vectors_at_once, true>(s, first, width);
+    for (; first < whole; first += simd::lanes) whole_vectors_of<0, 0, 1, false>(s, first, width);
+    if (first < s.filters) last_channels(s, first, width);
 }
 
-/// A whole output row of a kernel three taps wide that moves by one: each input vector is loaded once and goes to the three
-/// outputs whose windows hold it, which takes a third of the loads. `left` and `right` are the padding of the row, 0 or 1.
+/// A whole output row of a kernel that is three taps wide and has stride 1: each input vector is loaded once and goes to the
+/// three outputs whose windows hold it, which takes a third of the loads. `left` and `right` are the padding of the row, 0 or 1.
 /// For channels-last outputs without a residual.
 template <int Rows>
-void depthwise_sliding(const depthwise_span& s, index_t first, index_t width, index_t left, index_t right) noexcept {
+void slide(const span& s, index_t first, index_t width, index_t left, index_t right) noexcept {
     simd::vec w[Rows][3];
     KDNA_UNROLL
     for (int i = 0; i < Rows; ++i) {
@@ -155,7 +159,7 @@ void depthwise_sliding(const depthwise_span& s, index_t first, index_t width, in
     const float* x = s.x + first;
     float* y = s.y + first;
     const index_t row_stride = s.row_stride, column_stride = s.column_stride, y_stride = s.y_pixel_stride;
-    // Three outputs are under way: `oldest` waits for its last column, `middle` for two, `newest` begins with this one.
+    // Three outputs are unfinished: `oldest` waits for its last column, `middle` for two, `newest` begins with this one.
     simd::vec oldest = simd::zero(), middle = simd::zero(), sum = simd::zero();
     const index_t columns = s.pixels + 2 - left - right;
     for (index_t c = 0; c < columns; ++c, x += column_stride) {
@@ -178,18 +182,18 @@ void depthwise_sliding(const depthwise_span& s, index_t first, index_t width, in
     if (s.sums != nullptr) add_to(s.sums + first, sum, simd::lanes);
 }
 
-inline void run_sliding(const depthwise_span& s, index_t width, index_t left, index_t right) noexcept {
+inline void run_sliding(const span& s, index_t width, index_t left, index_t right) noexcept {
     for (index_t first = 0; first < s.filters; first += simd::lanes) {
-        if (s.rows == 3) depthwise_sliding<3>(s, first, width, left, right);
-        if (s.rows == 2) depthwise_sliding<2>(s, first, width, left, right);
-        if (s.rows == 1) depthwise_sliding<1>(s, first, width, left, right);
+        if (s.rows == 3) slide<3>(s, first, width, left, right);
+        if (s.rows == 2) slide<2>(s, first, width, left, right);
+        if (s.rows == 1) slide<1>(s, first, width, left, right);
     }
 }
 
-inline void run_span(const depthwise_span& s, index_t width) noexcept {
-    if (s.rows == 3 && s.columns == 3) return depthwise_panel<3, 3>(s, width);
-    if (s.rows == 5 && s.columns == 5) return depthwise_panel<5, 5>(s, width);
-    depthwise_panel<0, 0>(s, width);
+inline void run_span(const span& s, index_t width) noexcept {
+    if (s.rows == 3 && s.columns == 3) return run_panel<3, 3>(s, width);
+    if (s.rows == 5 && s.columns == 5) return run_panel<5, 5>(s, width);
+    run_panel<0, 0>(s, width);
 }
 
 /// Taps of an axis that lie on the map for the window starting at `origin`: [first, first + count).
@@ -203,29 +207,31 @@ struct tap_range {
 }
 
 /// One task: sample n, one block of output rows, all channels.
-inline void depthwise_task(const plan& p, const call& c, const thread_space& space, index_t n, index_t block) noexcept {
+inline void run_task(const conv::plan& p, const plan& own, const call& c, const workspace_view& space, index_t n,
+                     index_t block) noexcept {
     const panel_layout& kernel = c.source.layout();
     const kernel_shape& k = kernel.shape();
     const bool sliding = k.kw == 3 && k.kh <= 3 && c.params.stride.w == 1 && c.params.dilation.w == 1 &&
                          c.params.pad.left <= 1 && c.params.pad.right <= 1 && c.x.shape.w >= 2;
-    const index_t row_begin = c.rows.first + block * p.pixel_block,
-                  row_end = std::min(row_begin + p.pixel_block, c.rows.first + c.rows.count);
+    const index_t row_begin = c.rows.first + block * own.block_rows,
+                  row_end = std::min(row_begin + own.block_rows, c.rows.first + c.rows.count);
     for (index_t panel = 0; panel < kernel.panels(); ++panel) {
         const index_t filter = panel * panel_layout::width, channels = kernel.filters_of(panel),
                       width = kernel.width_of(panel);
         tensor_view<const float> x = c.x;
         x.data = c.x.at(n, filter, 0, 0);
-        auto* scratch = space.at<float>(p.assembled_at);
+        auto* scratch = space.at<float>(own.assembled_panel_at);
         const float* weights = c.source.panel(0, panel, c.factors.mixture.of(n), scratch);
         if (const float* spatial = c.factors.spatial.of(n); spatial != nullptr)
-            weights = modulate_panel(weights, spatial, nullptr, k.taps(), 1, width, space.at<float>(p.modulated_at));
+            weights =
+                modulate_panel(weights, spatial, nullptr, k.taps(), 1, width, space.at<float>(own.modulated_panel_at));
         // A gate on a depthwise layer's input is one on its output, before the shift.
         alignas(alignment) float scale[panel_layout::width] = {};
         const float* gate = c.factors.channel.of(n);
         for (index_t f = 0; f < channels; ++f)
             scale[f] = c.factors.scale.of(n)[filter + f] * (gate != nullptr ? gate[filter + f] : 1.0F);
 
-        depthwise_span s{};
+        span s{};
         s.row_stride = c.params.dilation.h * x.stride.h;
         s.column_stride = c.params.dilation.w * x.stride.w;
         s.pixel_stride = c.params.stride.w * x.stride.w;
@@ -239,7 +245,7 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
         s.filters = channels;
         s.act = c.act;
         for (index_t h = row_begin; h < row_end; ++h) {
-            s.sums = part_sums(p, c, n, h);
+            s.sums = part_sums(p, space, n, h);
             if (s.sums != nullptr) s.sums += filter;
             const index_t top = h * c.params.stride.h - c.params.pad.top;
             const tap_range rows = taps_on_map(top, k.kh, c.params.dilation.h, x.shape.h);
@@ -278,16 +284,4 @@ inline void depthwise_task(const plan& p, const call& c, const thread_space& spa
 
 }  // namespace detail
 
-[[nodiscard]] inline index_t depthwise_tasks(const plan& p, const call& c) noexcept {
-    return p.in.n * ceil_div(c.rows.count, p.pixel_block);
-}
-
-/// Runs tasks [first, last) with one thread's workspace; results do not depend on the number of threads.
-inline void depthwise_nest(const plan& p, const call& c, std::byte* thread_space, index_t first,
-                           index_t last) noexcept {
-    const index_t blocks = ceil_div(c.rows.count, p.pixel_block);
-    for (index_t task = first; task < last; ++task)
-        detail::depthwise_task(p, c, {thread_space}, task / blocks, task % blocks);
-}
-
-}  // namespace kdna::inline KDNA_ABI::conv
+}  // namespace kdna::inline KDNA_ABI::conv::depthwise

@@ -4,10 +4,11 @@
 #include <array>
 
 #include <kdna/conv/epilogue.hpp>
+#include <kdna/conv/product/tile.hpp>
 #include <kdna/core/memory.hpp>
 #include <kdna/simd/simd.hpp>
 
-namespace kdna::inline KDNA_ABI::conv {
+namespace kdna::inline KDNA_ABI::conv::product {
 
 /// Rows of input times a panel of weights.
 ///
@@ -21,18 +22,12 @@ struct tile_input {
     index_t run;
     const float* panel;
     const float* factors;  ///< [runs], multiplied into the accumulators after each run; null: ones
-    /// Weights that will be wanted soon, and how many floats of them to fetch into L2 for every step of the depth: the tiles
-    /// of a block fetch the next panel together, at an even pace, while they use this one.
+    /// Weights that will be read soon, and how many floats of them to prefetch into L2 for every step of the depth: the tiles
+    /// of a block prefetch the next panel together, at an even pace, while they use this one.
     const float* ahead = nullptr;
     index_t ahead_step = 0;
-    index_t skip = 0;  ///< floats to leave out at the beginning of each row
+    index_t skip = 0;  ///< floats at the beginning of each row that are left out
 };
-
-/// Heights that are compiled, tallest first. The tallest fills the registers: two accumulators a row, two weights, one
-/// broadcast. The others are for what a map leaves over; 14 and 7 divide the maps of the published networks.
-inline constexpr std::array<int, 6> tile_heights =
-    simd::registers >= 32 ? std::array<int, 6>{14, 8, 7, 4, 2, 1} : std::array<int, 6>{6, 5, 4, 3, 2, 1};
-inline constexpr index_t max_tile_height = tile_heights.front();
 
 namespace detail {
 
@@ -167,18 +162,4 @@ using micro_kernel_fn = void (*)(const tile_input&, const tile_output&) noexcept
     return table[i][vectors == 1 ? 0 : 1];
 }
 
-/// Tallest tile whose rows may lie at one distance of 2 or 4 KiB: they share a set of L1, which has 8 ways, and the weights
-/// that stream by need one of them.
-inline constexpr index_t aligned_tile_height = simd::registers >= 32 ? 7 : 6;
-
-/// The height of the next tile of `rows` that are left: the tallest that fits, unless a tallest tile would leave a remnant
-/// that two tiles of the second height take with it (16 rows are 8 + 8, not 14 + 2: a tile of two rows waits for its adds).
-/// `tallest` is max_tile_height or aligned_tile_height.
-[[nodiscard]] inline index_t tile_height_for(index_t rows, index_t tallest = max_tile_height) noexcept {
-    if (tallest == max_tile_height && rows > tile_heights[0] && rows <= 2 * tile_heights[1]) return tile_heights[1];
-    for (const int h : tile_heights)
-        if (h <= rows && h <= tallest) return h;
-    return 1;
-}
-
-}  // namespace kdna::inline KDNA_ABI::conv
+}  // namespace kdna::inline KDNA_ABI::conv::product

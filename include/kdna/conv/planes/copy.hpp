@@ -1,30 +1,14 @@
-// A planar copy of the input, for a nest whose vectors hold neighbouring columns of one channel.
+// The planar copy of the input.
 #pragma once
 
 #include <algorithm>
-#include <string_view>
 
+#include <kdna/conv/planes/layout.hpp>
 #include <kdna/conv/stage.hpp>
-#include <kdna/core/arithmetic.hpp>
+#include <kdna/simd/simd.hpp>
+#include <kdna/tensor/view.hpp>
 
-namespace kdna::inline KDNA_ABI::conv {
-
-/// How the copy of some rows of one channel lies: [row][phase][column], with a border, zeros or the map's opposite side, that is
-/// really there. Columns are dealt out to as many phases as the kernel's stride has steps, so that what one tap reads for
-/// neighbouring outputs lies side by side.
-struct plane_layout {
-    padding border = 0;
-    bool circular = false;
-    index_t columns = 0;                   ///< of the map and its border
-    index_t phases = 1, phase_floats = 0;  ///< a phase is whole vectors, some of them past the border
-    index_t row_floats = 0;  ///< an odd number of cache lines, so that the rows of a tile use different sets
-    index_t rows = 0;        ///< most rows of a copy
-
-    [[nodiscard]] index_t floats(std::string_view where) const { return checked_mul(rows, row_floats, where); }
-    /// Room for one row before its columns are dealt out, which reads whole vectors.
-    [[nodiscard]] index_t line_floats() const noexcept { return columns + 4 * simd::lanes; }
-};
-
+namespace kdna::inline KDNA_ABI::conv::planes {
 namespace detail {
 
 /// Deals out `line`, of which all vectors that begin within s.columns may be read, to the phases of a row.
@@ -60,8 +44,8 @@ inline void deal_out(const plane_layout& s, const float* line, float* to) noexce
 
 /// Copies `count` rows of channel c of sample n, from row `first` on, where row 0 is the border's first. Rows below the border
 /// are zeros: a tile reads them for outputs that do not exist. `line` [line_floats()] is scratch.
-inline void stage_plane(const plane_layout& s, const tensor_view<const float>& x, index_t n, index_t c, index_t first,
-                        index_t count, float* to, float* line) noexcept {
+inline void copy_rows(const plane_layout& s, const tensor_view<const float>& x, index_t n, index_t c, index_t first,
+                      index_t count, float* to, float* line) noexcept {
     const index_t left = s.border.left, right = s.border.right, rows = x.shape.h, columns = x.shape.w;
     for (index_t row = first; row < first + count; ++row, to += s.row_floats) {
         index_t h = row - s.border.top;
@@ -89,4 +73,4 @@ inline void stage_plane(const plane_layout& s, const tensor_view<const float>& x
     }
 }
 
-}  // namespace kdna::inline KDNA_ABI::conv
+}  // namespace kdna::inline KDNA_ABI::conv::planes

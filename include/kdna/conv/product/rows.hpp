@@ -5,7 +5,7 @@
 #include <kdna/simd/simd.hpp>
 #include <kdna/tensor/view.hpp>
 
-namespace kdna::inline KDNA_ABI::conv {
+namespace kdna::inline KDNA_ABI::conv::product {
 
 /// Position of an output pixel's window: the input row and column of its first tap, either may lie in the padding.
 struct window_origin {
@@ -44,10 +44,11 @@ struct tile_windows {
     bool inside;
 };
 
-/// Points the rows of a tile straight at the input, one run of channels per tap. Padding points at `zeros` (a run of zeros);
-/// a tap that is padding for the whole tile is left out (on a 7x7 map with padding 1 that is a good part of the work), and so
-/// is one whose factor in `spatial` [taps] (or null) is zero.
-///     rows [taps][height], depth [taps]; returns the number of runs.
+/// Points the rows of a tile straight at the input, one run of channels per tap: rows [taps][height], depth [taps]. Returns the
+/// number of runs.
+///
+/// Padding points at `zeros`, a run of zeros. A tap that is padding for the whole tile is left out (on a 7x7 map with padding 1
+/// that is a good part of the work), and so is one whose factor in `spatial` [taps] (or null) is zero.
 inline index_t point_rows(const window_source& s, const tile_windows& windows, const float* spatial, const float* zeros,
                           const float** rows, index_t* depth) noexcept {
     const index_t height = windows.height;
@@ -74,8 +75,8 @@ inline index_t point_rows(const window_source& s, const tile_windows& windows, c
     return runs;
 }
 
-/// The same for an input with few channels whose padding is really there (stage.hpp): the taps of a kernel row lie side by
-/// side, so each kernel row is one run of KW * C floats. rows [KH][height], depth [KH].
+/// The same for an input with few channels whose padding is in memory (stage.hpp): the taps of a kernel row are contiguous, so
+/// each kernel row is one run of KW * C floats. rows [KH][height], depth [KH].
 inline index_t point_kernel_rows(const window_source& s, const tile_windows& windows, const float** rows,
                                  index_t* depth) noexcept {
     for (index_t i = 0; i < s.kernel.kh; ++i) {
@@ -142,4 +143,4 @@ inline void pack_mixed_row(const window_source& s, const window_origin& origin, 
         for (index_t d = 0; d < channels * taps; ++d) packed[k * channels * taps + d] = packed[d] * mixture[k];
 }
 
-}  // namespace kdna::inline KDNA_ABI::conv
+}  // namespace kdna::inline KDNA_ABI::conv::product

@@ -1,0 +1,58 @@
+// What a Winograd convolution is expected to cost.
+#pragma once
+
+#include <kdna/conv/cost.hpp>
+#include <kdna/conv/product/tile.hpp>
+#include <kdna/conv/winograd/plan.hpp>
+#include <kdna/core/arithmetic.hpp>
+
+namespace kdna::inline KDNA_ABI::conv::winograd {
+
+/// Bytes of a kernel that is kept transformed for F(m x m).
+[[nodiscard]] inline index_t kernel_bytes(const panel_layout& layout, int m) noexcept {
+    return positions_of(m) * layout.shape().i * layout.padded_filters() * static_cast<index_t>(sizeof(float));
+}
+
+/// Whether F(m x m) transforms panels as they are used: the kernel differs from sample to sample, or does not fit the budget.
+[[nodiscard]] inline bool transforms_panels(const problem& q, int m) noexcept {
+    return q.routed_kernel || kernel_bytes(q.kernel(), m) > q.transform_budget;
+}
+
+namespace cost {
+
+using namespace conv::cost;
+
+/// F(2x2), F(4x4), F(6x6), per tile and vector of channels, or of filters; with the calls of the products, which store
+/// sums and finish nothing. The larger two do not fit 16 registers.
+inline constexpr bool roomy = simd::registers >= 32;
+inline constexpr double input_transform[] = {125, roomy ? 330.0 : 400.0, roomy ? 640.0 : 820.0};
+inline constexpr double output_transform[] = {125, roomy ? 330.0 : 400.0, roomy ? 640.0 : 820.0};
+/// To transform a vector of weights (nine taps) from a panel, which waits for its stores to L2 (Zen 4 105 to 150 for F(4x4);
+/// Zen 5, with two multiply-adds a clock, 185).
+inline constexpr double kernel_transform[] = {65, 160, roomy ? 280.0 : 320.0};
+/// F(6x6) has to be expected to take less than this share of the time of the others: its transformed kernel is the
+/// largest and its errors are. Nor is it for fewer tiles (12x12, 128 channels, 4 tiles: 5 % slower than F(4x4)).
+inline constexpr double share_of_6 = 0.97;
+inline constexpr index_t fewest_tiles_of_6 = 8;
+
+/// One sample with F(m x m).
+[[nodiscard]] KDNA_COLD double sample(const plan_request& r, int m) noexcept {
+    const kernel_shape& k = r.shape();
+    const std::size_t which = index_of(m);
+    const double tiles = real(ceil_div(r.out.h, m)) * real(ceil_div(r.out.w, m)), positions = (m + 2) * (m + 2),
+                 inputs = tiles * real(ceil_div(k.i, simd::lanes)), outputs = tiles * real(ceil_div(k.o, simd::lanes)),
+                 bytes = real(kernel_bytes(r.kernel(), m));
+    // Tiles of few rows take as long as those of five: they wait for their adds.
+    index_t rows = 0;
+    for (auto left = static_cast<index_t>(tiles); left > 0; left -= product::tile_height_for(left))
+        rows += std::max<index_t>(product::tile_height_for(left), 5);
+    const double products = positions * outputs * real(k.i) * real(rows) / tiles / product_efficiency,
+                 transforms =
+                     inputs * input_transform[which] + outputs * output_transform[which] + activations(r.map, r.out);
+    if (!transforms_panels(r.layer, m)) return with_weights(products, bytes) + transforms;
+    const double vectors = real(r.kernel().floats()) / 9.0 / simd::lanes;
+    return products + transforms + vectors * kernel_transform[which] + assembly(r.layer);
+}
+
+}  // namespace cost
+}  // namespace kdna::inline KDNA_ABI::conv::winograd

@@ -1,0 +1,66 @@
+// A kernel that is transformed once, and kept.
+#pragma once
+
+#include <array>
+
+#include <kdna/conv/prepared_kernels.hpp>
+#include <kdna/conv/winograd/plan.hpp>
+#include <kdna/conv/winograd/transforms.hpp>
+#include <kdna/core/arithmetic.hpp>
+#include <kdna/core/memory.hpp>
+#include <kdna/dna/source.hpp>
+
+namespace kdna::inline KDNA_ABI::conv::winograd {
+
+/// G w G^T of every filter and channel, in double, rounded once, packed as U[panel][position][channel][filter] so that the
+/// products of one panel stream it front to back.
+class kernel final : public prepared_kernel {
+public:
+    /// `m`: 2, 4 or 6. `spatial` [9] is multiplied into the taps first, or null. For static sources only.
+    kernel(const source_ref& source, const float* spatial, int m) : layout_(source.layout()) {
+        positions_ = positions_of(m);
+        const std::array<double, 3>* const g = weight_transform(m);
+        channels_ = layout_.shape().i;
+        data_ = buffer<float>(
+            checked_mul(checked_mul(positions_, channels_, "winograd"), layout_.padded_filters(), "winograd"));
+        for (index_t o = 0; o < layout_.shape().o; ++o)
+            for (index_t c = 0; c < channels_; ++c) {
+                double w[9];
+                for (index_t t = 0; t < 9; ++t)
+                    w[t] = source.weight(o, c, t, nullptr) * (spatial != nullptr ? spatial[t] : 1.0F);
+                transform_filter(w, o, c, g, m + 2);
+            }
+    }
+
+    [[nodiscard]] index_t bytes() const noexcept override { return data_.bytes(); }
+    /// The weights [channel][filter] of a panel at one position; those of the next position follow.
+    [[nodiscard]] const float* panel(index_t p, index_t position) const noexcept {
+        return data_.data() + offset(p, position);
+    }
+
+private:
+    [[nodiscard]] index_t offset(index_t p, index_t position) const noexcept {
+        return channels_ * (p * panel_layout::width * positions_ + position * layout_.width_of(p));
+    }
+    /// One filter's taps of one channel; `g` [n][3].
+    void transform_filter(const double* w, index_t o, index_t c, const std::array<double, 3>* g, int n) {
+        double half[8][3];
+        for (int i = 0; i < n; ++i)
+            for (int j = 0; j < 3; ++j) {
+                half[i][j] = 0.0;
+                for (std::size_t t = 0; t < 3; ++t) half[i][j] += g[i][t] * w[3 * t + static_cast<std::size_t>(j)];
+            }
+        const index_t p = o / panel_layout::width, f = o % panel_layout::width, width = layout_.width_of(p);
+        for (int i = 0; i < n; ++i)
+            for (int j = 0; j < n; ++j) {
+                double u = 0.0;
+                for (std::size_t t = 0; t < 3; ++t) u += half[i][t] * g[j][t];
+                data_[offset(p, i * n + j) + c * width + f] = static_cast<float>(u);
+            }
+    }
+    panel_layout layout_;
+    index_t positions_ = 0, channels_ = 0;
+    buffer<float> data_;
+};
+
+}  // namespace kdna::inline KDNA_ABI::conv::winograd
