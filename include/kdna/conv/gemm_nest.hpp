@@ -17,7 +17,7 @@ struct call {
     tensor_view<float> y;
     tensor_view<const float> residual;  ///< data is null where there is none
     factor_set factors;
-    activation act;
+    activation act;  ///< of_channel, where it has any, readable for whole panels past the last filter
     const winograd_kernel* transformed = nullptr;  ///< for a Winograd plan
     float* channel_means = nullptr;                ///< [N][O], for a plan that takes them: means of y over H and W
     // Set by the backend, in its workspace: see plan::part_sums_at and plan::transform_first.
@@ -224,6 +224,7 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
 
     const index_t panel_first = chunk * p.panel_chunk,
                   panel_end = std::min(panel_first + p.panel_chunk, kernel.panels());
+    const bool clamps = is_clamp(c.act.kind);
     const bool stored = p.mixes_input || c.source.scratch_floats() == 0;
     const auto multiply = [&](const prepared_tile& tile, index_t panel, const float* weights, index_t part,
                               index_t parts) {
@@ -244,16 +245,19 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
             if (!share.empty()) in.ahead = share.data();
             in.ahead_step = static_cast<index_t>(share.size()) / (std::max<index_t>(tile.runs, 1) * run);
         }
+        const index_t first_filter = g * kernel.filters() + panel * panel_layout::width;
         micro_kernel_for(tile.height, vectors)(in, {.y = tile.y,
                                                     .residual = tile.residual,
                                                     .y_stride = c.y.stride.c,
                                                     .residual_stride = c.residual.stride.c,
                                                     .scale = c.factors.scale.of(tile.n),
                                                     .shift = c.factors.shift.of(tile.n),
-                                                    .first = g * kernel.filters() + panel * panel_layout::width,
+                                                    .first = first_filter,
                                                     .filters = kernel.filters_of(panel),
-                                                    .act = c.act,
-                                                    .column_sums = tile.sums});
+                                                    .act = c.act.kind,
+                                                    .column_sums = clamps ? tile.sums : nullptr});
+        if (!clamps)
+            activate(c.act, tile.y, tile.height, c.y.stride.c, first_filter, kernel.filters_of(panel), tile.sums);
     };
     if (p.tiles_outside) {
         for (index_t i = 0; i < count; ++i)

@@ -27,11 +27,11 @@ namespace kdna::inline KDNA_ABI {
 
 /// What surrounds a convolution: y = act( BN( conv(x) + bias ) + residual ). Spans are read in the constructor only.
 struct conv_options {
-    std::optional<batch_norm> bn{};  ///< [O]; folded into the epilogue
-    std::span<const float> bias{};   ///< [O], or empty
-    bool residual = false;           ///< `run` takes a residual of the output's shape
-    activation act = activation::none;
-    std::string name = "conv2d";  ///< appears in every error and in explain()
+    std::optional<batch_norm> bn{};     ///< [O]; folded into the epilogue
+    std::span<const float> bias{};      ///< [O], or empty
+    bool residual = false;              ///< `run` takes a residual of the output's shape
+    activation act = activation::none;  ///< its parameters of channels, if it has them: [O]
+    std::string name = "conv2d";        ///< appears in every error and in explain()
 };
 
 using conv::input_order;
@@ -146,7 +146,7 @@ public:
           router_(std::move(r)),
           name_(options.name),
           residual_(options.residual),
-          act_(options.act) {
+          act_(options.act, source_.layout().shape().o, panel_layout::width, options.name) {
         const kernel_shape k = source_.layout().shape();
         check_params();
         check_adapter(k, kernel.filter);
@@ -175,7 +175,8 @@ public:
     /// everything static folded in; and, of a source with a bias of its own that is mixed, what that is multiplied by [O].
     [[nodiscard]] const Source& source() const noexcept { return source_; }
     [[nodiscard]] const Router& routing() const noexcept { return router_; }
-    [[nodiscard]] activation act() const noexcept { return act_; }
+    /// Parameters of channels are the layer's own.
+    [[nodiscard]] activation act() const noexcept { return act_.value(); }
     [[nodiscard]] std::span<const float> spatial() const noexcept { return spatial_; }
     [[nodiscard]] std::span<const float> scale() const noexcept { return per_filter(scale_); }
     [[nodiscard]] std::span<const float> shift() const noexcept { return per_filter(shift_); }
@@ -527,7 +528,7 @@ private:
         factor_set f = factors(p);
         if constexpr (takes_coefficients()) f.mixture = coefficients;
         Backend::run(p.decisions_,
-                     {source_ref(source_), params_, x, y, residual, f, act_, p.transformed_.get(), means.output,
+                     {source_ref(source_), params_, x, y, residual, f, act_.value(), p.transformed_.get(), means.output,
                       nullptr, nullptr, rows},
                      p.workspace_, p.executor_);
     }
@@ -556,7 +557,7 @@ private:
     Router router_;
     std::string name_;
     bool residual_;
-    activation act_;
+    layer_activation act_;
     std::vector<float> scale_, shift_, bias_scale_;
     std::shared_ptr<conv::winograd_cache> transformed_ = std::make_shared<conv::winograd_cache>();
 };

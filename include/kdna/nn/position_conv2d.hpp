@@ -49,7 +49,7 @@ public:
           params_(params),
           name_(options.name),
           residual_(options.residual),
-          act_(options.act) {
+          act_(options.act, kernel_.channels(), simd::lanes, options.name) {
         const index_t channels = kernel_.channels(), groups = kernel_.groups();
         const extent2 window = kernel_.window();
         if (channels < 1 || groups < 1 || channels % groups != 0)
@@ -149,7 +149,7 @@ public:
 #endif
         auto* zeros = at_offset<float>(p.workspace_, p.zeros_at_);
         std::fill_n(zeros, p.in_.c, 0.0F);
-        conv::position_call c{x, y, residual, scale_.data(), shift_.data(), act_, zeros, params_};
+        conv::position_call c{x, y, residual, scale_.data(), shift_.data(), act_.value(), zeros, params_};
         const auto in_chunks = [&](index_t rows, const auto& work) {
             p.executor_.parallel_for(p.threads_, [&](index_t i) {
                 work(p.workspace_ + p.spaces_at_ + i * p.thread_bytes_, rows * i / p.threads_,
@@ -179,7 +179,7 @@ private:
     conv_params params_;
     std::string name_;
     bool residual_;
-    activation act_;
+    layer_activation act_;
     std::vector<float> scale_, shift_;
     std::shared_ptr<const char> identity_ = std::make_shared<const char>();
 };
