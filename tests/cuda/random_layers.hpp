@@ -71,8 +71,8 @@ void check_x_volutions() {
             c.in = any.in;
             c.params.stride = any.params.stride;
             c.residual = any.residual;
-            c.act = any.act;
             c.kernel = {.o = c.in.c, .i = c.in.c, .kh = r.pick<index_t>({1, 3, 5}), .kw = r.pick<index_t>({1, 3})};
+            c.act = random_activation(r, c.kernel.o);
             c.params.dilation = r.between(1, 2);
             c.params.pad = {c.kernel.kh, c.kernel.kw};
             c.in.h = std::max<index_t>(c.in.h, 9);

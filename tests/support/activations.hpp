@@ -1,7 +1,9 @@
 // The activations as PyTorch defines them, in double, and what a test says about each of them.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include <kdna/core/activation.hpp>
@@ -70,19 +72,41 @@ inline double activation_ulps(kdna::activation_kind kind, double x) {
 }
 inline constexpr double activation_underflow = 1e-36;
 
-/// An upper bound of the derivative, for tests of a sum's rounding through an activation.
-inline double activation_slope(double a) { return std::max(1.2, std::abs(a)); }
+/// An activation that keeps its own parameters of channels. Use it as an activation while it lives.
+struct kept_activation {
+    kdna::activation_kind kind = kdna::activation_kind::none;
+    float number = 0.0F;
+    std::vector<float> of_channel{};
 
-/// An activation of that kind with random parameters. `slopes` keeps them; of `channels` channels.
-inline kdna::activation random_activation(rng& r, kdna::activation_kind kind, index_t channels,
-                                          std::vector<float>& slopes) {
-    kdna::activation act{kind, static_cast<float>(r.real(-0.5, 1.5)), {}};
-    if (kdna::takes_channels(kind)) {
-        slopes = r.floats(channels);
-        act.number = 0.0F;
-        act.of_channel = slopes;
+    kept_activation() = default;
+    kept_activation(const kdna::activation& act)
+        : kind(act.kind), number(act.number), of_channel(act.of_channel.begin(), act.of_channel.end()) {}
+    /// Of that kind, with random parameters.
+    kept_activation(rng& r, kdna::activation_kind k, index_t channels)
+        : kind(k), number(static_cast<float>(r.real(-0.5, 1.5))) {
+        if (kdna::takes_channels(k)) of_channel = r.floats(channels);
     }
-    return act;
+    operator kdna::activation() const { return {kind, number, of_channel}; }
+
+    /// What comes of a value that is `error` off, and how far off it may be then, in float32. All derivatives are below 1.6 or
+    /// the parameter.
+    [[nodiscard]] std::pair<double, double> operator()(std::size_t channel, double x, double error) const {
+        const auto a = static_cast<double>(of_channel.empty() ? number : of_channel[channel]);
+        const double y = pytorch_activation(kind, x, a);
+        if (kdna::is_clamp(kind)) return {y, error};
+        return {y, std::max(1.6, std::abs(a)) * error + activation_underflow +
+                       0x1p-24 * (1.0 + activation_ulps(kind, x)) * std::abs(y)};
+    }
+};
+inline const char* to_string(const kept_activation& act) { return kdna::to_string(act.kind); }
+
+/// Any kind, every second time a clamp.
+inline kept_activation random_activation(rng& r, index_t channels) {
+    const auto all = all_activation_kinds();
+    auto kind = all[static_cast<std::size_t>(r.between(0, kdna::activation_kinds - 1))];
+    if (r.chance(0.5))
+        kind = r.pick({kdna::activation_kind::none, kdna::activation_kind::relu, kdna::activation_kind::relu6});
+    return {r, kind, channels};
 }
 
 }  // namespace kdna_test
