@@ -200,6 +200,7 @@ struct convolution {
 struct expectation {
     kdna::shape4 shape;
     std::vector<double> value, float_tolerance, double_tolerance;
+    double largest_argument = 0.0;  ///< of an activation that is no clamp, whose values may be smaller by far
 };
 
 namespace detail {
@@ -308,6 +309,7 @@ inline expectation convolve(const convolution& c, const kdna::tensor_view<const 
                                 std::abs(fixed) * detail::error_of(f.filter, filter) * std::abs(sum)) +
                         shift_error + 4.0 * u * (std::abs(m * sum) + std::abs(shift) + std::abs(r)) + 1e-37;
                     e.value.push_back(c.act(filter, y, 0.0).first);
+                    if (!kdna::is_clamp(c.act.kind)) e.largest_argument = std::max(e.largest_argument, std::abs(y));
                     e.float_tolerance.push_back(c.act(filter, y, shared + std::abs(m) * growth * u * magnitude).second);
                     e.double_tolerance.push_back(c.act(filter, y, shared + std::abs(m) * 4.0 * u * magnitude).second);
                 }

@@ -87,15 +87,17 @@ public:
         if (count > 0) of_channel_.resize(count + static_cast<std::size_t>(more), 0.0F);
         channels_ = count;
     }
+    /// None.
+    layer_activation() = default;
     /// Refers to this object's parameters.
     [[nodiscard]] activation value() const noexcept {
         return {kind_, number_, std::span(of_channel_).first(channels_)};
     }
 
 private:
-    activation_kind kind_;
-    float number_;
-    std::vector<float> of_channel_;
+    activation_kind kind_ = activation_kind::none;
+    float number_ = 0.0F;
+    std::vector<float> of_channel_{};
     std::size_t channels_ = 0;
 };
 
