@@ -151,10 +151,9 @@ TEST_CASE("A library runs the plain layers whose sums nobody wants, on the netwo
                 ones(static_cast<std::size_t>(c.kernel.o), 1.0F);
             const batch_norm bn{std::span(call.scale, zeros.size()), std::span(call.shift, zeros.size()), zeros, ones,
                                 0.0};
-            const conv2d<> layer(dense_kernel::pack(c.kernel, weights), c.params,
-                                 {.bn = bn,
-                                  .residual = c.residual,
-                                  .act = c.act == cuda::device_activation::relu ? activation::relu : activation::none});
+            const conv2d<> layer(
+                dense_kernel::pack(c.kernel, weights), c.params,
+                {.bn = bn, .residual = c.residual, .act = c.range.low == 0.0F ? activation::relu : activation::none});
             tensor<float> residual(c.out, layout::nhwc);
             if (c.residual) std::copy_n(static_cast<const float*>(call.residual), residual.size(), residual.data());
             const auto y = layer(make_view(from, c.in, layout::nhwc),

@@ -24,6 +24,21 @@ template <class Make>
 void check_plain_layers() {
     for (const precision p : all_precisions) check_random_layers<method::plain, Make>(900, 150, p);
 }
+/// Every activation, with and without wide stores, products and depthwise layers.
+template <class Make>
+void check_activations() {
+    for (const precision p : all_precisions)
+        for (const kdna::activation_kind kind : all_activation_kinds())
+            for (int i = 0; i < 2; ++i) {
+                rng r(912 + static_cast<std::uint64_t>(p) * 100,
+                      static_cast<std::uint64_t>(kind) * 2 + (i == 0 ? 0 : 1));
+                conv_case c = random_case(r, method::plain, 1e5);
+                c.act = {r, kind, c.kernel.o};
+                KDNA_TEST_CASE_INFO(i, kdna::concat(kdna::cuda::to_string(p), " ", c.describe()));
+                auto device = Make::make(r);
+                check_case<method::plain>(device, c, r, {.numbers = p}, {});
+            }
+}
 template <class Make>
 void check_gated_layers() {
     for (const precision p : all_precisions) check_random_layers<method::gated, Make>(901, 150, p);
@@ -71,8 +86,8 @@ void check_x_volutions() {
             c.in = any.in;
             c.params.stride = any.params.stride;
             c.residual = any.residual;
-            c.act = any.act;
             c.kernel = {.o = c.in.c, .i = c.in.c, .kh = r.pick<index_t>({1, 3, 5}), .kw = r.pick<index_t>({1, 3})};
+            c.act = random_activation(r, c.kernel.o);
             c.params.dilation = r.between(1, 2);
             c.params.pad = {c.kernel.kh, c.kernel.kw};
             c.in.h = std::max<index_t>(c.in.h, 9);

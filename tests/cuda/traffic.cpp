@@ -71,17 +71,17 @@ conv_recipe recipe_of(const layer_case& l) {
     r.scale.assign(static_cast<std::size_t>(l.o), 0.5F);
     r.shift.assign(static_cast<std::size_t>(l.o), 0.25F);
     r.residual = l.residual;
-    r.act = device_activation::relu;
+    r.act = layer_activation(activation::relu, l.o, 0, r.name);
     if (!l.gate) return r;
-    const auto dense = [](index_t inputs, index_t outputs, device_activation act) {
+    const auto dense = [](index_t inputs, index_t outputs, dense_function act) {
         dense_recipe d{{}, {}, inputs, outputs, act};
         d.w.assign(static_cast<std::size_t>(inputs * outputs), 0.01F);
         d.bias.assign(static_cast<std::size_t>(outputs), 0.5F);
         return d;
     };
     const index_t hidden = std::max<index_t>(l.c / 16, 4);
-    r.router = {.hidden = dense(l.c, hidden, device_activation::relu),
-                .channel = dense(hidden, l.c, device_activation::sigmoid)};
+    r.router = {.hidden = dense(l.c, hidden, activation_kind::relu),
+                .channel = dense(hidden, l.c, activation_kind::sigmoid)};
     return r;
 }
 

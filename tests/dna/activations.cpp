@@ -1,5 +1,5 @@
 // What routers are made of, with arguments at the end of the numbers.
-#include <kdna/dna/attention.hpp>
+#include <kdna/dna/dcd.hpp>
 
 #include <limits>
 
@@ -28,9 +28,9 @@ std::vector<float> in_place(const F& f, const std::vector<float>& v) {
     return {all.begin() + 1, all.end() - 1};
 }
 const auto soft = [](float* v, index_t n) { softmax(v, n); };
-const auto hard = [](float* v, index_t n) { hard_sigmoid(v, n); };
-const auto logistic = [](float* v, index_t n) { sigmoid(v, n); };
-const auto rectified = [](float* v, index_t n) { relu(v, n); };
+const auto hard = [](float* v, index_t n) { doubled_hard_sigmoid(v, n); };
+const auto logistic = [](float* v, index_t n) { simd::activate(activation_kind::sigmoid, v, n); };
+const auto rectified = [](float* v, index_t n) { simd::activate(activation_kind::relu, v, n); };
 
 }  // namespace
 
@@ -97,6 +97,14 @@ TEST_CASE("Sigmoid, hard sigmoid and ReLU at their ends, and NaN stays NaN") {
     CHECK(in_place(hard, {-3.0F, 3.0F, 0.0F, -1e30F, 1e30F, -inf, inf, -3.0001F, 3.0001F, -2.0F, 1.5F}) ==
           std::vector<float>{0.0F, 2.0F, 1.0F, 0.0F, 2.0F, 0.0F, 2.0F, 0.0F, 2.0F, 1.0F / 3.0F, 1.5F});
     CHECK(std::isnan(in_place(hard, {nan_value})[0]));
+}
+
+TEST_CASE("DCD's hard sigmoid has the bits of ReLU6(v + 3) / 3") {
+    for (int i = 0; i < kdna_test::scaled(200); ++i) {
+        rng r(342, static_cast<std::uint64_t>(i));
+        const auto v = r.floats(r.between(1, 70), -4.0, 4.0), found = in_place(hard, v);
+        for (std::size_t j = 0; j < v.size(); ++j) CHECK(found[j] == std::clamp(v[j] + 3.0F, 0.0F, 6.0F) / 3.0F);
+    }
 }
 
 TEST_CASE("A head is there or not, but never half") {

@@ -96,10 +96,14 @@ TEST_CASE("Networks have the bits in bands that their layers have one by one, on
         const index_t extent = r.pick<index_t>({3, 7});
         index_t v =
             b.convolution(conv2d(kernel({.o = 16, .i = 3, .kh = extent, .kw = extent}),
-                                 {.stride = 2, .pad = extent / 2}, {.bn = view_of(bn16), .act = activation::relu}),
+                                 {.stride = 2, .pad = extent / 2}, {.bn = view_of(bn16), .act = activation::silu}),
                           0);
-        v = b.convolution(conv2d(kernel({.o = 16, .i = 16, .kh = 3, .kw = 3, .groups = 16}), {.pad = 1}), v);
-        v = b.convolution(conv2d(kernel({.o = 32, .i = 16}), {}, {.bn = view_of(bn32), .act = activation::relu6}), v);
+        v = b.convolution(conv2d(kernel({.o = 16, .i = 16, .kh = 3, .kw = 3, .groups = 16}), {.pad = 1},
+                                 {.act = activation::hard_swish}),
+                          v);
+        const auto slopes = r.floats(32);
+        v = b.convolution(
+            conv2d(kernel({.o = 32, .i = 16}), {}, {.bn = view_of(bn32), .act = activation::prelu(slopes)}), v);
         if (r.chance(0.5)) v = b.convolution(conv2d(kernel({.o = 16, .i = 32, .kh = 3, .kw = 3}), {.pad = {2, 1}}), v);
         const index_t channels = r.chance(0.5) ? b.channels(v) : 0;
         if (channels > 0)

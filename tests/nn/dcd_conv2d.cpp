@@ -25,7 +25,9 @@ TEST_CASE("A DCD layer gives the same in both forms, and its plan says which", "
         const auto w0 = dense_kernel::pack(k, r.floats(weight_count(k), -size, size));
         const auto bn = bn_tensors::random(r, o);
         const conv_params params{.stride = stride, .pad = extent / 2};
-        const conv_options options{.bn = view_of(bn), .residual = true, .act = activation::relu, .name = "layer.conv1"};
+        const auto slopes = r.floats(o);
+        const conv_options options{
+            .bn = view_of(bn), .residual = true, .act = activation::prelu(slopes), .name = "layer.conv1"};
         const dcd_conv2d layer(w0, t.view(), params, options);
         const conv2d<dcd_kernel, dcd_router, backend::reference> oracle(dcd_kernel(w0, t.view()), params, options,
                                                                         t.router());

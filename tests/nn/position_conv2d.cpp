@@ -41,7 +41,7 @@ struct position_case {
     std::vector<float> bias{};
     bn_tensors bn{};
     bool residual = false, in_place = false;
-    activation act = activation::none;
+    kept_activation act{};
     placement x_at = placement::nchw, y_at = placement::nchw, residual_at = placement::nchw;
     conv::input_order order = conv::input_order::any;
     index_t threads = 1;
@@ -68,7 +68,7 @@ struct position_case {
         if (r.chance(0.6)) bn = bn_tensors::random(r, in.c);
         residual = r.chance(0.5);
         in_place = residual && r.chance(0.3);
-        act = r.pick({activation::none, activation::relu, activation::relu6});
+        act = random_activation(r, in.c);
         using p = placement;
         const auto any = [&] {
             return r.pick({p::nchw, p::nhwc, p::padded_nchw, p::padded_nhwc, p::permuted, p::reversed});
@@ -90,7 +90,7 @@ struct position_case {
                       params.stride.h, "x", params.stride.w, ", dilation ", params.dilation.h, "x", params.dilation.w,
                       ", pad ", params.pad.top, ",", params.pad.left, ", groups ", groups, ", ", to_string(x_at),
                       " to ", to_string(y_at), ", threads ", threads, bn.empty() ? "" : ", bn",
-                      residual ? ", residual" : "", in_place ? " in place" : "");
+                      residual ? ", residual" : "", in_place ? " in place" : "", ", ", to_string(act));
     }
     [[nodiscard]] conv_options options() const {
         conv_options o{.bias = bias, .residual = residual, .act = act, .name = "layer"};
@@ -124,11 +124,12 @@ expectation expected_of(const position_case& c, const tensor_view<const float>& 
                                      (c.bias.empty() ? 0.0 : m * static_cast<double>(c.bias[channel]));
                     const double added = residual.data == nullptr ? 0.0 : static_cast<double>(residual(n, o, h, w));
                     const double y = m * sum + b + added;
-                    e.value.push_back(std::clamp(y, c.act == activation::none ? -1e300 : 0.0,
-                                                 c.act == activation::relu6 ? 6.0 : 1e300));
-                    e.float_tolerance.push_back(
-                        1.01 * std::abs(m) * error +
-                        8.0 * unit_roundoff * (std::abs(m * sum) + std::abs(b) + std::abs(added)) + 1e-37);
+                    const auto [value, tolerance] =
+                        c.act(channel, y,
+                              1.01 * std::abs(m) * error +
+                                  8.0 * unit_roundoff * (std::abs(m * sum) + std::abs(b) + std::abs(added)) + 1e-37);
+                    e.value.push_back(value);
+                    e.float_tolerance.push_back(tolerance);
                 }
     return e;
 }

@@ -18,8 +18,7 @@ expectation expected_of(const conv_case& c, const call_kernels& g, const tensor_
     convolution f{.kernel = c.kernel, .params = c.params, .weights = g.dense};
     f.bias = c.bias;
     f.bn = c.bn.empty() ? nullptr : &c.bn;
-    if (c.act != activation::none) f.low = 0.0;
-    if (c.act == activation::relu6) f.high = 6.0;
+    f.act = c.act;
     std::vector<factors> chosen;
     for (index_t n = 0; n < x.shape.n && g.count > 1; ++n) {
         factors one;

@@ -98,7 +98,7 @@ struct conv_case {
     acdc_tensors acdc{};
     sparse_tensors sparse{};
     bool residual = false, in_place = false;
-    kdna::activation act = kdna::activation::none;
+    kept_activation act{};
     kdna::conv::input_order order = kdna::conv::input_order::any;
     bool may_transform = true;  ///< Winograd allowed
     placement x_at = placement::nchw, y_at = placement::nchw, residual_at = placement::nchw;
@@ -179,7 +179,7 @@ inline void randomise_call(rng& r, conv_case& c) {
     c.may_transform = r.chance(0.6);
     c.residual = r.chance(0.4);
     c.in_place = c.residual && r.chance(0.25);
-    c.act = r.pick({kdna::activation::none, kdna::activation::relu, kdna::activation::relu6});
+    c.act = random_activation(r, c.kernel.o);
 }
 
 inline conv_case random_case(rng& r, method kind, double most_multiply_adds = 2.5e5) {
@@ -327,8 +327,7 @@ inline expectation expected(const conv_case& c, const kdna::tensor_view<const fl
     f.spatial = c.spatial;
     f.filter = c.filter;
     f.bn = c.bn.empty() ? nullptr : &c.bn;
-    if (c.act != kdna::activation::none) f.low = 0.0;
-    if (c.act == kdna::activation::relu6) f.high = 6.0;
+    f.act = c.act;
     return convolve(f, x, routed_factors(c, x), residual);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kdna/backend/backend.hpp>
+#include <kdna/core/activation_functions.hpp>
 
 namespace kdna::inline KDNA_ABI::backend {
 
@@ -81,9 +82,7 @@ private:
             }
         double y = c.factors.scale.of(n)[o] * sum + c.factors.shift.of(n)[o];
         if (c.residual.data != nullptr) y += c.residual(n, o, h, w);
-        if (c.act != activation::none && y < 0.0) y = 0.0;
-        if (c.act == activation::relu6 && y > 6.0) y = 6.0;
-        return y;
+        return activated(c.act.kind, y, static_cast<double>(c.act.a(o)));
     }
 };
 static_assert(conv_backend<reference>);

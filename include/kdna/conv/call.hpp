@@ -24,7 +24,7 @@ struct call {
     tensor_view<float> y;
     tensor_view<const float> residual;  ///< data is null where there is none
     factor_set factors;
-    activation act;
+    activation act;                  ///< of_channel, where it has any, readable for whole panels past the last filter
     float* channel_means = nullptr;  ///< [N][O], for a plan that takes them: the means of y over H and W
     row_band rows{};                 ///< for a plan whose row_multiple is not 0
 };

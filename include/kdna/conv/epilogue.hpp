@@ -1,9 +1,14 @@
 // What happens to a register tile on its way to memory: y = act(m * acc + b + residual).
+//
+// A clamp is applied in registers, as an interval. For any other activation the interval is that of all numbers: the tile is
+// stored as m * acc + b + residual, and the nest calls `activate` for it afterwards, while it is in L1. So a clamp costs nothing
+// more, and the functions are compiled once (simd/activation.hpp) and not for every shape of a tile.
 #pragma once
 
 #include <algorithm>
 
 #include <kdna/core/activation.hpp>
+#include <kdna/simd/activation.hpp>
 #include <kdna/simd/simd.hpp>
 
 namespace kdna::inline KDNA_ABI::conv {
@@ -18,8 +23,8 @@ struct tile_output {
     const float* shift = nullptr;  ///< b, likewise
     index_t first = 0;             ///< filter of the tile's first column
     index_t filters = 0;           ///< filters of the tile that exist
-    activation act = activation::none;
-    /// Not null: each filter's sum over the tile's pixels, finished, goes to column_sums[filter].
+    activation_kind act = activation_kind::none;
+    /// Not null: each filter's sum over the tile's pixels, finished, goes to column_sums[filter]. For clamps only.
     float* column_sums = nullptr;
     float* sums = nullptr;     ///< not null: the tile goes here as it is, [row][vector], and the rest is not looked at
     bool add_to_sums = false;  ///< and is added to what is there
@@ -59,13 +64,13 @@ KDNA_INLINE void add_to(float* sums, const simd::vec& v, index_t count) noexcept
     simd::store_strided(sums, simd::load_strided(sums, 1, count) + v, 1, count);
 }
 
-/// Whether a tile `vectors` wide goes out in whole vectors of filters that lie side by side.
+/// Whether a tile `vectors` wide is stored in whole vectors of contiguous filters.
 [[nodiscard]] inline bool whole_vectors(const tile_output& out, index_t vectors) noexcept {
     return out.y_stride == 1 && (out.residual == nullptr || out.residual_stride == 1) &&
            out.filters == vectors * simd::lanes;
 }
 
-/// Finishes rows [first, first + rows) of a tile that does not: their accumulators acc[row][vector] in memory, `vectors` of
+/// Finishes rows [first, first + rows) of a tile that is not: their accumulators acc[row][vector] in memory, `vectors` of
 /// them in a row. Compiled once for all tiles, which keeps the micro-kernels small and quick to compile.
 KDNA_NOINLINE void finish_strided(const float* acc, index_t rows, index_t vectors, index_t first,
                                   const tile_output& out) noexcept {
@@ -83,6 +88,24 @@ KDNA_NOINLINE void finish_strided(const float* acc, index_t rows, index_t vector
                              out.residual_stride, out.y[first + r] + filter * out.y_stride, out.y_stride, count);
         if (out.column_sums != nullptr) add_to(out.column_sums + filter, sum, count);
     }
+}
+
+/// Applies an activation that is no clamp to filters [first, first + filters) of one stored pixel, in place. `y`: its filter 0;
+/// `stride`: floats between filters. `sums`: null, or where the results are added to, those of filter o to sums[o].
+inline void activate(const activation& act, float* y, index_t stride, index_t first, index_t filters,
+                     float* sums) noexcept {
+    simd::activate(act.kind, act.number, act.of_channel.empty() ? nullptr : act.of_channel.data() + first,
+                   y + first * stride, stride, filters, sums != nullptr ? sums + first : nullptr);
+}
+/// The same for every pixel of a tile; y[row] is filter 0 of a pixel.
+KDNA_NOINLINE void activate(const activation& act, float* const* y, index_t rows, index_t stride, index_t first,
+                            index_t filters, float* sums) noexcept {
+    for (index_t r = 0; r < rows; ++r) activate(act, y[r], stride, first, filters, sums);
+}
+/// The same for `columns` pixels `pixel_stride` apart.
+KDNA_NOINLINE void activate(const activation& act, float* y, index_t columns, index_t pixel_stride, index_t stride,
+                            index_t first, index_t filters, float* sums) noexcept {
+    for (index_t w = 0; w < columns; ++w) activate(act, y + w * pixel_stride, stride, first, filters, sums);
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv

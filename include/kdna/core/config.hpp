@@ -151,6 +151,13 @@
 #define KDNA_NOINLINE inline
 #endif
 
+/// Marks functions that run on CUDA devices as well as on the host.
+#if defined(__CUDACC__)
+#define KDNA_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define KDNA_HOST_DEVICE inline
+#endif
+
 // One definition, two ways to get it. A header x.hpp declares functions that depend on no type of a user's with KDNA_FUNC, and
 // x.ipp beside it defines them, with KDNA_FUNC again. Header-only (the default), x.hpp includes x.ipp at its end and the
 // functions are inline. With KDNA_COMPILED, which the CMake target kdna::compiled defines, they are compiled once into a

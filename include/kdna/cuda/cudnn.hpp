@@ -120,7 +120,8 @@ public:
             .finalize("a convolution operation");
         operations_.push_back(convolution);
 
-        const bool clips = c.act != device_activation::none;
+        constexpr clamp_range all = range_of(activation_kind::none);
+        const bool clips = c.range.low > all.low || c.range.high < all.high;
         const auto then = [&](cudnnPointwiseMode_t mode, const cudnn_descriptor& other, bool last) {
             const cudnn_descriptor out = last ? tensor(c.out, type, y, false) : between();
             cudnn_descriptor operation(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
@@ -136,7 +137,7 @@ public:
         then(CUDNN_POINTWISE_ADD, tensor(per_filter, CUDNN_DATA_FLOAT, shift, false), !c.residual && !clips);
         if (c.residual) then(CUDNN_POINTWISE_ADD, tensor(c.out, type, residual, false), !clips);
         if (clips) {
-            cudnn_descriptor mode = pointwise(CUDNN_POINTWISE_RELU_FWD, c.act == device_activation::relu6),
+            cudnn_descriptor mode = pointwise(CUDNN_POINTWISE_RELU_FWD, c.range),
                              operation(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
             operation.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, mode)
                 .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, value)
@@ -173,11 +174,15 @@ private:
         kept_.push_back(d);
         return d;
     }
-    cudnn_descriptor pointwise(cudnnPointwiseMode_t mode, bool clips_at_six = false) {
+    cudnn_descriptor pointwise(cudnnPointwiseMode_t mode, const std::optional<clamp_range>& range = std::nullopt) {
         cudnn_descriptor d(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
         d.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, mode)
             .set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, CUDNN_DATA_FLOAT);
-        if (clips_at_six) d.set(CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP, CUDNN_TYPE_DOUBLE, 6.0);
+        // The lower end is 0 and the upper infinity unless they are set.
+        if (range && range->low != 0.0F)
+            d.set(CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP, CUDNN_TYPE_DOUBLE, static_cast<double>(range->low));
+        if (range && range->high < range_of(activation_kind::none).high)
+            d.set(CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP, CUDNN_TYPE_DOUBLE, static_cast<double>(range->high));
         d.finalize("a pointwise mode");
         kept_.push_back(d);
         return d;

@@ -4,6 +4,7 @@
 #include <concepts>
 #include <functional>
 
+#include <kdna/core/activation.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/cuda/number.hpp>
 
@@ -14,7 +15,7 @@ struct grid_size {
     int x = 1, y = 1, z = 1;
 };
 
-/// A layer that a library of the device's vendor can run as well: y = act( scale * conv(x, w) + shift + residual ), w [O][KH][KW][C],
+/// A layer that a library of the device's vendor can run as well: y = clamp( scale * conv(x, w) + shift + residual ), w [O][KH][KW][C],
 /// all dense and channels last.
 struct plain_convolution {
     precision numbers = precision::f32;
@@ -22,7 +23,7 @@ struct plain_convolution {
     kernel_shape kernel{};
     conv_params params{};
     bool residual = false;
-    device_activation act = device_activation::none;
+    clamp_range range = range_of(activation_kind::none);  ///< its activation, which is a clamp
 };
 /// Its tensors in device memory; `scale` and `shift` float32 [O].
 struct plain_convolution_call {

@@ -65,6 +65,8 @@ public:
         add(mixed_bias_scale_, recipe_.mixed_bias_scale);
         add(biases_, recipe_.kernel.biases);
         add(kernel_bias_, recipe_.kernel.kernel_bias);
+        const auto of_channel = recipe_.act.value().of_channel;
+        add(of_channel_, {of_channel.begin(), of_channel.end()});
         add(q_, centre_factor());
         const router_recipe& r = recipe_.router;
         for (const auto& [at, dense] : {std::pair(&hidden_, &r.hidden),
@@ -148,10 +150,11 @@ public:
     [[nodiscard]] std::optional<plain_convolution> as_plain(const device_conv_plan& p) const {
         const kernel_shape& k = kernel();
         if (routed() || recipe_.attention || recipe_.kernel.form != kernel_form::stored || !recipe_.spatial.empty() ||
-            k.depthwise() || in_channels_ != k.i || p.geometry.circular ||
+            k.depthwise() || in_channels_ != k.i || p.geometry.circular || !is_clamp(recipe_.act.value().kind) ||
             layout_.filter_stride != k.taps() * k.channels_per_group())
             return std::nullopt;
-        return plain_convolution{options_.numbers, p.in, p.out, k, recipe_.params, recipe_.residual, recipe_.act};
+        return plain_convolution{
+            options_.numbers, p.in, p.out, k, recipe_.params, recipe_.residual, range_of(recipe_.act.value().kind)};
     }
     [[nodiscard]] plain_convolution_call plain_call(const device_conv_call& c) const {
         return {c.x, kernel_->memory.data(), c.y, c.residual, values(scale_).data, values(shift_).data, c.scratch};
@@ -187,7 +190,7 @@ private:
         const router_recipe& r = recipe_.router;
         const kernel_recipe& k = recipe_.kernel;
         for (const dense_recipe* d : {&r.mixture, &r.channel, &r.filter, &r.spatial})
-            if (d->act == device_activation::signed_share && (d->group < 2 || d->outputs % d->group != 0))
+            if (d->act.group == group_function::signed_share && (d->group < 2 || d->outputs % d->group != 0))
                 throw error(concat(recipe_.name, " router"), "signed shares in whole groups of two or more",
                             concat(d->outputs, " outputs in groups of ", d->group));
         const bool decomposed = k.form == kernel_form::decomposed, combined = k.form == kernel_form::combined;
@@ -225,7 +228,8 @@ private:
         const auto set = [&](route_kind kind, const dense_place& at, const dense_recipe& d) {
             device_head& h = a.heads[static_cast<int>(kind)];
             h.dense = dense(at, d);
-            h.group = static_cast<int>(d.act == device_activation::softmax ? std::max<index_t>(d.outputs, 1) : d.group);
+            h.group =
+                static_cast<int>(d.act.group == group_function::softmax ? std::max<index_t>(d.outputs, 1) : d.group);
         };
         set(route_kind::mixture, mixture_, r.mixture);
         set(route_kind::kernel_filter, kernel_filter_, r.kernel_filter);
@@ -491,7 +495,7 @@ private:
             out.scale = r.filter.outputs > 0 ? routes(p, c, first, p.scale_at) : device_factors{values(scale_), 0};
             out.shift = mixes_bias() ? routes(p, c, first, p.shift_at) : device_factors{values(shift_), 0};
             out.channels = static_cast<int>(p.out.c);
-            out.act = recipe_.act;
+            out.act = {recipe_.act.value(), values(of_channel_)};
             out.rows = p.out_rows;
             if (c.y_sums) {
                 out.sums = c.y_sums;
@@ -676,7 +680,7 @@ private:
     index_t in_channels_ = 0;
     std::shared_ptr<const typename kernel_store<Device>::kernel> kernel_;
     device_memory<Device> factors_;
-    place spatial_{}, scale_{}, shift_{}, mixed_bias_scale_{}, biases_{}, kernel_bias_{}, q_{};
+    place spatial_{}, scale_{}, shift_{}, mixed_bias_scale_{}, biases_{}, kernel_bias_{}, of_channel_{}, q_{};
     dense_place hidden_{}, gate_{}, mixture_{}, kernel_filter_{}, channel_{}, filter_{}, head_spatial_{};
 };
 

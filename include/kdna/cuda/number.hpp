@@ -7,6 +7,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include <kdna/core/activation.hpp>
 #include <kdna/core/config.hpp>
 #include <kdna/cuda/qualifiers.hpp>
 
@@ -21,9 +22,21 @@ enum class precision { f32, tf32, f16, bf16 };
 inline constexpr std::array<std::string_view, 4> precision_names{"f32", "tf32", "f16", "bf16"};
 [[nodiscard]] inline std::string_view to_string(precision p) { return precision_names[static_cast<std::size_t>(p)]; }
 
-/// What follows a convolution (none, relu, relu6) or a dense layer of a router. signed_share, KernelWarehouse's: v / (sum |v| + 1e-3)
-/// of all but the last of a group.
-enum class device_activation : int { none, relu, relu6, sigmoid, hard_sigmoid, softmax, signed_share };
+/// How neighbouring outputs of a router's dense layer are normalised together. signed_share is KernelWarehouse's:
+/// v / (sum |v| + 1e-3) of all but the last of a group.
+enum class group_function : int { none, softmax, signed_share };
+
+/// What follows a dense layer of a router: an activation without parameters, times a factor; or a function of groups.
+struct dense_function {
+    activation_kind kind = activation_kind::none;
+    float times = 1.0F;
+    group_function group = group_function::none;
+
+    constexpr dense_function() = default;
+    constexpr dense_function(activation_kind k, float factor = 1.0F)  // NOLINT(google-explicit-constructor)
+        : kind(k), times(factor) {}
+    constexpr dense_function(group_function g) : group(g) {}  // NOLINT(google-explicit-constructor)
+};
 
 /// IEEE binary16, 1 sign, 5 exponent and 10 fraction bits.
 struct half {

@@ -2,14 +2,14 @@
 // (emulator.hpp) runs kernels.
 #pragma once
 
+#include <kdna/core/config.hpp>  // KDNA_HOST_DEVICE
+
 #if defined(__CUDACC__)
 #define KDNA_DEVICE __device__ __forceinline__
-#define KDNA_HOST_DEVICE __host__ __device__ __forceinline__
 #define KDNA_DEVICE_UNROLL _Pragma("unroll")
 #define KDNA_DEVICE_NO_UNROLL _Pragma("unroll 1")
 #else
 #define KDNA_DEVICE inline
-#define KDNA_HOST_DEVICE inline
 #define KDNA_DEVICE_UNROLL
 #define KDNA_DEVICE_NO_UNROLL
 #endif

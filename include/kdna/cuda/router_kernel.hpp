@@ -12,7 +12,7 @@ struct device_dense {
     device_span<const float> w{};  ///< [inputs][outputs]
     device_span<const float> bias{};
     int inputs = 0, outputs = 0;
-    device_activation act = device_activation::none;
+    dense_function act{};
 };
 
 /// A dense layer whose outputs are one kind of a sample's routes.
@@ -113,14 +113,9 @@ private:
     KDNA_HOST_DEVICE static int at_once(const device_head& h) {
         return h.group > head_outputs ? h.group : head_outputs / h.group * h.group;
     }
-    KDNA_DEVICE static float activate(float v, device_activation act) {
-        switch (act) {
-            case device_activation::sigmoid: return 1.0F / (1.0F + expf(-v));
-            case device_activation::hard_sigmoid: return detail::clip(v + 3.0F, device_activation::relu6) / 3.0F;
-            case device_activation::softmax:
-            case device_activation::signed_share: return v;  // of a whole group, in route()
-            default: return detail::clip(v, act);
-        }
+    /// Functions of groups follow in route().
+    KDNA_DEVICE static float activate(float v, const dense_function& act) {
+        return activated<float>(act.kind, v, 0.0F) * act.times;
     }
     /// Outputs [first, first + count) of a dense layer on shared memory from `in` on, to shared memory from `out` on; from a barrier
     /// to a barrier. Works in the first `threads` floats of shared memory.
@@ -155,7 +150,7 @@ private:
                                   int base) {
         const device_dense& d = h.dense;
         // Of a signed share the last is part of the sum only.
-        const bool shares = d.act == device_activation::signed_share;
+        const bool shares = d.act.group == group_function::signed_share;
         const int group = h.group, kept = shares ? group - 1 : group;
         KDNA_DEVICE_NO_UNROLL
         for (int first = 0; first < d.outputs; first += at_once(h)) {
@@ -178,7 +173,7 @@ private:
                     const int o = (first + i) / group * kept + in_group;
                     float v = get(block, thread, out + 4 * i);
                     if (shares) v /= get(block, thread, out + 4 * (begin + kept));
-                    if (d.act == device_activation::softmax) v = softmax(block, thread, v, out + 4 * begin, group);
+                    if (d.act.group == group_function::softmax) v = softmax(block, thread, v, out + 4 * begin, group);
                     routes.store(base + h.at + o, h.times ? h.times.load(o) * v : v);
                 }
             });

@@ -1,19 +1,35 @@
 // What becomes of a tile of sums: scale, shift, residual, activation, the output, and the sums of its channels.
 #pragma once
 
+#include <kdna/core/activation_functions.hpp>
 #include <kdna/cuda/product.hpp>
 #include <kdna/cuda/span.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
-namespace detail {
-/// none, relu or relu6; NaN stays.
-KDNA_DEVICE float clip(float v, device_activation act) {
-    if (act != device_activation::none && v < 0.0F) v = 0.0F;
-    if (act == device_activation::relu6 && v > 6.0F) v = 6.0F;
-    return v;
-}
-}  // namespace detail
+/// An activation as kernels take it. A clamp is applied as its interval; the formulas of the others (core/) are in a finishing loop
+/// of their own, so that the loop of clamps has no more instructions and registers than it needs.
+struct device_activation {
+    clamp_range range = range_of(activation_kind::none);
+    bool clamps = true;
+    activation_kind kind = activation_kind::none;
+    float number = 0.0F;                    ///< a, or
+    device_span<const float> of_channel{};  ///< that of each channel
+
+    device_activation() = default;
+    device_activation(const activation& act, const device_span<const float>& channels)
+        : range(range_of(act.kind)),
+          clamps(is_clamp(act.kind)),
+          kind(act.kind),
+          number(act.number),
+          of_channel(channels) {}
+
+    /// NaN stays.
+    KDNA_DEVICE float clamp(float v) const { return v < range.low ? range.low : v > range.high ? range.high : v; }
+    KDNA_DEVICE float operator()(float v, int channel) const {
+        return activated<float>(kind, v, of_channel ? of_channel.load(channel) : number);
+    }
+};
 
 /// How the rows of a matrix of pixels x channels, dense NHWC, are cut into tiles. A slice is the whole batch, or, where every
 /// sample has a kernel of its own, one sample; tiles do not reach over the end of a slice.
@@ -61,7 +77,7 @@ struct device_output {
     device_sums sums{};               ///< of the values as they are stored
     tile_rows rows{};
     int channels = 0;
-    device_activation act = device_activation::none;
+    device_activation act{};
 };
 
 /// A tile of sums in shared memory: rows of `columns` floats. 8 more, so that the pairs which half of a warp stores lie in different
@@ -91,10 +107,13 @@ struct sum_tile {
     template <class T, class Block>
     KDNA_DEVICE static void finish(Block& block, const device_output<T>& out, int tile, int first, int count) {
         // A group's filters need not be whole packs; the next group's begin where they end.
-        if (out.channels % wide<T> == 0 && first % wide<T> == 0 && count % wide<T> == 0)
-            finish_columns<wide<T>>(block, out, tile, first, count);
+        const auto clamp = [&](float v, int) { return out.act.clamp(v); };
+        if (!out.act.clamps)
+            finish_columns<1>(block, out, tile, first, count, out.act);
+        else if (out.channels % wide<T> == 0 && first % wide<T> == 0 && count % wide<T> == 0)
+            finish_columns<wide<T>>(block, out, tile, first, count, clamp);
         else
-            finish_columns<1>(block, out, tile, first, count);
+            finish_columns<1>(block, out, tile, first, count, clamp);
         if (out.sums) {
             block.sync();
             add_rows(block, out.sums, tile, first, count);
@@ -119,9 +138,10 @@ struct sum_tile {
     }
 
 private:
-    /// Width neighbouring channels at a time.
-    template <int Width, class T, class Block>
-    KDNA_DEVICE static void finish_columns(Block& block, const device_output<T>& out, int tile, int first, int count) {
+    /// Width neighbouring channels at a time; act(v, channel) is applied to every value.
+    template <int Width, class T, class Block, class Act>
+    KDNA_DEVICE static void finish_columns(Block& block, const device_output<T>& out, int tile, int first, int count,
+                                           const Act& act) {
         block.parallel([&](int thread, auto&) {
             constexpr int groups = Columns / Width, floats = Width < 4 ? Width : 4;
             const int column = thread % groups * Width, channel = first + column;
@@ -155,7 +175,7 @@ private:
                     for (int e = 0; e < floats; ++e) {
                         float s = scale[i].v[e] * v.v[e] + shift[i].v[e];
                         if (out.residual) s += to_float(residual.v[i * floats + e]);
-                        y.v[i * floats + e] = from_float<T>(detail::clip(s, out.act));
+                        y.v[i * floats + e] = from_float<T>(act(s, channel + i * floats + e));
                         v.v[e] = to_float(y.v[i * floats + e]);
                     }
                     if (out.sums) block.store(thread, tile_at, v);

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include <kdna/core/activation.hpp>
 #include <kdna/core/config.hpp>
 #include <kdna/core/error.hpp>
 
@@ -71,5 +72,33 @@ struct scale_shift {
     for (std::size_t i = 0; i < values.size(); ++i) out[i] = static_cast<float>(values[i]);
     return out;
 }
+
+/// A layer's activation, with a copy of the parameters of its channels that is padded like scale and shift.
+class layer_activation {
+public:
+    /// `more`: zeros behind the parameters. Throws kdna::error, naming the layer, if the activation has parameters of channels and
+    /// they are not `channels`, or if it has none and some are given.
+    layer_activation(const activation& act, index_t channels, index_t more, std::string_view where)
+        : kind_(act.kind), number_(act.number), of_channel_(act.of_channel.begin(), act.of_channel.end()) {
+        const auto count = static_cast<std::size_t>(takes_channels(act.kind) ? channels : 0);
+        if (of_channel_.size() != count)
+            throw error(concat(where, " ", to_string(act)), concat(count, " parameters of channels"),
+                        concat(of_channel_.size()));
+        if (count > 0) of_channel_.resize(count + static_cast<std::size_t>(more), 0.0F);
+        channels_ = count;
+    }
+    /// None.
+    layer_activation() = default;
+    /// Refers to this object's parameters.
+    [[nodiscard]] activation value() const noexcept {
+        return {kind_, number_, std::span(of_channel_).first(channels_)};
+    }
+
+private:
+    activation_kind kind_ = activation_kind::none;
+    float number_ = 0.0F;
+    std::vector<float> of_channel_{};
+    std::size_t channels_ = 0;
+};
 
 }  // namespace kdna::inline KDNA_ABI

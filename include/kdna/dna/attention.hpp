@@ -8,25 +8,12 @@
 
 #include <kdna/dna/algebra.hpp>
 #include <kdna/dna/fully_connected.hpp>
+#include <kdna/simd/activation.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
-/// In place, v[i] = sigmoid(v[i]).
-inline void sigmoid(float* v, index_t count) noexcept {
-    simd::for_each_vector(v, count, [](const simd::vec& a) { return simd::sigmoid(a); });
-}
-/// In place, v[i] = max(v[i], 0); NaN stays.
-inline void relu(float* v, index_t count) noexcept {
-    for (index_t i = 0; i < count; ++i) v[i] = v[i] < 0.0F ? 0.0F : v[i];
-}
-/// In place, v[i] = min(max(v[i] + 3, 0), 6) / 3, which is DCD's hard sigmoid, from 0 to 2.
-inline void hard_sigmoid(float* v, index_t count) noexcept {
-    for (index_t i = 0; i < count; ++i) {
-        const float shifted = v[i] + 3.0F;
-        v[i] = (shifted < 0.0F ? 0.0F : shifted > 6.0F ? 6.0F : shifted) / 3.0F;
-    }
-}
 /// In place, v[i] = exp(v[i]) / sum of all exp(v[j]); the largest is subtracted first, so that nothing overflows.
+/// Not an activation (core/activation.hpp): a result depends on all values.
 inline void softmax(float* v, index_t count) noexcept {
     float largest = v[0];
     for (index_t i = 1; i < count; ++i) largest = std::max(largest, v[i]);
@@ -59,7 +46,7 @@ public:
     [[nodiscard]] index_t floats() const noexcept { return fc_.floats(); }
     void operator()(const float* pooled, float* z) const noexcept {
         fc_(pooled, z);
-        relu(z, hidden());
+        simd::activate(activation_kind::relu, z, hidden());
     }
 
 private:

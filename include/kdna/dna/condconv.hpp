@@ -29,7 +29,7 @@ public:
 
     void operator()(const float* pooled, const route& out, float*) const noexcept {
         routing_(pooled, out.mixture);
-        sigmoid(out.mixture, routing_.outputs());
+        simd::activate(activation_kind::sigmoid, out.mixture, routing_.outputs());
     }
 
 private:

@@ -55,7 +55,13 @@ struct dcd_route_layout {
     [[nodiscard]] index_t size() const noexcept { return shift_at() + rank; }
 };
 
-/// h = F1 pooled, h = h . hs(F2 h), lambda = hs(F4 h), Phi = F3 h, with hs(v) = ReLU6(v + 3) / 3.
+/// In place, v[i] = 2 hard_sigmoid(v[i]) = ReLU6(v[i] + 3) / 3, from 0 to 2.
+inline void doubled_hard_sigmoid(float* v, index_t count) noexcept {
+    simd::activate(activation_kind::hard_sigmoid, v, count);
+    for (index_t i = 0; i < count; ++i) v[i] *= 2.0F;
+}
+
+/// h = F1 pooled, h = h . hs(F2 h), lambda = hs(F4 h), Phi = F3 h, with hs the doubled hard sigmoid.
 class dcd_router {
 public:
     static constexpr bool routes_mixture = true;
@@ -94,10 +100,10 @@ public:
         float* gate = h + hidden;
         squeeze_(pooled, h);
         gate_(h, gate);
-        hard_sigmoid(gate, hidden);
+        doubled_hard_sigmoid(gate, hidden);
         for (index_t i = 0; i < hidden; ++i) h[i] *= gate[i];
         scale_(h, out.mixture);
-        hard_sigmoid(out.mixture, out_.filters);
+        doubled_hard_sigmoid(out.mixture, out_.filters);
         std::fill(out.mixture + out_.filters, out.mixture + out_.core_at(), 0.0F);
         core_(h, out.mixture + out_.core_at());
     }

@@ -31,7 +31,7 @@ public:
 
     void operator()(const float* pooled, const route& out, float* scratch) const noexcept {
         fc1_(pooled, scratch);
-        relu(scratch, fc1_.outputs());
+        simd::activate(activation_kind::relu, scratch, fc1_.outputs());
         fc2_(scratch, out.mixture);
         softmax(out.mixture, fc2_.outputs());
     }

@@ -59,11 +59,11 @@ public:
     void operator()(const float* pooled, const route& out, float* z) const noexcept {
         squeeze_(pooled, z);
         channel_(z, out.channel);
-        sigmoid(out.channel, channel_.outputs());
+        simd::activate(activation_kind::sigmoid, out.channel, channel_.outputs());
         filter_(z, out.filter);
-        sigmoid(out.filter, filter_.outputs());
+        simd::activate(activation_kind::sigmoid, out.filter, filter_.outputs());
         spatial_(z, out.spatial);
-        sigmoid(out.spatial, spatial_.outputs());
+        simd::activate(activation_kind::sigmoid, out.spatial, spatial_.outputs());
         kernel_(z, out.mixture);
         if (kernel_.outputs() > 0) softmax(out.mixture, kernel_.outputs());
     }

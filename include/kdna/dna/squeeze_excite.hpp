@@ -40,7 +40,7 @@ public:
     void operator()(const float* pooled, const route& out, float* scratch) const noexcept {
         squeeze_(pooled, scratch);
         excite_(scratch, out.channel);
-        sigmoid(out.channel, excite_.outputs());
+        simd::activate(activation_kind::sigmoid, out.channel, excite_.outputs());
     }
 
 private:

@@ -83,7 +83,7 @@ public:
     [[nodiscard]] const conv_params& params() const noexcept { return params_; }
     /// What the layer is made of besides source and router. The factors s = 1 + a_sp [KH*KW], or empty; m and b [O] with
     /// everything static folded in; and, of a source with a bias of its own that is mixed, what that is multiplied by [O].
-    [[nodiscard]] activation act() const noexcept { return act_; }
+    [[nodiscard]] activation act() const noexcept { return act_.value(); }
     [[nodiscard]] std::span<const float> spatial() const noexcept { return spatial_; }
     [[nodiscard]] std::span<const float> scale() const noexcept { return per_filter(scale_); }
     [[nodiscard]] std::span<const float> shift() const noexcept { return per_filter(shift_); }
@@ -145,7 +145,7 @@ private:
 
     kernel_shape kernel_;
     conv_params params_;
-    activation act_;
+    layer_activation act_;
     std::vector<float> spatial_, scale_, shift_, bias_scale_;
     bool varies_scale_, mixes_bias_;
     std::shared_ptr<conv::prepared_kernels> prepared_ = std::make_shared<conv::prepared_kernels>();

@@ -16,7 +16,7 @@ conv_layer<Backend>::conv_layer(const parts& of, std::vector<float> spatial, con
     : layer_base(options.name, options.residual),
       kernel_(of.source.layout().shape()),
       params_(params),
-      act_(options.act),
+      act_(options.act, kernel_.o, panel_layout::width, options.name),
       spatial_(std::move(spatial)),
       varies_scale_(of.router.widths().filter > 0),
       mixes_bias_(of.source.has_bias() && of.source.mixture_size() > 0) {
@@ -259,7 +259,7 @@ void conv_layer<Backend>::compute(const parts& of, plan_type& p, const tensor_vi
                                   const given_coefficients& coefficients) const noexcept {
     factor_set f = factors(p);
     if (of.router.takes_coefficients()) f.mixture = coefficients;
-    Backend::run(p.decisions_, {of.source, params_, x, y, residual, f, act_, means.output, rows}, p.workspace_,
+    Backend::run(p.decisions_, {of.source, params_, x, y, residual, f, act_.value(), means.output, rows}, p.workspace_,
                  p.executor_);
 }
 

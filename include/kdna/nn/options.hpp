@@ -17,11 +17,11 @@ namespace kdna::inline KDNA_ABI {
 
 /// What surrounds a convolution: y = act( BN( conv(x) + bias ) + residual ). Spans are read in the constructor only.
 struct conv_options {
-    std::optional<batch_norm> bn{};  ///< [O]; folded into the epilogue
-    std::span<const float> bias{};   ///< [O], or empty
-    bool residual = false;           ///< `run` takes a residual of the output's shape
-    activation act = activation::none;
-    std::string name = "conv2d";  ///< appears in every error and in explain()
+    std::optional<batch_norm> bn{};     ///< [O]; folded into the epilogue
+    std::span<const float> bias{};      ///< [O], or empty
+    bool residual = false;              ///< `run` takes a residual of the output's shape
+    activation act = activation::none;  ///< its parameters of channels, if it has them: [O]
+    std::string name = "conv2d";        ///< appears in every error and in explain()
 };
 
 using conv::input_order;

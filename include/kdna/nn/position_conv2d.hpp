@@ -33,7 +33,10 @@ public:
     /// Throws kdna::error, naming the layer, if the kernel's window is not odd, its groups do not divide its channels, an option
     /// is not of as many channels, or the padding is not zeros.
     position_conv2d(Kernel kernel, const conv_params& params, const conv_options& options)
-        : layer_base(options.name, options.residual), kernel_(std::move(kernel)), params_(params), act_(options.act) {
+        : layer_base(options.name, options.residual),
+          kernel_(std::move(kernel)),
+          params_(params),
+          act_(options.act, kernel_.channels(), simd::lanes, options.name) {
         const index_t channels = kernel_.channels(), groups = kernel_.groups();
         const extent2 window = kernel_.window();
         if (channels < 1 || groups < 1 || channels % groups != 0)
@@ -119,7 +122,7 @@ public:
         detail::enforce([&] { check(p, x, y, residual); });
         auto* zeros = at_offset<float>(p.workspace_, p.zeros_at_);
         std::fill_n(zeros, p.in_.c, 0.0F);
-        conv::position_call c{x, y, residual, scale_.data(), shift_.data(), act_, zeros, params_};
+        conv::position_call c{x, y, residual, scale_.data(), shift_.data(), act_.value(), zeros, params_};
         const auto in_chunks = [&](index_t rows, const auto& work) {
             p.executor_.parallel_for(p.threads_, [&](index_t i) {
                 work(p.workspace_ + p.spaces_at_ + i * p.thread_bytes_, rows * i / p.threads_,
@@ -146,7 +149,7 @@ private:
     }
     Kernel kernel_;
     conv_params params_;
-    activation act_;
+    layer_activation act_;
     std::vector<float> scale_, shift_;
 };
 

@@ -134,18 +134,6 @@ inline void store_strided(float* to, const vec& v, index_t stride, index_t count
     for (index_t i = 0; i < count; ++i) to[i * stride] = lane[i];
 }
 
-/// 1 / (1 + exp(-v)); 0 and 1 beyond what exp can say, NaN for NaN.
-[[nodiscard]] KDNA_INLINE vec sigmoid(const vec& v) noexcept { return vec(1.0F) / (vec(1.0F) + xsimd::exp(-v)); }
-
-/// In place, v[i] = f(v[i]) for `count` neighbouring floats, a vector at a time.
-template <class F>
-void for_each_vector(float* v, index_t count, const F& f) noexcept {
-    for (index_t i = 0; i < count; i += lanes) {
-        const index_t some = count - i < lanes ? count - i : lanes;
-        store_strided(v + i, f(load_strided(v + i, 1, some)), 1, some);
-    }
-}
-
 /// The sum of all lanes, by halves.
 [[nodiscard]] KDNA_INLINE float sum(const vec& v) noexcept {
 #if defined(__AVX512F__)

@@ -34,8 +34,8 @@ struct span {
     const float* scale;
     const float* shift;
     index_t filters;
-    activation act;
-    float* sums;  ///< [filters], the finished outputs are added to it; null: not wanted
+    activation_kind act;
+    float* sums;  ///< [filters], the finished outputs are added to it; null: not wanted, or act is no clamp
 };
 
 /// Vectors of channels that are computed at the same time: two hide each other's latency and leave room for the weights of nine
@@ -243,9 +243,9 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
         s.scale = scale;
         s.shift = c.factors.shift.of(n) + filter;
         s.filters = channels;
-        s.act = c.act;
+        s.act = c.act.kind;
         for (index_t h = row_begin; h < row_end; ++h) {
-            s.sums = part_sums(p, space, n, h);
+            s.sums = is_clamp(c.act.kind) ? part_sums(p, space, n, h) : nullptr;
             if (s.sums != nullptr) s.sums += filter;
             const index_t top = h * c.params.stride.h - c.params.pad.top;
             const tap_range rows = taps_on_map(top, k.kh, c.params.dilation.h, x.shape.h);
@@ -279,6 +279,9 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
                 run_span(s, width);
             }
         }
+        for (index_t h = row_begin; h < row_end && !is_clamp(c.act.kind); ++h)
+            activate(c.act, c.y.at(n, 0, h - c.rows.y_first, 0), p.out.w, c.y.stride.w, c.y.stride.c, filter, channels,
+                     part_sums(p, space, n, h));
     }
 }
 

@@ -118,14 +118,19 @@ void run_plane_tile(const plane_task& t, index_t h, index_t row_end, index_t w) 
             t.rows + ((h - t.first) * stride + taps.first * c.params.dilation.h) * row_floats + w, stride * row_floats,
             t.columns, k.kw, t.weights + taps.first * k.kw, taps.step * k.kw, acc);
     });
-    const finisher finish(t.scale, t.shift, range_of(c.act));
+    const finisher finish(t.scale, t.shift, range_of(c.act.kind));
     for (index_t row = h; row < std::min(h + tile_rows, row_end); ++row)
         for (index_t v = 0; v < Vectors; ++v) {
             const index_t column = w + v * simd::lanes, count = std::min(t.p->out.w - column, simd::lanes);
             if (count <= 0) break;
             const float* residual = c.residual.data != nullptr ? c.residual.at(t.n, t.channel, row, column) : nullptr;
-            const simd::vec y = finish(simd::load(acc + ((row - h) * Vectors + v) * simd::lanes), residual,
-                                       c.residual.stride.w, c.y.at(t.n, t.channel, row, column), c.y.stride.w, count);
+            float* const to = c.y.at(t.n, t.channel, row, column);
+            simd::vec y = finish(simd::load(acc + ((row - h) * Vectors + v) * simd::lanes), residual,
+                                 c.residual.stride.w, to, c.y.stride.w, count);
+            if (!is_clamp(c.act.kind)) {
+                simd::activate(c.act.kind, c.act.a(t.channel), nullptr, to, c.y.stride.w, count);
+                y = simd::load_strided(to, c.y.stride.w, count);
+            }
             if (float* sums = part_sums(*t.p, *t.space, t.n, row); sums != nullptr) {
                 alignas(alignment) float lane[simd::lanes];
                 simd::store(lane, y);

@@ -190,6 +190,7 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
 
     const index_t panel_first = chunk * own.chunk_panels,
                   panel_end = std::min(panel_first + own.chunk_panels, kernel.panels());
+    const bool clamps = is_clamp(c.act.kind);
     const bool stored = mixes_input || c.source.scratch_floats() == 0;
     const auto multiply = [&](const prepared_tile& tile, index_t panel, const float* weights, index_t part,
                               index_t parts) {
@@ -210,16 +211,19 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
             if (!share.empty()) in.ahead = share.data();
             in.ahead_step = static_cast<index_t>(share.size()) / (std::max<index_t>(tile.runs, 1) * run);
         }
+        const index_t first_filter = g * kernel.filters() + panel * panel_layout::width;
         micro_kernel_for(tile.height, vectors)(in, {.y = tile.y,
                                                     .residual = tile.residual,
                                                     .y_stride = c.y.stride.c,
                                                     .residual_stride = c.residual.stride.c,
                                                     .scale = c.factors.scale.of(tile.n),
                                                     .shift = c.factors.shift.of(tile.n),
-                                                    .first = g * kernel.filters() + panel * panel_layout::width,
+                                                    .first = first_filter,
                                                     .filters = kernel.filters_of(panel),
-                                                    .act = c.act,
-                                                    .column_sums = tile.sums});
+                                                    .act = c.act.kind,
+                                                    .column_sums = clamps ? tile.sums : nullptr});
+        if (!clamps)
+            activate(c.act, tile.y, tile.height, c.y.stride.c, first_filter, kernel.filters_of(panel), tile.sums);
     };
     if (own.tiles_outside) {
         for (index_t i = 0; i < count; ++i)

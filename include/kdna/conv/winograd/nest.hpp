@@ -103,7 +103,8 @@ void transform_output(const conv::plan& p, const call& c, const workspace_view& 
         }
         transform<M>::output(d, 1, t + j, n);
     }
-    const finisher finish(c.factors.scale.of(tile.n) + filter, c.factors.shift.of(tile.n) + filter, range_of(c.act));
+    const finisher finish(c.factors.scale.of(tile.n) + filter, c.factors.shift.of(tile.n) + filter,
+                          range_of(c.act.kind));
     const index_t rows = std::min<index_t>(p.out.h - tile.h, M), columns = std::min<index_t>(p.out.w - tile.w, M);
     const bool has_residual = c.residual.data != nullptr;
     const bool whole =
@@ -131,7 +132,8 @@ void transform_output(const conv::plan& p, const call& c, const workspace_view& 
         y += c.y.stride.h;
         if (has_residual) residual += c.residual.stride.h;
     }
-    if (float* sums = part_sums(p, space, tile.n, tile.part); sums != nullptr) add_to(sums + filter, sum, count);
+    if (float* sums = part_sums(p, space, tile.n, tile.part); sums != nullptr && is_clamp(c.act.kind))
+        add_to(sums + filter, sum, count);
 }
 
 /// The input transform of tiles [first, first + count) of a block of `block` tiles: to[part][position][tile][channel of the
@@ -176,6 +178,18 @@ void transform_weights(const float* w, index_t tap_stride, const float* spatial,
     }
 }
 
+/// Applies an activation that is no clamp to the stored outputs of a block of tiles, filters of one panel.
+KDNA_NOINLINE void activate_tiles(const conv::plan& p, const plan& own, const call& c, const workspace_view& space,
+                                  index_t first, index_t count, index_t panel) noexcept {
+    const index_t filter = panel * panel_layout::width, filters = c.source.layout().filters_of(panel), m = own.m;
+    for (index_t i = 0; i < count; ++i) {
+        const auto tile = place_of(own, first + i);
+        for (index_t h = tile.h; h < std::min(tile.h + m, p.out.h); ++h)
+            activate(c.act, c.y.at(tile.n, 0, h, tile.w), std::min(p.out.w - tile.w, m), c.y.stride.w, c.y.stride.c,
+                     filter, filters, part_sums(p, space, tile.n, tile.part));
+    }
+}
+
 /// Outputs of a block of tiles from the products of one panel.
 template <int M>
 void finish_tiles(const conv::plan& p, const plan& own, const call& c, const workspace_view& space, index_t first,
@@ -187,6 +201,7 @@ void finish_tiles(const conv::plan& p, const plan& own, const call& c, const wor
             transform_output<M>(p, c, space, place_of(own, first + i), filter, std::min(p.out.c - filter, simd::lanes),
                                 products + i * width + j, count * width);
         }
+    if (!is_clamp(c.act.kind)) activate_tiles(p, own, c, space, first, count, panel);
 }
 
 /// The three transforms of a variant. Only they are compiled for each; what calls them is not.
