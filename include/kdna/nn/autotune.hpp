@@ -2,8 +2,8 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdio>
-#include <ctime>
 #include <limits>
 #include <memory>
 #include <string>
@@ -87,12 +87,10 @@ public:
 
 private:
     [[nodiscard]] bool possible(std::size_t i) const noexcept { return plans[i].winograd_m == conv::variants[i]; }
-    /// Milliseconds since some point in the past. <chrono> is a good part of what this header would cost to compile; a clock
-    /// that is set meanwhile makes a wrong choice, not a wrong result.
+    /// Milliseconds since some point in the past.
     [[nodiscard]] KDNA_COLD static double now() {
-        std::timespec t{};
-        static_cast<void>(std::timespec_get(&t, TIME_UTC));
-        return 1e3 * static_cast<double>(t.tv_sec % 1'000'000) + 1e-6 * static_cast<double>(t.tv_nsec);
+        const std::chrono::duration<double, std::milli> since = std::chrono::steady_clock::now().time_since_epoch();
+        return since.count();
     }
     /// Numbers between -1 and 1: no denormals, nothing that a clamp or a gate makes special.
     KDNA_COLD static void fill(tensor<float>& t) {
