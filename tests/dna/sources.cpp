@@ -11,6 +11,8 @@ namespace {
 /// A source as a user would write one: W[o, c, t] = u[o] * v[c, t], assembled one panel at a time.
 class rank_one_kernel {
 public:
+    using optional_members = members<>;
+
     rank_one_kernel(const kernel_shape& k, std::vector<float> u, std::vector<float> v)
         : layout_(k), u_(std::move(u)), v_(std::move(v)) {}
 
@@ -45,6 +47,8 @@ static_assert(kernel_source<rank_one_kernel>);
 
 /// Routes fixed mixture weights.
 struct fixed_mixture {
+    using optional_members = members<>;
+
     std::vector<float> values;
     index_t channels;
     [[nodiscard]] index_t input_channels() const { return channels; }

@@ -19,6 +19,8 @@ dense_kernel kernel33() { return dense_kernel::pack(k33, ones(6 * 4 * 9)); }
 
 /// Routes any widths, from any number of channels.
 struct any_router {
+    using optional_members = members<>;
+
     route_widths w{};
     index_t channels = 4;
     [[nodiscard]] index_t input_channels() const { return channels; }

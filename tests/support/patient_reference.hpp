@@ -15,6 +15,8 @@ using kdna::index_t;
 /// A kernel of one sample, all weights written out.
 class written_out {
 public:
+    using optional_members = kdna::members<>;
+
     written_out(const kdna::source_ref& source, const float* mixture) : layout_(source.layout()) {
         const kdna::kernel_shape& k = layout_.shape();
         for (index_t o = 0; o < k.o; ++o)

@@ -141,7 +141,7 @@ public:
     /// Throws kdna::error, naming the layer, if any part does not fit the kernel.
     conv2d(adapted<Source> kernel, const conv_params& params, const conv_options& options = {}, Router r = {})
         : source_(std::move(kernel.source)),
-          spatial_(std::move(kernel.spatial)),
+          spatial_(std::move(kernel.spatial_factors)),
           params_(params),
           router_(std::move(r)),
           name_(options.name),
@@ -149,9 +149,9 @@ public:
           act_(options.act) {
         const kernel_shape k = source_.layout().shape();
         check_params();
-        check_adapter(k, kernel.filter);
+        check_adapter(k, kernel.filter_factors);
         check_router(k);
-        const scale_shift folded = fold(options.bn, kernel.filter, options.bias, k.o, name_);
+        const scale_shift folded = fold(options.bn, kernel.filter_factors, options.bias, k.o, name_);
         // Whole panels are read from any filter on, so the arrays go on past the last filter.
         scale_ = padded_floats(folded.scale, panel_layout::width);
         shift_ = padded_floats(folded.shift, panel_layout::width);
@@ -183,7 +183,7 @@ public:
         return mixes_bias() ? per_filter(bias_scale_) : std::span<const float>();
     }
     /// Whether the coefficients of the kernel source come with each call.
-    [[nodiscard]] static constexpr bool takes_coefficients() noexcept { return std::is_same_v<Router, given_mixture>; }
+    [[nodiscard]] static constexpr bool takes_coefficients() noexcept { return routes_given<Router>; }
     /// Whether a router reads the means of the input's channels.
     [[nodiscard]] bool reads_channel_means() const noexcept { return routed() && pool_grid() == 1; }
     /// Throws kdna::error if the layer cannot run on an input of this shape.
