@@ -58,7 +58,8 @@ int main() {
     tensor<float> x({.n = 2, .c = 4, .h = 6, .w = 6});
     for (index_t i = 0; i < x.size(); ++i) x.data()[i] = i < x.size() / 2 ? 2.0F : -1.0F;
     const tensor<float> y = fast(x.view()), expected = oracle(x.view());
-    std::cout << fast.plan(x.shape()).explain() << "\nbright " << y(0, 0, 3, 3) << ", dark " << y(1, 0, 3, 3) << "\n";
+    const auto plan = fast.plan(x.shape());
+    std::cout << plan.explain() << "\nbright " << y(0, 0, 3, 3) << ", dark " << y(1, 0, 3, 3) << "\n";
     for (index_t i = 0; i < y.size(); ++i)
         if (std::abs(y.data()[i] - expected.data()[i]) > 1e-5F) return 1;
 }

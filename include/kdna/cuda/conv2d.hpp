@@ -35,7 +35,8 @@ public:
         return scratch_.bytes() + x_.bytes() + y_.bytes() + residual_.bytes();
     }
     /// A few words about the tile, where each factor is applied, and the workspace.
-    [[nodiscard]] const std::string& explain() const noexcept { return decisions_.text; }
+    [[nodiscard]] const std::string& explain() const& noexcept { return decisions_.text; }
+    void explain() const&& = delete;  // the text would outlive the plan: give the plan a name
 
 private:
     template <kernel_source, router, layer_backend>

@@ -84,7 +84,8 @@ public:
             return 0.0;
     }
     /// A few words about the algorithm, the tile, where each factor is applied, and the workspace.
-    [[nodiscard]] const std::string& explain() const noexcept { return text_; }
+    [[nodiscard]] const std::string& explain() const& noexcept { return text_; }
+    void explain() const&& = delete;  // the text would outlive the plan: give the plan a name
     /// Bytes of the transformed kernel this plan uses, 0 for none; it belongs to the layer.
     [[nodiscard]] index_t transformed_bytes() const noexcept {
         return transformed_ == nullptr ? 0 : transformed_->bytes();

@@ -39,7 +39,8 @@ public:
         [[nodiscard]] double predicted_cycles() const noexcept {
             return whole_ ? whole_->predicted_cycles() : parts_->predicted_cycles();
         }
-        [[nodiscard]] const std::string& explain() const noexcept { return text_; }
+        [[nodiscard]] const std::string& explain() const& noexcept { return text_; }
+        void explain() const&& = delete;  // the text would outlive the plan: give the plan a name
         [[nodiscard]] index_t transformed_bytes() const noexcept {
             return whole_ ? whole_->transformed_bytes() : parts_->main.transformed_bytes();
         }

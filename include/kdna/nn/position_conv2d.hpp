@@ -20,7 +20,8 @@ public:
     [[nodiscard]] const shape4& output_shape() const noexcept { return out_; }
     [[nodiscard]] index_t workspace_bytes() const noexcept { return bytes_; }
     /// A few words about the window, its groups, and the workspace.
-    [[nodiscard]] const std::string& explain() const noexcept { return text_; }
+    [[nodiscard]] const std::string& explain() const& noexcept { return text_; }
+    void explain() const&& = delete;  // the text would outlive the plan: give the plan a name
 
 private:
     template <position_kernel>
@@ -191,7 +192,8 @@ public:
     [[nodiscard]] const shape4& output_shape() const noexcept { return attention_.output_shape(); }
     [[nodiscard]] index_t workspace_bytes() const noexcept { return bytes_; }
     [[nodiscard]] index_t transformed_bytes() const noexcept { return convolution_.transformed_bytes(); }
-    [[nodiscard]] const std::string& explain() const noexcept { return text_; }
+    [[nodiscard]] const std::string& explain() const& noexcept { return text_; }
+    void explain() const&& = delete;  // the text would outlive the plan: give the plan a name
     /// It has no gate.
     [[nodiscard]] static std::span<const float> gate(index_t) noexcept { return {}; }
 
