@@ -8,11 +8,14 @@ using namespace kdna;
 
 /// W = a * W0 + (1 - a) * W1, with one routed coefficient a per sample. Panels are blended one at a time, in scratch.
 struct interpolated_kernel {
+    using optional_members = members<member::assembly_terms>;
+
     dense_kernel first, second;
 
     const panel_layout& layout() const { return first.layout(); }
     index_t mixture_size() const { return 1; }
     index_t scratch_floats() const { return layout().panel_floats(); }
+    index_t assembly_terms() const { return 2; }
     const float* panel(index_t group, index_t p, const float* a, float* scratch) const noexcept {
         const float *w0 = first.panel(group, p, nullptr, nullptr), *w1 = second.panel(group, p, nullptr, nullptr);
         for (index_t i = 0; i < layout().depth() * layout().width_of(p); ++i) scratch[i] = w1[i] + *a * (w0[i] - w1[i]);
@@ -30,6 +33,8 @@ struct interpolated_kernel {
 
 /// a = sigmoid of the mean over all channels: bright inputs use the first kernel, dark ones the second.
 struct brightness_router {
+    using optional_members = members<>;
+
     index_t channels;
 
     index_t input_channels() const { return channels; }
@@ -53,7 +58,8 @@ int main() {
     tensor<float> x({.n = 2, .c = 4, .h = 6, .w = 6});
     for (index_t i = 0; i < x.size(); ++i) x.data()[i] = i < x.size() / 2 ? 2.0F : -1.0F;
     const tensor<float> y = fast(x.view()), expected = oracle(x.view());
-    std::cout << fast.plan(x.shape()).explain() << "\nbright " << y(0, 0, 3, 3) << ", dark " << y(1, 0, 3, 3) << "\n";
+    const auto plan = fast.plan(x.shape());
+    std::cout << plan.explain() << "\nbright " << y(0, 0, 3, 3) << ", dark " << y(1, 0, 3, 3) << "\n";
     for (index_t i = 0; i < y.size(); ++i)
         if (std::abs(y.data()[i] - expected.data()[i]) > 1e-5F) return 1;
 }

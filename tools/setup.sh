@@ -61,6 +61,9 @@ for purpose in "$@"; do
             tool clang clang++
             if ! has_command git; then extra git; fi
             if ! has_command clang-format; then extra clang-format; fi
+            # Compiles for Windows, and runs there.
+            if ! has_command x86_64-w64-mingw32-g++-posix; then extra g++-mingw-w64-x86-64-posix; fi
+            if ! has_command wine64 wine && [[ ! -x /usr/lib/wine/wine64 ]]; then extra wine64; fi
             ;;
         *)
             echo "tools/setup.sh: no purpose \"$purpose\"; there are build, tests, demo, peers and ci" >&2

@@ -5,6 +5,7 @@
 #include <kdna/nn/conv2d.hpp>
 
 #include "support/errors.hpp"
+#include "support/explanation.hpp"
 #include "support/run_case.hpp"
 
 using namespace kdna;
@@ -40,7 +41,7 @@ std::vector<float> by_hand(activation act) {
     const conv2d<dense_kernel, no_router, Backend> layer(
         dense_kernel::pack({.kh = 2, .kw = 2}, weights).child({.spatial = spatial, .filter = filter}),
         {.pad = {1, 0, 1, 0}}, options);
-    return kdna_test::values_of(layer(nchw_view(x.data(), 1, 1, 2, 2), nchw_view(residual.data(), 1, 1, 2, 2)).view());
+    return kdna_test::values_of(layer(nchw_view(x.data(), 1, 1, 2, 2), nchw_view(residual.data(), 1, 1, 2, 2)));
 }
 
 }  // namespace
@@ -67,10 +68,10 @@ TEST_CASE("A backend of the user's own runs every layer") {
     residual.fill(r);
     const tensor_view<const float> added = c.residual ? residual.view() : tensor_view<float>{};
     const int before = counting_backend::runs;
-    const auto y = kdna_test::values_of(mine(x.view(), added).view());
+    const auto y = kdna_test::values_of(mine(x.view(), added));
     CHECK(counting_backend::runs == before + 1);
-    CHECK(kdna_test::same_bits(y, kdna_test::values_of(cpu(x.view(), added).view())));
-    CHECK(mine.plan(c.in).explain().find("counted") != std::string::npos);
+    CHECK(kdna_test::same_bits(y, kdna_test::values_of(cpu(x.view(), added))));
+    CHECK(kdna_test::explanation_of(mine, c.in).find("counted") != std::string::npos);
 }
 
 TEST_CASE("Both backends refuse the same inputs with the same words") {
@@ -80,8 +81,8 @@ TEST_CASE("Both backends refuse the same inputs with the same words") {
     const conv2d<dense_kernel, no_router, backend::reference> slow(kernel, {}, {.name = "c"});
     for (const shape4 in :
          {shape4{1, 3, 5, 5}, shape4{1, 2, 2, 5}, shape4{0, 2, 5, 5}, shape4{1, 2, index_t{1} << 40, index_t{1} << 40}})
-        CHECK(std::string(kdna_test::error_of([&] { return fast.plan(in).explain(); }).what()) ==
-              kdna_test::error_of([&] { return slow.plan(in).explain(); }).what());
+        CHECK(std::string(kdna_test::error_of([&] { return kdna_test::explanation_of(fast, in); }).what()) ==
+              kdna_test::error_of([&] { return kdna_test::explanation_of(slow, in); }).what());
 }
 
 TEST_CASE("NaN goes through the reference's activations as through the CPU's") {

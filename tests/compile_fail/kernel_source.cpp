@@ -5,6 +5,8 @@
 // A kernel of ones. Its panel may throw for SHOULD_NOT_COMPILE, which the loop nests could not survive.
 class ones {
 public:
+    using optional_members = kdna::members<>;
+
     explicit ones(const kdna::kernel_shape& k) : layout_(k), panel_(layout_.floats(), 1.0F) {}
 
     [[nodiscard]] const kdna::panel_layout& layout() const noexcept { return layout_; }

@@ -4,6 +4,8 @@
 
 // Gates every channel with one half. For SHOULD_NOT_COMPILE it forgets what it routes.
 struct half_gate {
+    using optional_members = kdna::members<>;
+
     [[nodiscard]] static kdna::index_t input_channels() noexcept { return 4; }
 #ifndef SHOULD_NOT_COMPILE
     [[nodiscard]] static kdna::route_widths widths() noexcept { return {.channel = 4}; }

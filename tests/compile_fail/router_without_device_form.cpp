@@ -6,6 +6,8 @@
 namespace mine {
 
 struct half_gate {
+    using optional_members = kdna::members<>;
+
     [[nodiscard]] static kdna::index_t input_channels() { return 8; }
     [[nodiscard]] static kdna::route_widths widths() { return {.channel = 8}; }
     [[nodiscard]] static kdna::index_t scratch_floats() { return 0; }

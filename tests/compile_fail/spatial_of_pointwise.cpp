@@ -3,11 +3,15 @@
 #include <kdna/nn/conv2d.hpp>
 
 struct pointwise_kernel : kdna::dense_kernel {
+    using optional_members = kdna::members<kdna::member::stored, kdna::member::needs_mixture, kdna::member::pointwise>;
 #ifdef SHOULD_NOT_COMPILE
     static constexpr bool pointwise = true;
+#else
+    static constexpr bool pointwise = false;
 #endif
 };
 struct tap_router {
+    using optional_members = kdna::members<kdna::member::routes_spatial>;
     static constexpr bool routes_spatial = true;
 
     [[nodiscard]] static kdna::index_t input_channels() noexcept { return 4; }

@@ -3,6 +3,7 @@
 
 #include "support/catch.hpp"
 #include "support/executors.hpp"
+#include "support/explanation.hpp"
 #include "support/lanes.hpp"
 #include "support/random.hpp"
 
@@ -87,21 +88,20 @@ TEST_CASE("What is chosen does not depend on samples, threads or the order of th
         const kernel_shape k{.o = r.between(1, 6 * lanes), .i = r.between(1, 6 * lanes), .kh = 3, .kw = 3};
         const auto layer = layer_of(k, {.pad = 1});
         const index_t h = r.between(1, 30), w = r.between(1, 30);
-        const std::string one = chosen(layer.plan({1, k.i, h, w}).explain());
+        const std::string one = chosen(kdna_test::explanation_of(layer, {1, k.i, h, w}));
         shuffling_executor threads(r.between(2, 5), r.bits());
         INFO(to_string(k) << " on " << h << "x" << w);
-        CHECK(one == chosen(layer.plan({r.between(2, 5), k.i, h, w}).explain()));
-        CHECK(one == chosen(layer.plan({1, k.i, h, w}, {.executor = threads}).explain()));
-        CHECK(one == chosen(layer.plan({1, k.i, h, w}, {.order = input_order::nhwc}).explain()));
+        CHECK(one == chosen(kdna_test::explanation_of(layer, {r.between(2, 5), k.i, h, w})));
+        CHECK(one == chosen(kdna_test::explanation_of(layer, {1, k.i, h, w}, {.executor = threads})));
+        CHECK(one == chosen(kdna_test::explanation_of(layer, {1, k.i, h, w}, {.order = input_order::nhwc})));
     }
 }
 
 TEST_CASE("The 3x3 layers of the published networks are run by the variant that measured fastest") {
     if (lanes != 16) return;  // what the constants were fitted on
     const auto choice = [](index_t channels, index_t extent) {
-        return chosen(layer_of({.o = channels, .i = channels, .kh = 3, .kw = 3}, {.pad = 1})
-                          .plan({1, channels, extent, extent})
-                          .explain());
+        return chosen(kdna_test::explanation_of(layer_of({.o = channels, .i = channels, .kh = 3, .kw = 3}, {.pad = 1}),
+                                                {1, channels, extent, extent}));
     };
     CHECK(choice(64, 56) == "winograd F(6x6)");
     CHECK(choice(128, 28) == "winograd F(4x4)");

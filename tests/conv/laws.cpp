@@ -12,7 +12,7 @@ namespace {
 
 std::vector<float> run(const auto& layer, const tensor_view<const float>& x, const tensor_view<const float>& residual,
                        const plan_options& options = {}) {
-    return values_of(layer(x, residual, options).view());
+    return values_of(layer(x, residual, options));
 }
 
 template <method Kind>

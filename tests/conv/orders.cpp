@@ -5,6 +5,7 @@
 
 #include "support/errors.hpp"
 #include "support/executors.hpp"
+#include "support/explanation.hpp"
 #include "support/patient_reference.hpp"
 #include "support/run_case.hpp"
 
@@ -25,18 +26,18 @@ double run_layer(const Make& make, const shape4& in, const plan_options& options
     x.fill(r);
     const auto layer = make.template operator()<backend::cpu>();
     const auto oracle = make.template operator()<patient_reference>();
-    const auto y = values_of(layer(x.view(), {}, options).view());
-    text = layer.plan(in, options).explain();
+    const auto y = values_of(layer(x.view(), {}, options));
+    text = kdna_test::explanation_of(layer, in, options);
     for (const index_t threads : {2, 3}) {
         plan_options several = options;
         shuffling_executor pool(threads);
         several.executor = pool;
-        CHECK(same_bits(values_of(layer(x.view(), {}, several).view()), y));
+        CHECK(same_bits(values_of(layer(x.view(), {}, several)), y));
     }
-    const auto alone = values_of(layer(x.view().samples(in.n - 1, 1), {}, options).view());
+    const auto alone = values_of(layer(x.view().samples(in.n - 1, 1), {}, options));
     const std::vector<float> last(y.end() - static_cast<std::ptrdiff_t>(alone.size()), y.end());
     if (!options.equal_routes) CHECK(same_bits(alone, last));
-    return error_of(y, values_of(oracle(x.view()).view()));
+    return error_of(y, values_of(oracle(x.view())));
 }
 
 }  // namespace
@@ -158,6 +159,6 @@ TEST_CASE("A kernel that is the same for all samples is put together once", "[th
         y.fill(r);
         auto plan = layer.plan({6, k.i, 6, 6}, {.transform_budget = budget, .equal_routes = true});
         layer.run(plan, x.view(), {mixture.data(), 0}, y.view());
-        CHECK(error_of(values_of(y.view()), values_of(oracle(x.view()).view())) < 1e-5);
+        CHECK(error_of(values_of(y.view()), values_of(oracle(x.view()))) < 1e-5);
     }
 }

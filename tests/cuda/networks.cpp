@@ -110,7 +110,8 @@ TEST_CASE("A run on the emulated device allocates nothing, and children have no 
 
     auto plan = net.plan({1, 3, 32, 32});
     cuda::basic_device_tensor<float, cuda::emulator> x(device, plan.input_shape()), y(device, plan.output_shape());
-    x.upload(random_images(plan.input_shape(), 943).view(), 0);
+    const tensor<float> images = random_images(plan.input_shape(), 943);
+    x.upload(images.view(), 0);
     const index_t before = device.allocations(), launches = device.launches();
     net.run(plan, std::as_const(x).view(), y.view(), 0);
     CHECK(device.allocations() == before);
@@ -229,7 +230,7 @@ TEST_CASE("Few input channels are stored in fours where only convolutions read t
                 net.run(plan, std::as_const(in).view(), y.view(), 0);
                 const tensor<float> found = y.download(0);
                 CHECK(relative_error(found.span(), v.net(x.view()).span()) <= network_tolerance(p));
-                CHECK(same_bits(values_of(found.view()), values_of(net(nhwc.view()).view())));
+                CHECK(same_bits(values_of(found.view()), values_of(net(nhwc.view()))));
             }
     }
 }

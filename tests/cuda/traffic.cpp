@@ -219,7 +219,8 @@ TEST_CASE("An image comes in by whole sectors, and the first layer reads it by a
         auto plan = net.plan({1, 3, 64, 64});
         basic_device_tensor<float, emulator> image(device, plan.input_shape(), layout::nchw),
             y(device, plan.output_shape());
-        image.upload(random_images(plan.input_shape(), 923).view(), 0);
+        const tensor<float> images = random_images(plan.input_shape(), 923);
+        image.upload(images.view(), 0);
         device.measure(true);
         net.run(plan, std::as_const(image).view(), y.view(), 0);
         const kernel_traffic &in = device.traffic().at("fours_kernel"), &conv = device.traffic().at("conv_kernel");
@@ -274,7 +275,8 @@ TEST_CASE("What kernels move, printed", "[.print]") {
             auto plan = net.plan({2, 3, 64, 64}, {.graph = false});
             basic_device_tensor<float, emulator> x(device, plan.input_shape(), layout::nchw),
                 y(device, plan.output_shape(), layout::nchw);
-            x.upload(random_images(plan.input_shape(), 922).view(), 0);
+            const tensor<float> images = random_images(plan.input_shape(), 922);
+            x.upload(images.view(), 0);
             net.run(plan, std::as_const(x).view(), y.view(), 0);
             std::printf("%s %s\n", std::string(models::arch_names[static_cast<std::size_t>(a)]).c_str(), name.c_str());
             for (const auto& [kernel, t] : device.traffic()) print("  " + kernel, t);

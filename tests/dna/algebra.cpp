@@ -58,12 +58,12 @@ TEST_CASE("An adapter is one plus what the file says") {
     const auto parent = parent_kernel::pack(k, r.floats(48));
     const auto spatial = r.floats(6), filter = r.floats(4);
     const auto child = parent.child({.spatial = spatial, .filter = filter});
-    REQUIRE(child.spatial.size() == 6);
-    REQUIRE(child.filter.size() == 4);
-    for (std::size_t t = 0; t < 6; ++t) CHECK(child.spatial[t] == 1.0F + spatial[t]);
-    for (std::size_t o = 0; o < 4; ++o) CHECK(child.filter[o] == 1.0F + filter[o]);
-    CHECK(parent.child({}).spatial.empty());
-    CHECK(parent.child({}).filter.empty());
+    REQUIRE(child.spatial_factors.size() == 6);
+    REQUIRE(child.filter_factors.size() == 4);
+    for (std::size_t t = 0; t < 6; ++t) CHECK(child.spatial_factors[t] == 1.0F + spatial[t]);
+    for (std::size_t o = 0; o < 4; ++o) CHECK(child.filter_factors[o] == 1.0F + filter[o]);
+    CHECK(parent.child({}).spatial_factors.empty());
+    CHECK(parent.child({}).filter_factors.empty());
 }
 
 TEST_CASE("An adapter that does not fit its parent throws") {

@@ -45,6 +45,8 @@ dcd_weights dcd_tensors_of(index_t filters = 6, index_t channels = 4) {
 
 /// Reads a grid of any size and routes channel gates.
 struct grid_router {
+    using optional_members = members<member::pool_grid>;
+
     index_t grid;
     [[nodiscard]] index_t pool_grid() const { return grid; }
     [[nodiscard]] static index_t input_channels() { return 4; }
@@ -233,6 +235,8 @@ namespace {
 
 /// One kernel with a bias of its own and no router.
 struct biased_kernel : dense_kernel {
+    using optional_members = members<member::bias, member::stored, member::needs_mixture>;
+
     [[nodiscard]] static bool has_bias() noexcept { return true; }
     [[nodiscard]] float bias(index_t o, const float*) const noexcept { return static_cast<float>(o) + 1.0F; }
 };

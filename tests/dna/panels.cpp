@@ -7,6 +7,7 @@
 #include <span>
 
 #include "support/conv_cases.hpp"
+#include "support/explanation.hpp"
 #include "support/storages.hpp"
 
 using namespace kdna;
@@ -302,7 +303,7 @@ TEST_CASE("A DCD layer is what the paper computes on activations") {
                     }
         }
         KDNA_TEST_CASE_INFO(i, c.describe());
-        const double worst = worst_error(values_of(y.view()), value, tolerance, layer.plan(c.in).explain());
+        const double worst = worst_error(values_of(y.view()), value, tolerance, kdna_test::explanation_of(layer, c.in));
         if (!(worst <= 1.0)) FAIL("error of " << worst << " tolerances");
     }
 }

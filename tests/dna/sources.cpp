@@ -1,5 +1,6 @@
 // Kernel sources: mixtures, and one of the user's own.
 #include "support/errors.hpp"
+#include "support/explanation.hpp"
 #include "support/run_case.hpp"
 
 using namespace kdna;
@@ -11,6 +12,8 @@ namespace {
 /// A source as a user would write one: W[o, c, t] = u[o] * v[c, t], assembled one panel at a time.
 class rank_one_kernel {
 public:
+    using optional_members = members<>;
+
     rank_one_kernel(const kernel_shape& k, std::vector<float> u, std::vector<float> v)
         : layout_(k), u_(std::move(u)), v_(std::move(v)) {}
 
@@ -45,6 +48,8 @@ static_assert(kernel_source<rank_one_kernel>);
 
 /// Routes fixed mixture weights.
 struct fixed_mixture {
+    using optional_members = members<>;
+
     std::vector<float> values;
     index_t channels;
     [[nodiscard]] index_t input_channels() const { return channels; }
@@ -78,7 +83,7 @@ TEST_CASE("A kernel source of the user's own runs with every factor") {
         const expectation e = expected(c, x.view(), {});
         KDNA_TEST_CASE_INFO(i, c.describe());
         const double worst =
-            worst_error(values_of(layer(x.view()).view()), e.value, e.float_tolerance, layer.plan(c.in).explain());
+            worst_error(values_of(layer(x.view())), e.value, e.float_tolerance, kdna_test::explanation_of(layer, c.in));
         if (!(worst <= 1.0)) FAIL("error of " << worst << " tolerances");
     }
 }
@@ -100,8 +105,7 @@ TEST_CASE("A mixture of one kernel is that kernel, bit by bit") {
             const conv2d mixed(mixture, {.pad = 1}, {}, fixed_mixture{weights, k.i});
             KDNA_TEST_CASE_INFO(i, to_string(k));
             // A mixture is never transformed for Winograd.
-            if (!same_bits(values_of(alone(x.view(), {}, {.transform_budget = 0}).view()),
-                           values_of(mixed(x.view()).view())))
+            if (!same_bits(values_of(alone(x.view(), {}, {.transform_budget = 0})), values_of(mixed(x.view()))))
                 FAIL("kernel " << one);
         }
     }

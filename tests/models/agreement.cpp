@@ -58,19 +58,19 @@ TEST_CASE("A network's batch has the bits of its samples, on any number of threa
     for (const arch a : {arch::resnet18, arch::mobilenet_v2_1d2}) {
         const network net = models::load(a, form::kernel_dna, random_values(kernel_dna_keys(a), 602));
         const tensor<float> x = random_image({3, 3, 21, 34}, 603);
-        const auto batch = values_of(net(x.view()).view());
+        const auto batch = values_of(net(x.view()));
         std::vector<float> singly;
         for (index_t n = 0; n < 3; ++n) {
-            const auto one = values_of(net(x.view().samples(n, 1)).view());
+            const auto one = values_of(net(x.view().samples(n, 1)));
             singly.insert(singly.end(), one.begin(), one.end());
         }
         CHECK(same_bits(batch, singly));
         shuffling_executor threads(3);
-        CHECK(same_bits(batch, values_of(net(x.view(), {.executor = threads}).view())));
+        CHECK(same_bits(batch, values_of(net(x.view(), {.executor = threads}))));
         tensor<float> nhwc(x.shape(), layout::nhwc);
         copy(x.view(), nhwc.view());
-        CHECK(same_bits(batch, values_of(net(nhwc.view()).view())));
-        CHECK(same_bits(batch, values_of(net(nhwc.view(), {.order = conv::input_order::nhwc}).view())));
+        CHECK(same_bits(batch, values_of(net(nhwc.view()))));
+        CHECK(same_bits(batch, values_of(net(nhwc.view(), {.order = conv::input_order::nhwc}))));
     }
 }
 

@@ -102,15 +102,15 @@ TEST_CASE("A dynamic network's batch has the bits of its samples, on any number 
         INFO(n.name);
         const network net = load(n, random_values(n.keys(), 632));
         const tensor<float> x = random_image({2, 3, 21, 34}, 633);
-        const auto batch = values_of(net(x.view()).view());
+        const auto batch = values_of(net(x.view()));
         std::vector<float> singly;
         for (index_t i = 0; i < 2; ++i) {
-            const auto one = values_of(net(x.view().samples(i, 1)).view());
+            const auto one = values_of(net(x.view().samples(i, 1)));
             singly.insert(singly.end(), one.begin(), one.end());
         }
         CHECK(same_bits(batch, singly));
         shuffling_executor threads(3);
-        CHECK(same_bits(batch, values_of(net(x.view(), {.executor = threads}).view())));
+        CHECK(same_bits(batch, values_of(net(x.view(), {.executor = threads}))));
     }
 }
 

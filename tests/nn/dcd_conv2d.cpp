@@ -35,7 +35,7 @@ TEST_CASE("A DCD layer gives the same in both forms, and its plan says which", "
         frame x(r, in, placement::nhwc), residual(r, out, placement::nchw), y(r, out, placement::padded_nchw);
         x.fill(r);
         residual.fill(r);
-        const auto expected = values_of(oracle(x.view(), residual.view()).view());
+        const auto expected = values_of(oracle(x.view(), residual.view()));
         for (const index_t threads : {1, 3}) {
             shuffling_executor pool(threads);
             auto plan = layer.plan(in, {.executor = pool});

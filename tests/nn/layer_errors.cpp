@@ -1,6 +1,7 @@
 // Everything a layer and its plans reject, and what the messages say.
 #include "support/death.hpp"
 #include "support/errors.hpp"
+#include "support/explanation.hpp"
 #include "support/ones.hpp"
 #include "support/run_case.hpp"
 
@@ -19,6 +20,8 @@ dense_kernel kernel33() { return dense_kernel::pack(k33, ones(6 * 4 * 9)); }
 
 /// Routes any widths, from any number of channels.
 struct any_router {
+    using optional_members = members<>;
+
     route_widths w{};
     index_t channels = 4;
     [[nodiscard]] index_t input_channels() const { return channels; }
@@ -159,8 +162,8 @@ TEST_CASE("A run with arguments that do not fit its plan ends the program with a
 
 TEST_CASE("A plan says what was decided") {
     const auto text = [](const auto& layer, conv::input_order order, index_t transform_budget = 0) {
-        return layer.plan({1, layer.kernel().i, 7, 7}, {.order = order, .transform_budget = transform_budget})
-            .explain();
+        return kdna_test::explanation_of(layer, {1, layer.kernel().i, 7, 7},
+                                         {.order = order, .transform_budget = transform_budget});
     };
     const auto has = [](const std::string& t, std::string_view part) {
         INFO(t);
@@ -197,7 +200,7 @@ TEST_CASE("A plan says what was decided") {
     has(text(wound, nhwc), "input copied with its circular padding");
     const kernel_shape image{.o = 3, .i = 3, .kh = 5, .kw = 5, .groups = 3};
     const conv2d planes(dense_kernel::pack(image, ones(75)), {.pad = 2, .mode = padding_mode::circular});
-    const auto on_planes = planes.plan({1, 3, 64, 64}).explain();
+    const auto on_planes = kdna_test::explanation_of(planes, {1, 3, 64, 64});
     has(on_planes, "planes, tile");
     has(on_planes, "each channel copied with its circular padding");
     const conv2d mixed(mixture_kernel::pack(2, {.o = 16, .i = 16}, ones(512)), {}, {},

@@ -220,7 +220,7 @@ TEST_CASE("A fully connected layer of a network is W x + b for each sample") {
             net.add_linear(conv2d(dense_kernel::pack({.o = o, .i = c}, weight), {}, {.bias = bias}), in));
         frame x(r, {batch, c, 1, 1}, r.pick({placement::nchw, placement::reversed, placement::permuted}));
         x.fill(r);
-        const auto found = values_of(n(x.view()).view());
+        const auto found = values_of(n(x.view()));
         for (index_t sample = 0; sample < batch; ++sample) {
             const auto row = values_of(tensor_view<const float>(x.view()).samples(sample, 1));
             const bounded_vector expected = dense(weight, bias, exact(row));

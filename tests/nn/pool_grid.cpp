@@ -13,6 +13,8 @@ namespace {
 
 /// Gates every channel with the mean of one of its windows, and writes over its scratch.
 struct window_gate {
+    using optional_members = members<member::pool_grid>;
+
     index_t channels, grid, window;
     [[nodiscard]] index_t pool_grid() const { return grid; }
     [[nodiscard]] index_t input_channels() const { return channels; }

@@ -121,6 +121,39 @@ TEST_CASE("Coefficients that come with a call are a router's that gives the same
     }
 }
 
+namespace {
+
+/// A router of the user's own whose coefficients come with each call.
+struct two_given {
+    using optional_members = members<member::takes_coefficients>;
+    static constexpr bool takes_coefficients = true;
+
+    [[nodiscard]] static index_t input_channels() noexcept { return 0; }
+    [[nodiscard]] static route_widths widths() noexcept { return {.mixture = 2}; }
+    [[nodiscard]] static index_t scratch_floats() noexcept { return 0; }
+    void operator()(const float*, const route&, float*) const noexcept {}
+};
+
+}  // namespace
+
+TEST_CASE("A router says by a member that its coefficients come with each call") {
+    STATIC_REQUIRE(routes_given<two_given>);
+    STATIC_REQUIRE(routes_given<given_mixture>);
+    STATIC_REQUIRE_FALSE(routes_given<no_router>);
+    rng r(643, 0);
+    const kernel_shape k{.o = 5, .i = 3, .kh = 3, .kw = 3};
+    const auto kernel = mixture_kernel::pack(2, k, r.floats(2 * weight_count(k)));
+    const conv2d mine(kernel, {.pad = 1}, {}, two_given{});
+    const conv2d ours(kernel, {.pad = 1}, {}, given_mixture{2});
+    const auto input = r.floats(3 * 6 * 7), coefficients = r.floats(2);
+    const auto x = nchw_view(input.data(), 1, 3, 6, 7);
+    auto plan = mine.plan(x.shape), other = ours.plan(x.shape);
+    tensor<float> y(plan.output_shape()), expected(plan.output_shape());
+    mine.run(plan, x, {coefficients.data()}, y.view());
+    ours.run(other, x, {coefficients.data()}, expected.view());
+    CHECK(same_bits(values_of(y.view()), values_of(expected.view())));
+}
+
 TEST_CASE("A layer with given kernels rejects those that do not fit, by name") {
     rng r(643, 0);
     const runtime_conv2d layer(runtime_kernel::shared(3, 11), {.pad = 5, .mode = padding_mode::circular},

@@ -31,7 +31,7 @@ void check_layer(std::uint64_t stream) {
         x.fill(r);
         residual.fill(r);
         const tensor_view<const float> added = c.residual ? residual.view() : tensor_view<float>{};
-        const auto expected = values_of(layer(x.view(), added, {.order = c.order}).view());
+        const auto expected = values_of(layer(x.view(), added, {.order = c.order}));
         KDNA_TEST_CASE_INFO(i, c.describe());
         const bool right = on_four_threads([&](std::size_t) {
             auto plan = layer.plan(c.in, {.order = c.order});
@@ -64,10 +64,10 @@ TEST_CASE("Children on several threads read one parent", "[threads]") {
     frame x(r, {1, 20, 7, 7}, placement::nhwc);
     x.fill(r);
     std::vector<std::vector<float>> expected;
-    for (const auto& child : children) expected.push_back(values_of(child(x.view()).view()));
+    for (const auto& child : children) expected.push_back(values_of(child(x.view())));
     CHECK(on_four_threads([&](std::size_t t) {
         const auto mine = std::move(children[t]);  // the last handle of each child goes away on its thread
-        return same_bits(expected[t], values_of(mine(x.view()).view()));
+        return same_bits(expected[t], values_of(mine(x.view())));
     }));
 }
 
@@ -77,7 +77,7 @@ TEST_CASE("One network serves many threads, each with several workers", "[thread
         const twin_networks twins = random_network(r, 3, true);
         tensor<float> x({2, 3, 12, 12});
         for (float& v : x.span()) v = static_cast<float>(r.real(-1, 1));
-        const auto expected = values_of((*twins.network)(x.view()).view());
+        const auto expected = values_of((*twins.network)(x.view()));
         const bool right = on_four_threads([&](std::size_t t) {
             shuffling_executor workers(1 + static_cast<index_t>(t), t);
             auto plan = twins.network->plan(x.shape(), {.executor = workers});
@@ -96,12 +96,11 @@ TEST_CASE("Networks have the same bits on 1 to 5 threads", "[threads]") {
         const twin_networks twins = random_network(r, 3, r.chance(0.5));
         frame x(r, {r.between(1, 3), 3, r.between(5, 14), r.between(5, 14)}, placement::nchw);
         x.fill(r);
-        const auto one = values_of((*twins.network)(x.view()).view());
+        const auto one = values_of((*twins.network)(x.view()));
         for (index_t threads = 2; threads <= 5; ++threads) {
             shuffling_executor workers(threads, r.bits());
             KDNA_TEST_CASE_INFO(i, concat(threads, " threads"));
-            if (!same_bits(one, values_of((*twins.network)(x.view(), {.executor = workers}).view())))
-                FAIL("other bits");
+            if (!same_bits(one, values_of((*twins.network)(x.view(), {.executor = workers})))) FAIL("other bits");
         }
     }
 }

@@ -19,6 +19,8 @@ namespace kdna_test {
 /// A router for tests: every factor is offset + slope * (one of the pooled channels), along any axes.
 class linear_router {
 public:
+    using optional_members = kdna::members<>;
+
     linear_router() = default;
     linear_router(rng& r, index_t channels, const kdna::route_widths& widths)
         : channels_(channels),
@@ -268,7 +270,7 @@ auto make_layer(const conv_case& c) {
         return conv2d<acdc_kernel, no_router, Backend>(adapt(c.acdc.kernel(c.kernel), adapter), c.params, options);
     } else if constexpr (Kind == method::sparse) {
         auto kernel = c.sparse.kernel(c.kernel).scaled(c.sparse.alpha);
-        for (const float a : c.spatial) kernel.spatial.push_back(1.0F + a);
+        for (const float a : c.spatial) kernel.spatial_factors.push_back(1.0F + a);
         return conv2d<codebook_kernel, no_router, Backend>(std::move(kernel), c.params, options);
     } else if constexpr (Kind == method::dcd) {
         dcd_kernel kernel(dense_kernel::pack(c.kernel, c.weights), c.dcd.view(), c.dcd.bias);

@@ -112,6 +112,9 @@ inline std::vector<float> values_of(const kdna::tensor_view<const float>& v) {
     return out;
 }
 
+/// The elements of a tensor in NCHW order.
+inline std::vector<float> values_of(const kdna::tensor<float>& t) { return values_of(t.view()); }
+
 /// The largest difference, relative to the largest expected value; NaN if there is one.
 inline double error_of(const std::vector<float>& found, const std::vector<float>& expected) {
     double worst = 0.0, largest = 0.0;

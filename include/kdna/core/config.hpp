@@ -1,6 +1,8 @@
 // Version, and the inline namespace that keeps differently compiled copies of kdna apart.
 #pragma once
 
+#include <kdna/core/guard.hpp>
+
 #include <cstddef>
 
 #define KDNA_VERSION_MAJOR 0

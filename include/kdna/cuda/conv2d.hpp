@@ -35,7 +35,8 @@ public:
         return scratch_.bytes() + x_.bytes() + y_.bytes() + residual_.bytes();
     }
     /// A few words about the tile, where each factor is applied, and the workspace.
-    [[nodiscard]] const std::string& explain() const noexcept { return decisions_.text; }
+    [[nodiscard]] const std::string& explain() const& noexcept { return decisions_.text; }
+    void explain() const&& = delete;  // the text would outlive the plan: give the plan a name
 
 private:
     template <kernel_source, router, layer_backend>
@@ -106,7 +107,7 @@ public:
     [[nodiscard]] bool takes_residual() const noexcept { return layer_->takes_residual(); }
     [[nodiscard]] const context_type& context() const noexcept { return context_; }
     /// Whether the weights come with each call.
-    [[nodiscard]] static constexpr bool takes_coefficients() noexcept { return std::is_same_v<Router, given_mixture>; }
+    [[nodiscard]] static constexpr bool takes_coefficients() noexcept { return routes_given<Router>; }
     /// Throws kdna::error if the layer cannot run on an input of this shape.
     [[nodiscard]] shape4 output_shape(const shape4& in) const {
         return KDNA_ABI::output_shape(in, kernel(), params_, name());
@@ -143,7 +144,7 @@ public:
     template <class T>
     void run(plan_type& p, const std::type_identity_t<cuda::device_view<const T>>& x, const cuda::device_view<T>& y,
              const std::type_identity_t<cuda::device_view<const T>>& residual = {}, stream s = {}) const
-        requires(!std::is_same_v<Router, given_mixture>) {
+        requires(!routes_given<Router>) {
         run_in(p, x, {}, y, residual, s);
     }
     /// The same with kernels that come with the call (runtime_kernel): float32, [1 or N][weights of one] in PyTorch's order.
@@ -151,7 +152,7 @@ public:
     void run(plan_type& p, const std::type_identity_t<cuda::device_view<const T>>& x,
              const cuda::device_view<const float>& kernels, const cuda::device_view<T>& y,
              const std::type_identity_t<cuda::device_view<const T>>& residual = {}, stream s = {}) const
-        requires(std::is_same_v<Router, given_mixture>) {
+        requires(routes_given<Router>) {
         run_in(p, x, kernels, y, residual, s);
     }
 
@@ -159,7 +160,7 @@ public:
     /// runs once.
     [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x,
                                            const tensor_view<const float>& residual = {}, stream s = {}) const
-        requires(!std::is_same_v<Router, given_mixture>) {
+        requires(!routes_given<Router>) {
         plan_type p = plan(x.shape);
         return cuda::detail::run_on_host_tensors(
             context_.device(), p.output_shape(), x, residual, s,

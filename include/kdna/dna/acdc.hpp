@@ -46,6 +46,7 @@ private:
 /// and I/groups are multiples of those, every block with the same atoms.
 class acdc_kernel {
 public:
+    using optional_members = members<member::assembly_terms, member::needs_mixture>;
     static constexpr bool needs_mixture = false;
 
     /// `atoms` [M, KH, KW]. Throws kdna::error if they do not fit the coefficients or the kernel.

@@ -14,6 +14,7 @@ namespace kdna::inline KDNA_ABI {
 /// routing.bias [n]). Used with a mixture_kernel it is CondConv.
 class condconv_router {
 public:
+    using optional_members = members<member::floats, member::routes_mixture>;
     static constexpr bool routes_mixture = true;
 
     /// `weight` [n, C], `bias` [n]. Throws kdna::error if the lengths do not fit.

@@ -64,6 +64,7 @@ inline void doubled_hard_sigmoid(float* v, index_t count) noexcept {
 /// h = F1 pooled, h = h . hs(F2 h), lambda = hs(F4 h), Phi = F3 h, with hs the doubled hard sigmoid.
 class dcd_router {
 public:
+    using optional_members = members<member::pool_grid, member::floats, member::routes_mixture>;
     static constexpr bool routes_mixture = true;
 
     /// Throws kdna::error naming the tensor that does not fit.
@@ -210,6 +211,8 @@ private:
 /// the routes of a dcd_router.
 class low_rank_kernel {
 public:
+    using optional_members = members<member::bias, member::assembly_terms>;
+
     explicit low_rank_kernel(std::shared_ptr<const low_rank_factors> low)
         : low_(std::move(low)), in_{low_->panels().shape().o, low_->rank()} {}
 
@@ -242,6 +245,7 @@ static_assert(kernel_source<low_rank_kernel>);
 /// The layer as one kernel that is put together for each sample, a panel at a time. It needs the routes of a dcd_router.
 class dcd_kernel {
 public:
+    using optional_members = members<member::bias, member::assembly_terms, member::needs_mixture>;
     static constexpr bool needs_mixture = true;
 
     /// W0 (one group, odd extents: the low-rank part stands on the centre tap, which a padding of half the extent lies over

@@ -14,6 +14,7 @@ namespace kdna::inline KDNA_ABI {
 /// in the state_dict. Used with a mixture_kernel, whose biases are mixed with the same weights, it is DyConv.
 class dyconv_router {
 public:
+    using optional_members = members<member::floats, member::routes_mixture>;
     static constexpr bool routes_mixture = true;
 
     /// Throws kdna::error naming the tensor that does not fit.

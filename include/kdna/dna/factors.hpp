@@ -15,7 +15,7 @@
 
 namespace kdna::inline KDNA_ABI {
 
-/// What a KernelDNA child owns besides its gate, as stored in the state_dict: the factors are 1 + a.
+/// What a KernelDNA child owns besides its gate, as stored in the state_dict: a, where the factors of `adapted` are 1 + a.
 /// Empty means no modulation along that axis.
 struct static_adapter {
     std::span<const float> spatial{};  ///< a_sp, one per tap [KH*KW] (key static_spatial_attn)
@@ -26,8 +26,8 @@ struct static_adapter {
 template <class Source>
 struct adapted {
     Source source;
-    std::vector<float> spatial{};  ///< s = 1 + a_sp [KH*KW], or empty
-    std::vector<float> filter{};   ///< 1 + a_f [O], or empty
+    std::vector<float> spatial_factors{};  ///< s = 1 + a_sp [KH*KW], or empty
+    std::vector<float> filter_factors{};   ///< 1 + a_f [O], or empty
 };
 
 /// Puts an adapter on a source. Throws kdna::error if an adapter's length is not that of its axis, or if it modulates the
@@ -43,8 +43,8 @@ template <class Source>
     if (!a.filter.empty() && a.filter.size() != filters)
         throw error(concat(where, " filter"), concat(filters, " values for ", to_string(k)), concat(a.filter.size()));
     adapted<Source> child{std::move(source)};
-    for (const float value : a.spatial) child.spatial.push_back(1.0F + value);
-    for (const float value : a.filter) child.filter.push_back(1.0F + value);
+    for (const float value : a.spatial) child.spatial_factors.push_back(1.0F + value);
+    for (const float value : a.filter) child.filter_factors.push_back(1.0F + value);
     return child;
 }
 

@@ -25,6 +25,7 @@ using warehouse = cell_bank;
 /// A layer's kernel as m combinations of the warehouse's n cells: m * n routed coefficients alpha[m, n] per sample.
 class warehouse_kernel {
 public:
+    using optional_members = members<member::assembly_terms, member::assemble, member::stored, member::needs_mixture>;
     static constexpr bool needs_mixture = true;
 
     /// Throws kdna::error if the cells do not tile the kernel.
@@ -82,6 +83,7 @@ struct warehouse_weights {
 /// basis variant is folded into one larger fc2, since fc3 is linear.
 class warehouse_router {
 public:
+    using optional_members = members<member::floats, member::routes_mixture>;
     static constexpr bool routes_mixture = true;
 
     /// For m combinations of n cells. Throws kdna::error naming the tensor that does not fit.

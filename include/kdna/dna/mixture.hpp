@@ -16,6 +16,8 @@ namespace kdna::inline KDNA_ABI {
 /// kernels are packed once, side by side, and shared by every copy of this handle.
 class mixture_kernel {
 public:
+    using optional_members = members<member::bias, member::assembly_terms, member::assemble, member::expanded,
+                                     member::stored, member::needs_mixture>;
     static constexpr bool needs_mixture = true;
 
     /// `weights` [n, O, I/groups, KH, KW]; `biases` [n, O], mixed with the same coefficients, or empty. Throws kdna::error

@@ -29,6 +29,8 @@ struct odconv_weights {
 /// 1 at inference; it is not in the state_dict.
 class odconv_router {
 public:
+    using optional_members = members<member::floats>;
+
     /// C follows from `channel`. Throws kdna::error naming the tensor that does not fit.
     explicit odconv_router(const odconv_weights& w, std::string_view where = "attention")
         : squeeze_(w.fc, w.bn, channels_of(w, where), concat(where, ".fc"), concat(where, ".bn")),

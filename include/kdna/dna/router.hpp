@@ -5,6 +5,7 @@
 #include <span>
 
 #include <kdna/core/config.hpp>
+#include <kdna/dna/members.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -32,6 +33,7 @@ struct route {
 ///     widths()               what it routes
 ///     scratch_floats()       floats it needs while it runs
 ///     r(pooled, out, scratch) computes one sample's factors from pooled [C]
+///     optional_members       members<...>: which of the following it has (dna/members.hpp)
 ///
 /// Optional:
 ///
@@ -39,6 +41,8 @@ struct route {
 ///     floats()               floats of its weights in memory
 ///     routes_mixture         static constexpr bool: whether it routes a mixture, where the type knows
 ///     routes_spatial         static constexpr bool: whether it routes spatial factors, where the type knows
+///     takes_coefficients     static constexpr bool, true: it computes nothing, and a layer that has it reads the coefficients
+///                            that come with each call (conv2d::run with `given_coefficients`)
 ///
 /// It is called once per sample and per run, from any thread, so it must be const and allocate nothing.
 // clang-format off
@@ -48,11 +52,25 @@ concept router = std::copy_constructible<R> && requires(const R& r, const float*
     { r.widths() } -> std::convertible_to<route_widths>;
     { r.scratch_floats() } -> std::convertible_to<index_t>;
     { r(pooled, out, scratch) } noexcept;
-};
+} && lists_optional_members<R, member::pool_grid, member::floats, member::routes_mixture, member::routes_spatial,
+                            member::takes_coefficients>
+  && optional_member_as_listed<R, member::pool_grid> && optional_member_as_listed<R, member::floats>
+  && optional_member_as_listed<R, member::routes_mixture> && optional_member_as_listed<R, member::routes_spatial>
+  && optional_member_as_listed<R, member::takes_coefficients>;
+// clang-format on
+
+/// Whether the coefficients of a layer with this router come with each call.
+template <class R>
+inline constexpr bool routes_given = false;
+// clang-format off
+template <class R>
+    requires(R::takes_coefficients)
+inline constexpr bool routes_given<R> = true;
 // clang-format on
 
 /// The router of a layer that has none: nothing is routed and the input is not pooled.
 struct no_router {
+    using optional_members = members<member::routes_mixture, member::routes_spatial>;
     static constexpr bool routes_mixture = false, routes_spatial = false;
 
     [[nodiscard]] static constexpr index_t input_channels() noexcept { return 0; }
@@ -66,6 +84,9 @@ static_assert(router<no_router>);
 /// caller's memory (conv2d::run with `given_coefficients`): a sample's `count` mixture coefficients, then its `filters` filter
 /// factors.
 struct given_mixture {
+    using optional_members = members<member::takes_coefficients>;
+    static constexpr bool takes_coefficients = true;
+
     index_t count = 0;    ///< the source's mixture_size()
     index_t filters = 0;  ///< O, or 0: none
     [[nodiscard]] static constexpr index_t input_channels() noexcept { return 0; }
@@ -73,7 +94,7 @@ struct given_mixture {
     [[nodiscard]] static constexpr index_t scratch_floats() noexcept { return 0; }
     void operator()(const float*, const route&, float*) const noexcept {}
 };
-static_assert(router<given_mixture>);
+static_assert(router<given_mixture> && routes_given<given_mixture> && !routes_given<no_router>);
 
 /// Any router by reference, as layers take it, so that what they do with routes is compiled once and not once per method.
 class router_ref {
@@ -86,13 +107,14 @@ public:
           widths_(r.widths()),
           input_channels_(r.input_channels()),
           scratch_floats_(r.scratch_floats()),
-          takes_coefficients_(std::same_as<R, given_mixture>),
+          takes_coefficients_(routes_given<R>),
           computes_(!std::same_as<R, no_router> && !takes_coefficients_),
           route_([](const void* p, const float* pooled, const route& out, float* scratch) noexcept {
               (*static_cast<const R*>(p))(pooled, out, scratch);
           }) {
-        if constexpr (requires { r.pool_grid(); }) pool_grid_ = r.pool_grid();
-        if constexpr (requires { r.floats(); }) floats_ = r.floats();
+        using has = typename R::optional_members;
+        if constexpr (has::template has<member::pool_grid>) pool_grid_ = r.pool_grid();
+        if constexpr (has::template has<member::floats>) floats_ = r.floats();
     }
 
     [[nodiscard]] const route_widths& widths() const noexcept { return widths_; }

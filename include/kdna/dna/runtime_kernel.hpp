@@ -13,6 +13,8 @@ namespace kdna::inline KDNA_ABI {
 /// in point: one kernel, a new one in every call, for all channels of the image.
 class runtime_kernel {
 public:
+    using optional_members = members<>;
+
     /// Weights [O, I/groups, KH, KW]. Throws kdna::error if the shape is not a kernel's.
     [[nodiscard]] static runtime_kernel dense(const kernel_shape& k, std::string_view where = "runtime_kernel") {
         return runtime_kernel(k, weight_count(k, where), false);

@@ -7,14 +7,10 @@
 #include <string_view>
 
 #include <kdna/dna/factors.hpp>
+#include <kdna/dna/members.hpp>
 #include <kdna/tensor/packed_kernel.hpp>
 
 namespace kdna::inline KDNA_ABI {
-
-/// Channels [first, first + count) of a group.
-struct channel_range {
-    index_t first, count;
-};
 
 /// Share i of n of `runs` runs of `floats` neighbours, `stride` floats apart: a part of one run, empty where they do not divide.
 [[nodiscard]] inline std::span<const float> share_of_runs(const float* from, index_t stride, index_t runs,
@@ -36,6 +32,8 @@ struct channel_range {
 ///     weight(o, c, t, mixture)          one weight in double precision: what the reference backend computes with
 ///     for_each_storage(f)               f(address, bytes) for every block of weights it keeps alive, shared ones included
 ///
+///     optional_members                  members<...>: which of the following it has (dna/members.hpp)
+///
 /// Optional:
 ///
 ///     has_bias(), bias(o, mixture)      a bias of its own, added after the filter modulation
@@ -43,12 +41,13 @@ struct channel_range {
 ///     assemble(group, p, mixture, channels, to)  makes the rows of some channels only: to[taps][channels.count][filter]
 ///     expanded(group, p)                all n kernels of a mixture, [kernel][channel][tap][filter]: what a panel is the sum of, so
 ///                                       that the input can be mixed instead
-///     stored(group, p, channels, i, n)  share i of n of the stored floats that those rows are made of, neighbours in memory:
-///                                       what is asked for ahead
+///     stored(group, p, channels, i, n)  share i of n of the stored floats that those rows are made of, contiguous in memory,
+///                                       to be prefetched
 ///     needs_mixture                     static constexpr bool: whether mixture_size() is above 0, where the type knows
 ///     pointwise                         static constexpr bool: whether every kernel is 1x1, where the type knows
 ///
-/// The last two let conv2d refuse a router that does not fit when it is compiled; without them it does when it is made.
+/// assemble, expanded and stored are noexcept. The last two let conv2d refuse a router that does not fit when it is compiled;
+/// without them it does when it is made.
 // clang-format off
 template <class S>
 concept kernel_source = std::copy_constructible<S> && requires(const S& s, index_t i, const float* mixture, float* scratch,
@@ -59,13 +58,19 @@ concept kernel_source = std::copy_constructible<S> && requires(const S& s, index
     { s.panel(i, i, mixture, scratch) } noexcept -> std::same_as<const float*>;
     { s.weight(i, i, i, mixture) } -> std::convertible_to<double>;
     s.for_each_storage(visit);
-};
+} && lists_optional_members<S, member::bias, member::assembly_terms, member::assemble, member::expanded, member::stored,
+                            member::needs_mixture, member::pointwise>
+  && optional_member_as_listed<S, member::bias> && optional_member_as_listed<S, member::assembly_terms>
+  && optional_member_as_listed<S, member::assemble> && optional_member_as_listed<S, member::expanded>
+  && optional_member_as_listed<S, member::stored> && optional_member_as_listed<S, member::needs_mixture>
+  && optional_member_as_listed<S, member::pointwise>;
 // clang-format on
 
 /// One kernel [O, I/groups, KH, KW], packed once and shared by everyone who copies this handle: a plain convolution's
 /// kernel, and the parent of any number of children. Its weights live as long as the last layer that uses them.
 class dense_kernel {
 public:
+    using optional_members = members<member::stored, member::needs_mixture>;
     static constexpr bool needs_mixture = false;
 
     /// `weights` in PyTorch's order; they are copied into panels. Throws kdna::error if their count is not the shape's.
@@ -130,20 +135,21 @@ public:
           weight_([](const void* p, index_t o, index_t c, index_t t, const float* mixture) {
               return static_cast<double>(static_cast<const S*>(p)->weight(o, c, t, mixture));
           }) {
-        if constexpr (requires(const channel_range& r, float* panel) { s.assemble(0, 0, nullptr, r, panel); })
+        using has = typename S::optional_members;
+        if constexpr (has::template has<member::assemble>)
             assemble_ = [](const void* p, index_t group, index_t panel, const float* mixture,
                            const channel_range& channels, float* to) noexcept {
                 static_cast<const S*>(p)->assemble(group, panel, mixture, channels, to);
             };
-        if constexpr (requires { s.expanded(0, 0); })
+        if constexpr (has::template has<member::expanded>)
             expanded_ = [](const void* p, index_t group, index_t panel) noexcept {
                 return static_cast<const S*>(p)->expanded(group, panel);
             };
-        if constexpr (requires(const channel_range& r) { s.stored(0, 0, r, 0, 1); })
+        if constexpr (has::template has<member::stored>)
             stored_ = [](const void* p, index_t group, index_t panel, const channel_range& channels, index_t i,
                          index_t n) noexcept { return static_cast<const S*>(p)->stored(group, panel, channels, i, n); };
-        if constexpr (requires { s.assembly_terms(); }) assembly_terms_ = s.assembly_terms();
-        if constexpr (requires { s.has_bias(); })
+        if constexpr (has::template has<member::assembly_terms>) assembly_terms_ = s.assembly_terms();
+        if constexpr (has::template has<member::bias>)
             if (s.has_bias())
                 bias_ = [](const void* p, index_t o, const float* mixture) noexcept {
                     return static_cast<float>(static_cast<const S*>(p)->bias(o, mixture));

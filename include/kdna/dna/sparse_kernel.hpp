@@ -25,6 +25,7 @@ namespace kdna::inline KDNA_ABI {
 /// A binary kernel as codebook and packed indices. Everyone who copies this handle shares them.
 class codebook_kernel {
 public:
+    using optional_members = members<member::needs_mixture>;
     static constexpr bool needs_mixture = false;
 
     /// `codebook` [n, KH, KW] of +1 and -1, n a power of two up to 2^16, KH * KW up to 32. `index`: tau = log2(n) bits for

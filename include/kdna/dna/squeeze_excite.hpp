@@ -21,6 +21,7 @@ struct squeeze_excite_weights {
 /// arXiv 2503.23379; reference keys se.fc1, se.bn, se.fc2). It scales the input of the child's convolution.
 class squeeze_excite {
 public:
+    using optional_members = members<member::floats, member::routes_mixture>;
     static constexpr bool routes_mixture = false;
 
     /// r and C follow from the lengths. Throws kdna::error naming the tensor that does not fit.

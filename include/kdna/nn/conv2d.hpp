@@ -2,7 +2,6 @@
 #pragma once
 
 #include <span>
-#include <type_traits>
 #include <utility>
 
 #include <kdna/nn/conv_layer.hpp>
@@ -32,7 +31,8 @@ public:
 
     /// Throws kdna::error, naming the layer, if any part does not fit the kernel.
     conv2d(adapted<Source> kernel, const conv_params& params, const conv_options& options = {}, Router r = {})
-        : base({source_ref(kernel.source), router_ref(r)}, std::move(kernel.spatial), kernel.filter, params, options),
+        : base({source_ref(kernel.source), router_ref(r)}, std::move(kernel.spatial_factors), kernel.filter_factors,
+               params, options),
           source_(std::move(kernel.source)),
           router_(std::move(r)) {}
     conv2d(Source source, const conv_params& params, const conv_options& options = {}, Router r = {})
@@ -41,7 +41,7 @@ public:
     [[nodiscard]] const Source& source() const noexcept { return source_; }
     [[nodiscard]] const Router& routing() const noexcept { return router_; }
     /// Whether the coefficients of the kernel source come with each call.
-    [[nodiscard]] static constexpr bool takes_coefficients() noexcept { return std::is_same_v<Router, given_mixture>; }
+    [[nodiscard]] static constexpr bool takes_coefficients() noexcept { return routes_given<Router>; }
     /// Throws kdna::error unless `run` may be called with these arguments: coefficients where the source wants some, and all
     /// that the other form asks for. For layers with a `given_mixture`.
     void check(const plan_type& p, const tensor_view<const float>& x, const given_coefficients& coefficients,

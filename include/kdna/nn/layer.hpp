@@ -40,7 +40,7 @@ public:
     [[nodiscard]] index_t workspace_bytes() const noexcept { return bytes_; }
     /// A few words about the algorithm, the tile, where each factor is applied, and the workspace.
     [[nodiscard]] const std::string& explain() const& noexcept { return text_; }
-    [[nodiscard]] std::string explain() && noexcept { return std::move(text_); }
+    void explain() const&& = delete;  // the text would outlive the plan: give the plan a name
     /// Bytes of kernels that were prepared for this plan and are kept with the layer.
     [[nodiscard]] static index_t transformed_bytes() noexcept { return 0; }
     /// The gate of sample n in the last run; empty where the layer has none.

@@ -1,6 +1,9 @@
 // The only include of xsimd: one float vector, and the few operations the kernels are written in.
 #pragma once
 
+#include <kdna/core/config.hpp>
+#include <kdna/simd/lanes.hpp>
+
 // GCC 12 reports uninitialised temporaries inside xsimd's own headers when they are inlined at -O2.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
@@ -12,8 +15,11 @@
 #pragma GCC diagnostic pop
 #endif
 
-#include <kdna/core/config.hpp>
-#include <kdna/simd/lanes.hpp>
+// A target that core/guard.hpp lets pass, since later versions of xsimd know it.
+#ifdef XSIMD_NO_SUPPORTED_ARCHITECTURE
+#error "kdna needs a target with SIMD that the installed version of xsimd supports"
+#include <compilation_stopped_because_of_the_error_above>
+#endif
 
 namespace kdna::inline KDNA_ABI::simd {
 

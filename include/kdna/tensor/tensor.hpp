@@ -26,8 +26,9 @@ public:
     [[nodiscard]] const T* data() const noexcept { return data_.data(); }
     [[nodiscard]] std::span<T> span() noexcept { return data_.span(); }
     [[nodiscard]] std::span<const T> span() const noexcept { return data_.span(); }
-    [[nodiscard]] tensor_view<T> view() { return make_view(data_.data(), shape_, order_); }
-    [[nodiscard]] tensor_view<const T> view() const { return make_view(data_.data(), shape_, order_); }
+    [[nodiscard]] tensor_view<T> view() & { return make_view(data_.data(), shape_, order_); }
+    [[nodiscard]] tensor_view<const T> view() const& { return make_view(data_.data(), shape_, order_); }
+    void view() const&& = delete;  // the view of a temporary would outlive it: give the tensor a name
     T& operator()(index_t n, index_t c, index_t h, index_t w) noexcept { return data_[offset(n, c, h, w)]; }
     const T& operator()(index_t n, index_t c, index_t h, index_t w) const noexcept { return data_[offset(n, c, h, w)]; }
 
