@@ -1,7 +1,7 @@
 // A router that nothing is known of has no place on a device, and the message says how to give it one.
 // expect: take_apart
-#include <kdna/cuda/conv2d.hpp>
 #include <kdna/cuda/emulator.hpp>
+#include <kdna/cuda/layers/conv2d.hpp>
 
 namespace mine {
 

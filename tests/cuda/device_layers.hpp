@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include <kdna/cuda/layer.hpp>
+#include <kdna/cuda/layers/layer.hpp>
 
 #include "support/call_kernels.hpp"
 #include "support/conv_cases.hpp"

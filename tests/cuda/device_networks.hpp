@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <kdna/cuda/network.hpp>
+#include <kdna/cuda/layers/network.hpp>
 #include <kdna/models/zoo.hpp>
 
 #include <nlohmann/json.hpp>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <kdna/cuda/emulator.hpp>
-#include <kdna/cuda/network.hpp>
+#include <kdna/cuda/layers/network.hpp>
 
 extern template class kdna::cuda::device_conv<kdna::cuda::emulator>;
 extern template class kdna::cuda::detail::network_body<kdna::cuda::emulator>;

@@ -1,8 +1,8 @@
 // Conversions of the device's numbers, and that the emulator finds what it promises to find.
+#include <kdna/cuda/device/memory.hpp>
+#include <kdna/cuda/device/span.hpp>
 #include <kdna/cuda/emulator.hpp>
-#include <kdna/cuda/memory.hpp>
-#include <kdna/cuda/product.hpp>
-#include <kdna/cuda/span.hpp>
+#include <kdna/cuda/programs/product.hpp>
 
 #include <algorithm>
 #include <cmath>

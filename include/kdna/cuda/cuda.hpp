@@ -1,10 +1,10 @@
 // Layers and networks on a CUDA device, under short names. Files that include this are compiled by nvcc.
 #pragma once
 
-#include <kdna/cuda/conv2d.hpp>
-#include <kdna/cuda/gpu.hpp>
-#include <kdna/cuda/network.hpp>
-#include <kdna/cuda/runtime_conv2d.hpp>
+#include <kdna/cuda/device/gpu.hpp>
+#include <kdna/cuda/layers/conv2d.hpp>
+#include <kdna/cuda/layers/network.hpp>
+#include <kdna/cuda/layers/runtime_conv2d.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

@@ -28,8 +28,8 @@
 #endif
 
 #include <kdna/core/error.hpp>
-#include <kdna/cuda/device.hpp>
-#include <kdna/cuda/number.hpp>
+#include <kdna/cuda/device/device.hpp>
+#include <kdna/cuda/device/numbers.hpp>
 #include <kdna/cuda/traffic.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {

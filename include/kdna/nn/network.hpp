@@ -571,7 +571,7 @@ private:
 };
 
 /// The networks of a backend: their type, on which host backend their layers are put together, and how they are made of that.
-/// Those of a device are in kdna/cuda/network.hpp.
+/// Those of a device are in kdna/cuda/layers/network.hpp.
 template <layer_backend B>
 struct network_on {
     KDNA_REQUIRE_HOST_BACKEND(B);

@@ -7,8 +7,8 @@
 #include <typeinfo>
 #include <utility>
 
-#include <kdna/cuda/device.hpp>
-#include <kdna/cuda/network.hpp>
+#include <kdna/cuda/device/device.hpp>
+#include <kdna/cuda/layers/network.hpp>
 
 #include "cuda/ptx/interpreter.hpp"
 
@@ -25,7 +25,7 @@ namespace kdna_test {
 /// The kernels that nvcc compiled for the tests on a GPU (../gpu/device.cu).
 [[nodiscard]] const ptx::module& compiled_kernels();
 
-/// Models device_api (kdna/cuda/device.hpp).
+/// Models device_api (kdna/cuda/device/device.hpp).
 class ptx_device {
 public:
     using stream = int;

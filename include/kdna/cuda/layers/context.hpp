@@ -4,7 +4,7 @@
 #include <memory>
 #include <utility>
 
-#include <kdna/cuda/layer.hpp>
+#include <kdna/cuda/layers/layer.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

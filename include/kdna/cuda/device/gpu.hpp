@@ -1,19 +1,19 @@
 // A CUDA device: runs the kernels. Files that include this are compiled by nvcc.
 #pragma once
 
-#include <kdna/cuda/runtime.hpp>
+#include <kdna/cuda/device/runtime.hpp>
 
 #if !defined(__CUDACC__)
 #error \
-    "kdna: <kdna/cuda/gpu.hpp> has kernels in it; compile the file as CUDA (name it .cu, or set its LANGUAGE to CUDA)"
+    "kdna: <kdna/cuda/device/gpu.hpp> has kernels in it; compile the file as CUDA (name it .cu, or set its LANGUAGE to CUDA)"
 #endif
 
 #include <functional>
 #include <memory>
 #include <utility>
 
-#include <kdna/cuda/device.hpp>
-#include <kdna/cuda/number.hpp>
+#include <kdna/cuda/device/device.hpp>
+#include <kdna/cuda/device/numbers.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

@@ -4,7 +4,7 @@
 #include <type_traits>
 
 #include <kdna/core/error.hpp>
-#include <kdna/cuda/number.hpp>
+#include <kdna/cuda/device/numbers.hpp>
 #if !defined(__CUDACC__)
 #include <kdna/cuda/traffic.hpp>
 #endif

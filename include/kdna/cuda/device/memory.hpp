@@ -9,8 +9,8 @@
 #include <vector>
 
 #include <kdna/core/arithmetic.hpp>
-#include <kdna/cuda/device.hpp>
-#include <kdna/cuda/span.hpp>
+#include <kdna/cuda/device/device.hpp>
+#include <kdna/cuda/device/span.hpp>
 #include <kdna/tensor/tensor.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {

@@ -1,8 +1,8 @@
 // What becomes of a tile of sums: scale, shift, residual, activation, the output, and the sums of its channels.
 #pragma once
 
-#include <kdna/cuda/product.hpp>
-#include <kdna/cuda/span.hpp>
+#include <kdna/cuda/device/span.hpp>
+#include <kdna/cuda/programs/product.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include <kdna/core/arithmetic.hpp>
-#include <kdna/cuda/memory.hpp>
-#include <kdna/cuda/product.hpp>
-#include <kdna/cuda/recipe.hpp>
+#include <kdna/cuda/device/memory.hpp>
+#include <kdna/cuda/layers/recipe.hpp>
+#include <kdna/cuda/programs/product.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <string>
 
-#include <kdna/cuda/conv_kernel.hpp>
-#include <kdna/cuda/memory.hpp>
+#include <kdna/cuda/device/memory.hpp>
+#include <kdna/cuda/programs/convolution.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

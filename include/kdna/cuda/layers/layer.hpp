@@ -9,16 +9,16 @@
 #include <vector>
 
 #include <kdna/core/arithmetic.hpp>
-#include <kdna/cuda/assembly_kernels.hpp>
-#include <kdna/cuda/attention_kernel.hpp>
-#include <kdna/cuda/conv_kernel.hpp>
-#include <kdna/cuda/depthwise_kernel.hpp>
-#include <kdna/cuda/kernel_store.hpp>
-#include <kdna/cuda/layer_plan.hpp>
-#include <kdna/cuda/memory.hpp>
-#include <kdna/cuda/pool_kernels.hpp>
-#include <kdna/cuda/recipe.hpp>
-#include <kdna/cuda/router_kernel.hpp>
+#include <kdna/cuda/device/memory.hpp>
+#include <kdna/cuda/layers/kernel_store.hpp>
+#include <kdna/cuda/layers/layer_plan.hpp>
+#include <kdna/cuda/layers/recipe.hpp>
+#include <kdna/cuda/programs/assembly.hpp>
+#include <kdna/cuda/programs/attention.hpp>
+#include <kdna/cuda/programs/convolution.hpp>
+#include <kdna/cuda/programs/depthwise.hpp>
+#include <kdna/cuda/programs/pooling.hpp>
+#include <kdna/cuda/programs/router.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

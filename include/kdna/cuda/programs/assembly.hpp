@@ -1,7 +1,7 @@
 // Kernels of samples of their own, put together in scratch from what layers store, as conv_kernel and depthwise_kernel read them.
 #pragma once
 
-#include <kdna/cuda/pool_kernels.hpp>
+#include <kdna/cuda/programs/pooling.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include <kdna/backend/reference.hpp>
-#include <kdna/cuda/tile.hpp>
+#include <kdna/cuda/programs/tile.hpp>
 #include <kdna/dna/acdc.hpp>
 #include <kdna/dna/condconv.hpp>
 #include <kdna/dna/dcd.hpp>

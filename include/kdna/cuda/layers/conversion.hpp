@@ -1,8 +1,8 @@
 // Between the caller's tensors, float32 in any order, and a layer's or network's: channels last, in its numbers.
 #pragma once
 
-#include <kdna/cuda/memory.hpp>
-#include <kdna/cuda/pool_kernels.hpp>
+#include <kdna/cuda/device/memory.hpp>
+#include <kdna/cuda/programs/pooling.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include <kdna/cuda/conv2d.hpp>
+#include <kdna/cuda/layers/conv2d.hpp>
 #include <kdna/nn/runtime_conv2d.hpp>
 
 namespace kdna::inline KDNA_ABI {

@@ -1,8 +1,8 @@
 // Pooling, sums of channels, and copies between the caller's tensors and the network's.
 #pragma once
 
-#include <kdna/cuda/device.hpp>
-#include <kdna/cuda/tile.hpp>
+#include <kdna/cuda/device/device.hpp>
+#include <kdna/cuda/programs/tile.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

@@ -1,7 +1,7 @@
 // Convolution as a product of matrices that are never written out: pixels x (taps * channels) times (taps * channels) x filters.
 #pragma once
 
-#include <kdna/cuda/tile.hpp>
+#include <kdna/cuda/programs/tile.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

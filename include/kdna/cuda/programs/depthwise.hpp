@@ -1,7 +1,7 @@
 // Depthwise convolution: every channel with a filter of its own.
 #pragma once
 
-#include <kdna/cuda/conv_kernel.hpp>
+#include <kdna/cuda/programs/convolution.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

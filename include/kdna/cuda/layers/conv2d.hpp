@@ -8,8 +8,8 @@
 #include <utility>
 
 #include <kdna/core/arithmetic.hpp>
-#include <kdna/cuda/context.hpp>
-#include <kdna/cuda/conversion.hpp>
+#include <kdna/cuda/layers/context.hpp>
+#include <kdna/cuda/layers/conversion.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -81,7 +81,7 @@ template <kernel_source Source, router Router, class Device>
 class conv2d<Source, Router, cuda::on<Device>> {
     static_assert(cuda::device_router<Router>,
                   "kdna: this router has no device form; write a cuda::router_recipe take_apart(const your_router&) "
-                  "beside it (kdna/cuda/recipe.hpp)");
+                  "beside it (kdna/cuda/layers/recipe.hpp)");
 
 public:
     using plan_type = cuda::basic_conv2d_plan<Device>;

@@ -1,8 +1,8 @@
 // X-volution's attention: a kernel for every position, from the input itself (dna/position_kernel.hpp).
 #pragma once
 
-#include <kdna/cuda/conv_kernel.hpp>
-#include <kdna/cuda/device.hpp>
+#include <kdna/cuda/device/device.hpp>
+#include <kdna/cuda/programs/convolution.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

@@ -6,7 +6,7 @@
 // and where it writes all pieces of two. (With rows padded to 80 bytes, reads are as good, and every write takes twice as long.)
 #pragma once
 
-#include <kdna/cuda/number.hpp>
+#include <kdna/cuda/device/numbers.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

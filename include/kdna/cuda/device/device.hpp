@@ -5,7 +5,7 @@
 #include <functional>
 
 #include <kdna/core/shape.hpp>
-#include <kdna/cuda/number.hpp>
+#include <kdna/cuda/device/numbers.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include <kdna/core/arithmetic.hpp>
-#include <kdna/cuda/context.hpp>
-#include <kdna/cuda/conversion.hpp>
+#include <kdna/cuda/layers/context.hpp>
+#include <kdna/cuda/layers/conversion.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include <kdna/cuda/pool_kernels.hpp>
+#include <kdna/cuda/programs/pooling.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 

@@ -8,7 +8,7 @@
 #include <type_traits>
 
 #include <kdna/core/config.hpp>
-#include <kdna/cuda/qualifiers.hpp>
+#include <kdna/cuda/device/qualifiers.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
