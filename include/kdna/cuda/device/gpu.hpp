@@ -1,11 +1,11 @@
-// A CUDA device: runs the kernels. Files that include this are compiled by nvcc.
+// A CUDA device: runs the programs. Files that include this are compiled by nvcc.
 #pragma once
 
 #include <kdna/cuda/device/runtime.hpp>
 
 #if !defined(__CUDACC__)
 #error \
-    "kdna: <kdna/cuda/device/gpu.hpp> has kernels in it; compile the file as CUDA (name it .cu, or set its LANGUAGE to CUDA)"
+    "kdna: <kdna/cuda/device/gpu.hpp> has device functions in it; compile the file as CUDA (name it .cu, or set its LANGUAGE to CUDA)"
 #endif
 
 #include <functional>
@@ -14,10 +14,11 @@
 
 #include <kdna/cuda/device/device.hpp>
 #include <kdna/cuda/device/numbers.hpp>
+#include <kdna/cuda/device/program.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
-/// What a block program works with on a GPU, where every thread runs it; emulated_block (emulator.hpp) says what the members do.
+/// The block that a program works with (program.hpp), on a GPU: every thread runs the program.
 template <class Registers>
 class gpu_block {
 public:
@@ -102,12 +103,13 @@ private:
     Registers& registers_;
 };
 
-template <class Kernel>
-__global__ void __launch_bounds__(Kernel::threads) kernel_entry(const __grid_constant__ typename Kernel::arguments a) {
+template <class Program>
+__global__ void __launch_bounds__(Program::threads)
+    program_entry(const __grid_constant__ typename Program::arguments a) {
     extern __shared__ __align__(16) unsigned char shared[];
-    typename Kernel::registers registers;
-    gpu_block<typename Kernel::registers> block(shared, registers);
-    Kernel::run(block, a);
+    typename Program::registers registers;
+    gpu_block<typename Program::registers> block(shared, registers);
+    Program::run(block, a);
 }
 
 /// A CUDA device by its ordinal. Models device_api (device.hpp); its errors are kdna::error with the CUDA call and its text.
@@ -146,17 +148,17 @@ public:
     }
     static void synchronize(stream s) { check(cudaStreamSynchronize(s.handle), "cudaStreamSynchronize"); }
 
-    template <class Kernel>
-    void launch(const grid_size& grid, const typename Kernel::arguments& arguments, stream s) const {
-        check_grid<Kernel>(grid);
+    template <class Program>
+    void launch(const grid_size& grid, const typename Program::arguments& arguments, stream s) const {
+        check_grid<Program>(grid);
         const current_device here(ordinal_);
-        const int bytes = Kernel::shared_bytes(arguments);
+        const int bytes = Program::shared_bytes(arguments);
         if (bytes > 48 * 1024)  // more has to be asked for
-            check(cudaFuncSetAttribute(kernel_entry<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-                  concat("cudaFuncSetAttribute of ", Kernel::name, " for ", bytes, " bytes of shared memory"));
+            check(cudaFuncSetAttribute(program_entry<Program>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+                  concat("cudaFuncSetAttribute of ", Program::name, " for ", bytes, " bytes of shared memory"));
         const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z));
-        kernel_entry<Kernel><<<blocks, Kernel::threads, static_cast<std::size_t>(bytes), s.handle>>>(arguments);
-        check(cudaGetLastError(), concat("launch of ", Kernel::name));
+        program_entry<Program><<<blocks, Program::threads, static_cast<std::size_t>(bytes), s.handle>>>(arguments);
+        check(cudaGetLastError(), concat("launch of ", Program::name));
     }
 
     /// A CUDA graph.

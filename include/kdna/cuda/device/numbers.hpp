@@ -21,10 +21,6 @@ enum class precision { f32, tf32, f16, bf16 };
 inline constexpr std::array<std::string_view, 4> precision_names{"f32", "tf32", "f16", "bf16"};
 [[nodiscard]] inline std::string_view to_string(precision p) { return precision_names[static_cast<std::size_t>(p)]; }
 
-/// What follows a convolution (none, relu, relu6) or a dense layer of a router. signed_share, KernelWarehouse's: v / (sum |v| + 1e-3)
-/// of all but the last of a group.
-enum class device_activation : int { none, relu, relu6, sigmoid, hard_sigmoid, softmax, signed_share };
-
 /// IEEE binary16, 1 sign, 5 exponent and 10 fraction bits.
 struct half {
     std::uint16_t bits = 0;

@@ -1,5 +1,4 @@
-// Marks of functions that run on a device. Compiled by a host compiler they are plain functions: that is how the emulator
-// (emulator.hpp) runs kernels.
+// Marks of functions that run on a device. To a host compiler they are plain functions: so tests run programs without a GPU.
 #pragma once
 
 #if defined(__CUDACC__)

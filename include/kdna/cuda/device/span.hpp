@@ -1,18 +1,17 @@
-// Device memory as kernels see it.
+// Device memory as programs see it.
 #pragma once
 
+#include <cstdint>
 #include <type_traits>
 
 #include <kdna/core/error.hpp>
+#include <kdna/cuda/device/access.hpp>
 #include <kdna/cuda/device/numbers.hpp>
-#if !defined(__CUDACC__)
-#include <kdna/cuda/traffic.hpp>
-#endif
 
 namespace kdna::inline KDNA_ABI::cuda {
 
-/// `size` elements of device memory, as an argument of a kernel. Indices are 32 bits: plans refuse larger tensors. In the
-/// emulator every access is checked for its bounds and its alignment, and counted where that was asked for.
+/// `size` elements of device memory, as an argument of a program. Indices are 32 bits: plans refuse larger tensors. Where a program
+/// runs on a host, every access is checked for its bounds and its alignment, and observers are told of it (access.hpp).
 template <class T>
 struct device_span {
     T* data = nullptr;
@@ -22,22 +21,22 @@ struct device_span {
 
     KDNA_HOST_DEVICE explicit operator bool() const { return data != nullptr; }
     KDNA_DEVICE value_type load(int i) const {
-        load_of(i, 1);
+        touch(access_kind::load, i, 1);
         return data[i];
     }
     /// Elements i ... i + N - 1; i is a multiple of N.
     template <int N>
     KDNA_DEVICE pack<value_type, N> load(int i) const {
-        load_of(i, N);
+        touch(access_kind::load, i, N);
         return *reinterpret_cast<const pack<value_type, N>*>(data + i);
     }
     KDNA_DEVICE void store(int i, value_type v) const {
-        store_of(i, 1);
+        touch(access_kind::store, i, 1);
         data[i] = v;
     }
     template <int N>
     KDNA_DEVICE void store(int i, const pack<value_type, N>& v) const {
-        store_of(i, N);
+        touch(access_kind::store, i, N);
         *reinterpret_cast<pack<value_type, N>*>(data + i) = v;
     }
     /// Where element i lies, for a copy of N elements from there on.
@@ -54,8 +53,7 @@ struct device_span {
 private:
 #if defined(__CUDACC__)
     KDNA_DEVICE static void require(int, int) {}
-    KDNA_DEVICE static void load_of(int, int) {}
-    KDNA_DEVICE static void store_of(int, int) {}
+    KDNA_DEVICE static void touch(access_kind, int, int) {}
 #else
     void require(int i, int count) const {
         if (i < 0 || i > size - count)
@@ -64,14 +62,12 @@ private:
         if (reinterpret_cast<std::uintptr_t>(data + i) % (sizeof(T) * static_cast<std::size_t>(count)) != 0)
             throw error("device memory", concat("an access aligned to ", count, " elements"), concat("element ", i));
     }
-    void note(detail::traffic_meter::kind kind, int i, int count) const {
+    void touch(access_kind kind, int i, int count) const {
         require(i, count);
-        if (detail::device_meter != nullptr)
-            detail::device_meter->note(kind, reinterpret_cast<std::uintptr_t>(data + i),
-                                       sizeof(T) * static_cast<std::size_t>(count));
+        if (device_access_observer != nullptr)
+            device_access_observer->device_access(kind, reinterpret_cast<std::uintptr_t>(data + i),
+                                                  sizeof(T) * static_cast<std::size_t>(count));
     }
-    void load_of(int i, int count) const { note(detail::traffic_meter::device_load, i, count); }
-    void store_of(int i, int count) const { note(detail::traffic_meter::device_store, i, count); }
 #endif
 };
 

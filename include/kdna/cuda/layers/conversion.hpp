@@ -13,11 +13,11 @@ void enqueue_conversion(Device& device, const From* x, layout x_order, To* y, la
     const strides4 a = dense_strides(shape, x_order), b = dense_strides(shape, y_order);
     const auto number_of = [](index_t v) { return static_cast<int>(v); };
     const int items = number_of(element_count(shape));
-    const convert_arguments<From, To> arguments{
+    const conversion_arguments<From, To> arguments{
         {x, items},     {y, items},     number_of(shape.c), number_of(shape.h), number_of(shape.w), number_of(a.n),
         number_of(a.c), number_of(a.h), number_of(a.w),     number_of(b.n),     number_of(b.c),     number_of(b.h),
         number_of(b.w), items};
-    device.template launch<convert_kernel<From, To>>(elementwise_kernel::grid(items), arguments, s);
+    device.template launch<conversion_program<From, To>>(elementwise_program::grid(items), arguments, s);
 }
 
 /// The same to channels last, each pixel stored with `channels` of them, a multiple of four; those that x has not are zeros.
@@ -27,7 +27,7 @@ void enqueue_conversion_in_fours(Device& device, const device_view<const float>&
     const shape4& shape = x.shape();
     const strides4 strides = dense_strides(shape, x.order());
     const auto number_of = [](index_t v) { return static_cast<int>(v); };
-    typename fours_kernel<float, To>::arguments a;
+    typename fours_program<float, To>::arguments a;
     a.pixels = number_of(shape.n * shape.h * shape.w);
     a.channels = number_of(channels);
     a.x_channels = number_of(shape.c);
@@ -39,7 +39,7 @@ void enqueue_conversion_in_fours(Device& device, const device_view<const float>&
     a.x_c = number_of(strides.c);
     a.x_h = number_of(strides.h);
     a.x_w = number_of(strides.w);
-    device.template launch<fours_kernel<float, To>>(elementwise_kernel::grid(a.y.size / 4), a, s);
+    device.template launch<fours_program<float, To>>(elementwise_program::grid(a.y.size / 4), a, s);
 }
 
 }  // namespace kdna::inline KDNA_ABI::cuda

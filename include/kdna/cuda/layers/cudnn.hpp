@@ -120,7 +120,7 @@ public:
             .finalize("a convolution operation");
         operations_.push_back(convolution);
 
-        const bool clips = c.act != device_activation::none;
+        const bool clips = c.act != activation::none;
         const auto then = [&](cudnnPointwiseMode_t mode, const cudnn_descriptor& other, bool last) {
             const cudnn_descriptor out = last ? tensor(c.out, type, y, false) : between();
             cudnn_descriptor operation(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
@@ -136,7 +136,7 @@ public:
         then(CUDNN_POINTWISE_ADD, tensor(per_filter, CUDNN_DATA_FLOAT, shift, false), !c.residual && !clips);
         if (c.residual) then(CUDNN_POINTWISE_ADD, tensor(c.out, type, residual, false), !clips);
         if (clips) {
-            cudnn_descriptor mode = pointwise(CUDNN_POINTWISE_RELU_FWD, c.act == device_activation::relu6),
+            cudnn_descriptor mode = pointwise(CUDNN_POINTWISE_RELU_FWD, c.act == activation::relu6),
                              operation(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
             operation.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, mode)
                 .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, value)

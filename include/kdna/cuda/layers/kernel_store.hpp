@@ -21,7 +21,7 @@ struct weight_layout {
     index_t filters = 1, channels = 1, taps = 1;
     index_t filter_stride = 1, tap_stride = 1, size = 1;
 
-    /// As conv_kernel or depthwise_kernel read it, for an input stored with `channels` a group, the kernel's own or more: the taps
+    /// As convolution_program or depthwise_program read it, for an input stored with `channels` a group, the kernel's own or more: the taps
     /// lie that far apart. Throws kdna::error.
     [[nodiscard]] static weight_layout of(const kernel_shape& k, index_t channels, precision p,
                                           std::string_view where) {

@@ -10,6 +10,7 @@
 
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/cuda/device/memory.hpp>
+#include <kdna/cuda/device/vendor_library.hpp>
 #include <kdna/cuda/layers/kernel_store.hpp>
 #include <kdna/cuda/layers/layer_plan.hpp>
 #include <kdna/cuda/layers/recipe.hpp>
@@ -44,7 +45,7 @@ public:
         if (k.groups * 16 > 65535 && !k.depthwise())
             throw error(recipe_.name, "at most 4095 groups on a device", concat(k.groups));
         check_router();
-        constexpr index_t most_taps = attention_kernel<float, 1>::most_taps;
+        constexpr index_t most_taps = attention_program<float, 1>::most_taps;
         if (recipe_.attention && k.taps() > most_taps)
             throw error(recipe_.name, concat("attention over at most ", most_taps, " positions on a device"),
                         concat(k.taps()));
@@ -134,9 +135,9 @@ public:
             p.rows = p.out_rows = tile_rows::cut(pixels, slice, finishing_rows);
         } else {
             const bool factors = recipe_.router.channel.outputs + taps_factors() > 0;
-            p.stage = whole(16)              ? factors ? staging::vectors : staging::copies
-                      : factors || !whole(8) ? staging::elements
-                                             : staging::short_copies;
+            p.input = whole(16)              ? factors ? input_path::vectors : input_path::copies
+                      : factors || !whole(8) ? input_path::elements
+                                             : input_path::short_copies;
             plan_tiles(p, pixels, slice);
         }
         plan_scratch(p);
@@ -187,7 +188,7 @@ private:
         const router_recipe& r = recipe_.router;
         const kernel_recipe& k = recipe_.kernel;
         for (const dense_recipe* d : {&r.mixture, &r.channel, &r.filter, &r.spatial})
-            if (d->act == device_activation::signed_share && (d->group < 2 || d->outputs % d->group != 0))
+            if (d->act == dense_activation::signed_share && (d->group < 2 || d->outputs % d->group != 0))
                 throw error(concat(recipe_.name, " router"), "signed shares in whole groups of two or more",
                             concat(d->outputs, " outputs in groups of ", d->group));
         const bool decomposed = k.form == kernel_form::decomposed, combined = k.form == kernel_form::combined;
@@ -200,7 +201,7 @@ private:
         };
         require(" values of a mixture", r.mixture.values(), mixture);
         require(" factors of the stored filters", r.kernel_filter.values(), decomposed ? k.shape.o : 0);
-        constexpr index_t largest_rank = decomposition_kernel<float>::largest_rank;
+        constexpr index_t largest_rank = decomposition_program<float>::largest_rank;
         if (decomposed && k.rank() > largest_rank)
             throw error(recipe_.name, concat("a low-rank part of rank ", largest_rank, " at most on a device"),
                         concat(k.rank()));
@@ -209,7 +210,7 @@ private:
         set_dense(a);
         // What every device gives a block, but for some that a launch itself takes.
         constexpr int most = 96 * 1024;
-        if (const int bytes = router_kernel::shared_bytes(a); bytes > most)
+        if (const int bytes = router_program::shared_bytes(a); bytes > most)
             throw error(concat(recipe_.name, " router"),
                         concat("at most ", most, " bytes of shared memory on a device"), concat(bytes));
     }
@@ -225,7 +226,7 @@ private:
         const auto set = [&](route_kind kind, const dense_place& at, const dense_recipe& d) {
             device_head& h = a.heads[static_cast<int>(kind)];
             h.dense = dense(at, d);
-            h.group = static_cast<int>(d.act == device_activation::softmax ? std::max<index_t>(d.outputs, 1) : d.group);
+            h.group = static_cast<int>(d.act == dense_activation::softmax ? std::max<index_t>(d.outputs, 1) : d.group);
         };
         set(route_kind::mixture, mixture_, r.mixture);
         set(route_kind::kernel_filter, kernel_filter_, r.kernel_filter);
@@ -290,7 +291,7 @@ private:
         const kernel_shape& k = kernel();
         const conv_params& m = recipe_.params;
         const auto extent = [&](index_t v) { return detail::checked_int(v, recipe_.name); };
-        // Coordinates are added up in 32 bits, far from the rows that are not there (conv_kernel::start).
+        // Coordinates are added up in 32 bits, far from the rows that are not there (convolution_program::start).
         for (const index_t v :
              {k.kh * m.dilation.h, k.kw * m.dilation.w, m.pad.top, m.pad.left, m.pad.bottom, m.pad.right})
             if (v > 1 << 24) throw error(recipe_.name, "windows and padding below 2^24 on a device", concat(v));
@@ -385,10 +386,10 @@ private:
         } else {
             text += concat("implicit product, tiles ", p.rows.tile, " x ",
                            p.large ? large_tile::columns : small_tile::columns, ", input by ",
-                           p.stage == staging::copies         ? "asynchronous copies"
-                           : p.stage == staging::short_copies ? "asynchronous copies of 8 bytes"
-                           : p.stage == staging::vectors      ? "16 bytes through registers"
-                                                              : "single elements");
+                           p.input == input_path::copies         ? "asynchronous copies"
+                           : p.input == input_path::short_copies ? "asynchronous copies of 8 bytes"
+                           : p.input == input_path::vectors      ? "16 bytes through registers"
+                                                                 : "single elements");
             if (in_channels_ != p.in.c) text += concat(", ", in_channels_, " channels stored");
             if (p.depth_parts > 1) text += concat(", depth in ", p.depth_parts, " parts");
         }
@@ -435,14 +436,14 @@ private:
             a.w = p.geometry.in_w;
             a.channels = p.geometry.channels;
             a.grid = static_cast<int>(recipe_.router.grid);
-            using kernel = window_mean_kernel<Number>;
-            device_->template launch<kernel>(kernel::grid(static_cast<int>(p.in.n), a), a, s);
+            using program = window_mean_program<Number>;
+            device_->template launch<program>(program::grid(static_cast<int>(p.in.n), a), a, s);
         } else if (!sums) {
             sums = {piece<float>(c.scratch, p.sums_at, device_conv_plan::floats_of(p.pooled_rows, p.in)), p.pooled_rows,
                     static_cast<int>(p.in.c)};
             const channel_sums_arguments<T> a{{static_cast<const T*>(c.x), static_cast<int>(element_count(p.in))},
                                               sums};
-            device_->template launch<channel_sums_kernel<Number>>(channel_sums_kernel<Number>::grid(sums), a, s);
+            device_->template launch<channel_sums_program<Number>>(channel_sums_program<Number>::grid(sums), a, s);
         }
         router_arguments a;
         a.sums = sums;
@@ -470,7 +471,7 @@ private:
             a.shift_at = p.shift_at;
             a.mixed_from = p.mixture_at + static_cast<int>(recipe_.router.mixture.values()) - a.biases.size / a.filters;
         }
-        device_->template launch<router_kernel>({static_cast<int>(p.in.n), 1, 1}, a, s);
+        device_->template launch<router_program>({static_cast<int>(p.in.n), 1, 1}, a, s);
     }
 
     template <class Number>
@@ -506,21 +507,21 @@ private:
             if (p.depthwise) {
                 depthwise_arguments<T> a{x, kernel.w, kernel.sample_stride, p.geometry, channel, spatial, out};
                 if (!p.wide_channels)
-                    launch_depthwise<depthwise_kernel<Number, 1, 0>>(a, s);
+                    launch_depthwise<depthwise_program<Number, 1, 0>>(a, s);
                 else if (p.geometry.kh == 3 && p.geometry.kw == 3)
-                    launch_depthwise<depthwise_kernel<Number, wide<T>, 3>>(a, s);
+                    launch_depthwise<depthwise_program<Number, wide<T>, 3>>(a, s);
                 else
-                    launch_depthwise<depthwise_kernel<Number, wide<T>, 0>>(a, s);
+                    launch_depthwise<depthwise_program<Number, wide<T>, 0>>(a, s);
             } else {
-                conv_arguments<T> a{x, kernel, p.geometry, channel, spatial, out, {}, p.depth_parts};
+                convolution_arguments<T> a{x, kernel, p.geometry, channel, spatial, out, {}, p.depth_parts};
                 a.out.rows = p.rows;
                 if (p.depth_parts > 1) a.parts = piece<float>(c.scratch, p.parts_at, p.parts_floats);
                 if (p.large)
-                    launch_staged<Number, large_tile>(p.stage, a, s);
+                    launch_by_path<Number, large_tile>(p.input, a, s);
                 else
-                    launch_staged<Number, small_tile>(p.stage, a, s);
+                    launch_by_path<Number, small_tile>(p.input, a, s);
                 if (p.depth_parts > 1) {
-                    using finish = conv_finish_kernel<Number>;
+                    using finish = convolution_finish_program<Number>;
                     device_->template launch<finish>(
                         {out.rows.tiles_per_slice, (out.channels - 1) / finish::columns + 1, 1},
                         {a.parts, p.depth_parts, out}, s);
@@ -540,9 +541,9 @@ private:
         a.geometry = p.geometry;
         a.factor = *recipe_.attention;
         if (p.in.c % wide<T> == 0)
-            launch_sized<attention_kernel<T, wide<T>>>(a, s);
+            launch_sized<attention_program<T, wide<T>>>(a, s);
         else
-            launch_sized<attention_kernel<T, 1>>(a, s);
+            launch_sized<attention_program<T, 1>>(a, s);
         return a.y.data;
     }
     /// The kernel of all samples, or those of samples [first, first + count), put together in the scratch.
@@ -601,16 +602,16 @@ private:
         a.filter_stride = number(layout_.filter_stride);
         a.tap_stride = number(layout_.tap_stride);
         a.depthwise = p.depthwise;
-        device_->template launch<given_kernel<T>>(elementwise_kernel::grid(w.size), a, s);
+        device_->template launch<given_kernel_program<T>>(elementwise_program::grid(w.size), a, s);
     }
-    /// Puts the kernels of `count` samples together: w [count][size of a kernel].
+    /// Assembles the kernels of `count` samples: w [count][size of a kernel].
     template <class T>
     void combine(const device_span<const T>& stored, const device_factors& coefficients, int count,
                  const device_span<T>& w, typename Device::stream s) const {
         const kernel_recipe& k = recipe_.kernel;
         // Ends of filters that no cell covers. Whole kernels come with theirs.
         if (k.cell && layout_.size != layout_.filters * layout_.channels * layout_.taps)
-            device_->template launch<zero_kernel<T>>(elementwise_kernel::grid(w.size / wide<T>), {w}, s);
+            device_->template launch<zero_program<T>>(elementwise_program::grid(w.size / wide<T>), {w}, s);
         combination_arguments<T> a{stored, coefficients, w};
         a.n = static_cast<int>(k.count);
         a.size = kernel_->size;
@@ -621,13 +622,13 @@ private:
         const auto packed = [](auto... v) { return ((v % wide<T> == 0) && ...); };
         if (places_.inner_stride == 1 && packed(places_.inner, places_.middle_stride, places_.outer_stride,
                                                 places_.piece_stride, places_.filter_stride, places_.channel_stride))
-            launch_sized<combination_kernel<T, wide<T>>>(a, s);
+            launch_sized<combination_program<T, wide<T>>>(a, s);
         else
-            launch_sized<combination_kernel<T, 1>>(a, s);
+            launch_sized<combination_program<T, 1>>(a, s);
     }
-    template <class Kernel>
-    void launch_sized(const typename Kernel::arguments& a, typename Device::stream s) const {
-        device_->template launch<Kernel>(Kernel::grid(a), a, s);
+    template <class Program>
+    void launch_sized(const typename Program::arguments& a, typename Device::stream s) const {
+        device_->template launch<Program>(Program::grid(a), a, s);
     }
     template <class T>
     void recompose(const device_span<const T>& w0, const device_factors& filter, const device_factors& core, int count,
@@ -639,32 +640,33 @@ private:
         a.rank = static_cast<int>(k.rank());
         a.first = static_cast<int>(centre_first());
         a.centre = static_cast<int>(centre_size());
-        using kernel = decomposition_kernel<T>;
-        device_->template launch<kernel>(kernel::grid(count, a), a, s);
+        using program = decomposition_program<T>;
+        device_->template launch<program>(program::grid(count, a), a, s);
     }
     /// Tiles of all slices of an output.
     template <class T>
     [[nodiscard]] static int tiles_of(const device_output<T>& out) noexcept {
         return out.y.size / out.channels / out.rows.slice_rows * out.rows.tiles_per_slice;
     }
-    template <class Kernel>
-    void launch_depthwise(const typename Kernel::arguments& a, typename Device::stream s) const {
-        device_->template launch<Kernel>({tiles_of(a.out), (a.geometry.channels - 1) / Kernel::columns + 1, 1}, a, s);
+    template <class Program>
+    void launch_depthwise(const typename Program::arguments& a, typename Device::stream s) const {
+        device_->template launch<Program>({tiles_of(a.out), (a.geometry.channels - 1) / Program::columns + 1, 1}, a, s);
     }
     template <class Number, class Tile>
-    void launch_staged(staging stage, const conv_arguments<typename Number::element>& a,
-                       typename Device::stream s) const {
+    void launch_by_path(input_path path, const convolution_arguments<typename Number::element>& a,
+                        typename Device::stream s) const {
         const grid_size grid{tiles_of(a.out), (a.geometry.group_filters - 1) / Tile::columns + 1,
                              static_cast<int>(kernel().groups) * a.depth_parts};
-        switch (stage) {
-            case staging::copies:
-                return device_->template launch<conv_kernel<Number, Tile, staging::copies>>(grid, a, s);
-            case staging::short_copies:
-                return device_->template launch<conv_kernel<Number, Tile, staging::short_copies>>(grid, a, s);
-            case staging::vectors:
-                return device_->template launch<conv_kernel<Number, Tile, staging::vectors>>(grid, a, s);
-            case staging::elements:
-                return device_->template launch<conv_kernel<Number, Tile, staging::elements>>(grid, a, s);
+        switch (path) {
+            case input_path::copies:
+                return device_->template launch<convolution_program<Number, Tile, input_path::copies>>(grid, a, s);
+            case input_path::short_copies:
+                return device_->template launch<convolution_program<Number, Tile, input_path::short_copies>>(grid, a,
+                                                                                                             s);
+            case input_path::vectors:
+                return device_->template launch<convolution_program<Number, Tile, input_path::vectors>>(grid, a, s);
+            case input_path::elements:
+                return device_->template launch<convolution_program<Number, Tile, input_path::elements>>(grid, a, s);
         }
     }
 

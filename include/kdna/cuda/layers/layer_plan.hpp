@@ -19,9 +19,9 @@ struct device_conv_plan {
     tile_rows rows{};      ///< of the product
     tile_rows out_rows{};  ///< of what finishes it, and so of the sums it takes
     bool depthwise = false, wide_channels = false, large = false;
-    bool own_kernels = false;  ///< whether every sample has a kernel of its own
-    staging stage = staging::copies;
-    int depth_parts = 1, chunk = 0;  ///< samples at a time; all of them where they share a kernel
+    bool own_kernels = false;               ///< whether every sample has a kernel of its own
+    input_path input = input_path::copies;  ///< how it gets into shared memory
+    int depth_parts = 1, chunk = 0;         ///< samples at a time; all of them where they share a kernel
     // Routes of a sample, in floats from its own, and everything's place in the scratch, in bytes.
     int route_floats = 0, mixture_at = 0, kernel_filter_at = 0, channel_at = 0, spatial_at = 0, scale_at = 0,
         shift_at = 0;

@@ -407,14 +407,14 @@ private:
                                           number_of(pool->pad().top),
                                           number_of(pool->pad().left)};
             if (in.c % wide<T> == 0)
-                device().template launch<max_pool_kernel<Number, wide<T>>>(elementwise_kernel::grid(to.size / wide<T>),
-                                                                           a, s);
+                device().template launch<max_pool_program<Number, wide<T>>>(
+                    elementwise_program::grid(to.size / wide<T>), a, s);
             else
-                device().template launch<max_pool_kernel<Number, 1>>(elementwise_kernel::grid(to.size), a, s);
+                device().template launch<max_pool_program<Number, 1>>(elementwise_program::grid(to.size), a, s);
         } else {
-            using sums = channel_sums_kernel<Number>;
+            using sums = channel_sums_program<Number>;
             if (!p.takes_sums) device().template launch<sums>(sums::grid(p.x_sums), {from, p.x_sums}, s);
-            device().template launch<mean_kernel<Number>>(elementwise_kernel::grid(to.size), {p.x_sums, to}, s);
+            device().template launch<mean_program<Number>>(elementwise_program::grid(to.size), {p.x_sums, to}, s);
         }
     }
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include <kdna/backend/reference.hpp>
-#include <kdna/cuda/programs/tile.hpp>
+#include <kdna/cuda/programs/router.hpp>
 #include <kdna/dna/acdc.hpp>
 #include <kdna/dna/condconv.hpp>
 #include <kdna/dna/dcd.hpp>
@@ -30,15 +30,15 @@ namespace kdna::inline KDNA_ABI::cuda {
 struct dense_recipe {
     std::vector<float> w{}, bias{};
     index_t inputs = 0, outputs = 0;
-    device_activation act = device_activation::none;
+    dense_activation act = dense_activation::none;
     index_t group = 1;  ///< neighbouring outputs that a signed_share is one of
     /// Values it gives: a signed share keeps the last of every group to itself.
     [[nodiscard]] index_t values() const noexcept {
-        return act == device_activation::signed_share ? outputs / group * (group - 1) : outputs;
+        return act == dense_activation::signed_share ? outputs / group * (group - 1) : outputs;
     }
 };
 
-/// A router as router_kernel runs it (router_kernel.hpp): on means of the input's channels, or of grid x grid windows of each
+/// A router as router_program runs it (router_program.hpp): on means of the input's channels, or of grid x grid windows of each
 /// [C][grid][grid]; a hidden layer or none, which a layer on it may gate; and heads. `kernel_filter` multiplies the filters of what
 /// is stored, `filter` those of the kernel that comes of it.
 struct router_recipe {
@@ -86,19 +86,19 @@ struct conv_recipe {
     router_recipe router{};
     std::optional<float> attention{};  ///< w_q w_k w_v of an X-volution
     bool residual = false;
-    device_activation act = device_activation::none;
+    activation act = activation::none;
 };
 
 namespace detail {
 
-[[nodiscard]] inline dense_recipe dense_parts(const fully_connected& fc, device_activation act) {
+[[nodiscard]] inline dense_recipe dense_parts(const fully_connected& fc, dense_activation act) {
     dense_recipe r{{}, {}, fc.inputs(), fc.outputs(), act};
     for (index_t i = 0; i < r.inputs; ++i)
         for (index_t o = 0; o < r.outputs; ++o) r.w.push_back(fc.weight(o, i));
     for (index_t o = 0; o < r.outputs; ++o) r.bias.push_back(fc.bias(o));
     return r;
 }
-[[nodiscard]] inline dense_recipe dense_parts(const fully_connected* fc, device_activation act) {
+[[nodiscard]] inline dense_recipe dense_parts(const fully_connected* fc, dense_activation act) {
     return fc == nullptr ? dense_recipe{} : dense_parts(*fc, act);
 }
 
@@ -109,34 +109,34 @@ namespace detail {
 [[nodiscard]] inline router_recipe take_apart(const no_router&) { return {}; }
 [[nodiscard]] inline router_recipe take_apart(const given_mixture&) { return {}; }
 [[nodiscard]] inline router_recipe take_apart(const squeeze_excite& r) {
-    return {.hidden = detail::dense_parts(r.squeezing(), device_activation::relu),
-            .channel = detail::dense_parts(r.exciting(), device_activation::sigmoid)};
+    return {.hidden = detail::dense_parts(r.squeezing(), dense_activation::relu),
+            .channel = detail::dense_parts(r.exciting(), dense_activation::sigmoid)};
 }
 [[nodiscard]] inline router_recipe take_apart(const condconv_router& r) {
-    return {.mixture = detail::dense_parts(r.routing(), device_activation::sigmoid)};
+    return {.mixture = detail::dense_parts(r.routing(), dense_activation::sigmoid)};
 }
 [[nodiscard]] inline router_recipe take_apart(const dyconv_router& r) {
-    return {.hidden = detail::dense_parts(r.fc1(), device_activation::relu),
-            .mixture = detail::dense_parts(r.fc2(), device_activation::softmax)};
+    return {.hidden = detail::dense_parts(r.fc1(), dense_activation::relu),
+            .mixture = detail::dense_parts(r.fc2(), dense_activation::softmax)};
 }
 [[nodiscard]] inline router_recipe take_apart(const odconv_router& r) {
-    return {.hidden = detail::dense_parts(r.squeezing(), device_activation::relu),
-            .mixture = detail::dense_parts(r.kernel_head(), device_activation::softmax),
-            .channel = detail::dense_parts(r.channel_head(), device_activation::sigmoid),
-            .filter = detail::dense_parts(r.filter_head(), device_activation::sigmoid),
-            .spatial = detail::dense_parts(r.spatial_head(), device_activation::sigmoid)};
+    return {.hidden = detail::dense_parts(r.squeezing(), dense_activation::relu),
+            .mixture = detail::dense_parts(r.kernel_head(), dense_activation::softmax),
+            .channel = detail::dense_parts(r.channel_head(), dense_activation::sigmoid),
+            .filter = detail::dense_parts(r.filter_head(), dense_activation::sigmoid),
+            .spatial = detail::dense_parts(r.spatial_head(), dense_activation::sigmoid)};
 }
 [[nodiscard]] inline router_recipe take_apart(const warehouse_router& r) {
-    router_recipe out{.hidden = detail::dense_parts(r.squeezing(), device_activation::relu),
-                      .mixture = detail::dense_parts(r.fc2(), device_activation::signed_share)};
+    router_recipe out{.hidden = detail::dense_parts(r.squeezing(), dense_activation::relu),
+                      .mixture = detail::dense_parts(r.fc2(), dense_activation::signed_share)};
     out.mixture.group = r.cells() + 1;
     return out;
 }
 [[nodiscard]] inline router_recipe take_apart(const dcd_router& r) {
-    return {.hidden = detail::dense_parts(r.squeezing(), device_activation::none),
-            .gate = detail::dense_parts(r.gate(), device_activation::hard_sigmoid),
-            .mixture = detail::dense_parts(r.core_head(), device_activation::none),
-            .kernel_filter = detail::dense_parts(r.filter_head(), device_activation::hard_sigmoid),
+    return {.hidden = detail::dense_parts(r.squeezing(), dense_activation::none),
+            .gate = detail::dense_parts(r.gate(), dense_activation::hard_sigmoid),
+            .mixture = detail::dense_parts(r.core_head(), dense_activation::none),
+            .kernel_filter = detail::dense_parts(r.filter_head(), dense_activation::hard_sigmoid),
             .grid = r.pool_grid()};
 }
 
@@ -205,9 +205,7 @@ template <kernel_source Source, router Router, conv_backend Backend>
     r.mixed_bias_scale = copy(layer.mixed_bias_scale());
     r.router = take_apart(layer.routing());
     r.residual = layer.takes_residual();
-    r.act = layer.act() == activation::relu    ? device_activation::relu
-            : layer.act() == activation::relu6 ? device_activation::relu6
-                                               : device_activation::none;
+    r.act = layer.act();
     return r;
 }
 

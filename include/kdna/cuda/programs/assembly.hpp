@@ -1,4 +1,4 @@
-// Kernels of samples of their own, put together in scratch from what layers store, as conv_kernel and depthwise_kernel read them.
+// Kernels of samples of their own, put together in scratch from what layers store, as convolution_program and depthwise_program read them.
 #pragma once
 
 #include <kdna/cuda/programs/pooling.hpp>
@@ -37,9 +37,9 @@ struct combination_arguments {
 /// are neighbours in the kernel, too) of several combinations, so that what is stored is read once for all of these.
 /// Grid: combinations, at_once a block; times parts of a stored tensor.
 template <class T, int Width>
-struct combination_kernel {
+struct combination_program {
     using arguments = combination_arguments<T>;
-    static constexpr const char* name = "combination_kernel";
+    static constexpr const char* name = "combination_program";
     static constexpr int threads = 128, at_once = 8, terms = 32;
     struct registers {
         float sum[at_once][Width];
@@ -129,9 +129,9 @@ struct decomposition_arguments {
 /// factors into one, M = T P^T [L][at_once]; then a thread has 16 bytes of the depth of all its filters.
 /// Grid: filters, at_once a block; times samples.
 template <class T>
-struct decomposition_kernel {
+struct decomposition_program {
     using arguments = decomposition_arguments<T>;
-    static constexpr const char* name = "decomposition_kernel";
+    static constexpr const char* name = "decomposition_program";
     static constexpr int threads = 128, at_once = 8, width = wide<T>, largest_rank = 1024;
     struct registers {};
 
@@ -211,9 +211,9 @@ struct given_kernel_arguments {
 
 /// Kernels that a call brings, as the products read them. A thread has a weight, or one of the zeros that fill a filter up.
 template <class T>
-struct given_kernel : elementwise_kernel {
+struct given_kernel_program : elementwise_program {
     using arguments = given_kernel_arguments<T>;
-    static constexpr const char* name = "given_kernel";
+    static constexpr const char* name = "given_kernel_program";
     [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
 
     template <class Block>
@@ -238,9 +238,9 @@ struct zero_arguments {
 
 /// Zeros, for kernels with places that no cell covers: the ends of their filters.
 template <class T>
-struct zero_kernel : elementwise_kernel {
+struct zero_program : elementwise_program {
     using arguments = zero_arguments<T>;
-    static constexpr const char* name = "zero_kernel";
+    static constexpr const char* name = "zero_program";
     [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
 
     template <class Block>

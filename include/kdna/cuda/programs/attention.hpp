@@ -21,9 +21,9 @@ struct attention_arguments {
 /// Grid: pixels of the output, at_once a block. `lanes` threads have an inner product each, Width neighbouring channels at a time;
 /// their parts are added in order. Then a thread has Width channels of a pixel.
 template <class T, int Width>
-struct attention_kernel {
+struct attention_program {
     using arguments = attention_arguments<T>;
-    static constexpr const char* name = "attention_kernel";
+    static constexpr const char* name = "attention_program";
     static constexpr int threads = 128, at_once = 8, lanes = 8, products = threads / lanes, most_taps = 1024;
     struct registers {};
 

@@ -8,7 +8,7 @@ namespace kdna::inline KDNA_ABI::cuda {
 /// How the input gets into shared memory. copies: 16 bytes at a time by asynchronous copies, no factors, C/groups a multiple of
 /// 16 bytes. short_copies: 8 bytes at a time, of as many. vectors: 16 bytes through registers, times g[c] * s[t]. elements: one by
 /// one, any number of channels.
-enum class staging { copies, short_copies, vectors, elements };
+enum class input_path { copies, short_copies, vectors, elements };
 
 /// A way along the depth: taps down, taps across, channels; each less than a kernel or a group has of them.
 struct depth_step {
@@ -22,7 +22,7 @@ struct conv_geometry {
     int channels = 1;  ///< of a pixel of the whole input, as it is stored
     int group_channels = 1, group_filters = 1;
     int out_pixels = 1;       ///< of a sample
-    depth_step stage_step{};  ///< the depth of a stage (conv_kernel)
+    depth_step stage_step{};  ///< the depth of a stage (convolution_program)
     bool circular = false;    ///< what lies in the padding: the map again, or zeros
 
     /// The row or column of a map that coordinate i along an axis of that extent stands for; outside of the map in zero padding.
@@ -41,7 +41,7 @@ struct device_kernel {
 };
 
 template <class T>
-struct conv_arguments {
+struct convolution_arguments {
     device_span<const T> x{};  ///< [N][H][W][C]
     device_kernel<T> kernel{};
     conv_geometry geometry{};
@@ -55,14 +55,14 @@ struct conv_arguments {
 ///
 /// Grid: tiles of rows; tiles of a group's filters; groups * depth_parts. Weights, and the input where it needs no factors, come
 /// through `stages` asynchronous stages; otherwise the next stage of the input waits in registers while this one is multiplied.
-/// Where the depth is cut, every part writes its sums, and conv_finish_kernel does the rest.
-template <class Number, class Tile, staging Staging>
-struct conv_kernel {
+/// Where the depth is cut, every part writes its sums, and convolution_finish_program does the rest.
+template <class Number, class Tile, input_path Path>
+struct convolution_program {
     using element = typename Number::element;
     using multiply = tile_product<Number, Tile>;
-    using arguments = conv_arguments<element>;
+    using arguments = convolution_arguments<element>;
     using sums = sum_tile<Tile::rows, Tile::columns, Tile::threads>;
-    static constexpr const char* name = "conv_kernel";
+    static constexpr const char* name = "convolution_program";
     static constexpr int threads = Tile::threads, stages = 4;
     static constexpr int stage_rows = Tile::rows + Tile::columns, stage_bytes = stage_rows * row_bytes;
     static constexpr int stage_depth = row_bytes / static_cast<int>(sizeof(element));
@@ -81,9 +81,9 @@ struct conv_kernel {
         }
         static constexpr int apart = rows_at_once * row_bytes;
     };
-    using x_load = loads_of<Staging == staging::short_copies ? 8 : 16, Tile::rows>;
+    using x_load = loads_of<Path == input_path::short_copies ? 8 : 16, Tile::rows>;
     using w_load = loads_of<16, Tile::columns>;
-    static constexpr bool copied = Staging == staging::copies || Staging == staging::short_copies;
+    static constexpr bool copied = Path == input_path::copies || Path == input_path::short_copies;
     static constexpr int width = x_load::width, x_loads = x_load::count;
 
     /// Of as many channels as a thread loads of a row.
@@ -249,7 +249,7 @@ private:
     /// arrived: here they would be waited for.
     KDNA_DEVICE static void load_input(registers& r, const arguments& a, int group) {
         const conv_geometry& g = a.geometry;
-        if constexpr (Staging == staging::vectors) {
+        if constexpr (Path == input_path::vectors) {
             r.inside = 0;
             KDNA_DEVICE_UNROLL
             for (int i = 0; i < x_loads; ++i) {
@@ -303,7 +303,7 @@ private:
         [[maybe_unused]] int sample = r.sample[0];
         KDNA_DEVICE_UNROLL
         for (int i = 0; i < x_loads; ++i) {
-            if constexpr (Staging == staging::vectors)
+            if constexpr (Path == input_path::vectors)
                 if ((r.inside >> i & 1U) != 0) {
                     // Most often all rows are of one sample. Factors for each of them would take registers from other blocks.
                     if (r.sample[i] != sample) r.factors = factors_of(r, a, group, sample = r.sample[i]);
@@ -334,7 +334,7 @@ private:
 };
 
 template <class T>
-struct conv_finish_arguments {
+struct convolution_finish_arguments {
     device_span<const float> parts{};  ///< [part][row][channel]
     int depth_parts = 1;
     device_output<T> out{};
@@ -342,10 +342,10 @@ struct conv_finish_arguments {
 
 /// The sums of all parts of the depth, in their order, and what follows a convolution. Grid: tiles of rows; tiles of channels.
 template <class Number>
-struct conv_finish_kernel {
+struct convolution_finish_program {
     using element = typename Number::element;
-    using arguments = conv_finish_arguments<element>;
-    static constexpr const char* name = "conv_finish_kernel";
+    using arguments = convolution_finish_arguments<element>;
+    static constexpr const char* name = "convolution_finish_program";
     static constexpr int threads = 128, columns = 64;
     using sums = sum_tile<finishing_rows, columns, threads>;
     struct registers {};

@@ -20,10 +20,10 @@ struct depthwise_arguments {
 /// Grid: tiles of rows; tiles of channels. A thread has 16 bytes of channels (Width elements) of a pixel at a time. Window: height and
 /// width of the kernel, so that the loads of several taps are under way at once; 0: any, tap by tap.
 template <class Number, int Width, int Window>
-struct depthwise_kernel {
+struct depthwise_program {
     using element = typename Number::element;
     using arguments = depthwise_arguments<element>;
-    static constexpr const char* name = "depthwise_kernel";
+    static constexpr const char* name = "depthwise_program";
     static constexpr int threads = 128, columns = 64, groups = columns / Width;
     using sums = sum_tile<finishing_rows, columns, threads>;
     struct registers {};

@@ -7,7 +7,7 @@
 namespace kdna::inline KDNA_ABI::cuda {
 
 /// The part that elementwise kernels have in common: one thread per item, no shared memory. Grid: items / threads.
-struct elementwise_kernel {
+struct elementwise_program {
     static constexpr int threads = 256;
     struct registers {};
     [[nodiscard]] static grid_size grid(int items) { return {(items - 1) / threads + 1, 1, 1}; }
@@ -33,10 +33,10 @@ struct max_pool_arguments {
 
 /// Largest value under a window; padding never wins, NaN always does. A thread has Width channels of a pixel.
 template <class Number, int Width>
-struct max_pool_kernel : elementwise_kernel {
+struct max_pool_program : elementwise_program {
     using element = typename Number::element;
     using arguments = max_pool_arguments<element>;
-    static constexpr const char* name = "max_pool_kernel";
+    static constexpr const char* name = "max_pool_program";
     [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
 
     template <class Block>
@@ -74,10 +74,10 @@ struct channel_sums_arguments {
 
 /// Sums of channels of a tensor whose maker did not take them. Grid: tiles of rows; tiles of channels.
 template <class Number>
-struct channel_sums_kernel {
+struct channel_sums_program {
     using element = typename Number::element;
     using arguments = channel_sums_arguments<element>;
-    static constexpr const char* name = "channel_sums_kernel";
+    static constexpr const char* name = "channel_sums_program";
     static constexpr int threads = 128, columns = 64;
     using sums = sum_tile<summing_rows, columns, threads>;
     struct registers {};
@@ -121,10 +121,10 @@ struct mean_arguments {
 
 /// Means of channels from their sums: global average pooling. A thread has a channel of a sample.
 template <class Number>
-struct mean_kernel : elementwise_kernel {
+struct mean_program : elementwise_program {
     using element = typename Number::element;
     using arguments = mean_arguments<element>;
-    static constexpr const char* name = "mean_kernel";
+    static constexpr const char* name = "mean_program";
     [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
 
     template <class Block>
@@ -145,10 +145,10 @@ struct window_mean_arguments {
 /// Means over grid x grid windows of a map, which may overlap, as PyTorch's adaptive average pooling cuts them. Grid: windows of all
 /// samples; tiles of channels. A thread adds up a channel in a part of the window's pixels; the parts are added in their order.
 template <class Number>
-struct window_mean_kernel {
+struct window_mean_program {
     using element = typename Number::element;
     using arguments = window_mean_arguments<element>;
-    static constexpr const char* name = "window_mean_kernel";
+    static constexpr const char* name = "window_mean_program";
     static constexpr int threads = 256, columns = 64, parts = threads / columns;
     struct registers {};
     [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 4 * threads; }
@@ -189,7 +189,7 @@ private:
 };
 
 template <class From, class To>
-struct convert_arguments {
+struct conversion_arguments {
     device_span<const From> x{};
     device_span<To> y{};
     int channels = 1, h = 1, w = 1;          ///< of y's order, NHWC
@@ -201,7 +201,7 @@ struct convert_arguments {
 /// A pixel's channels four at a time, to NHWC of `channels` a pixel, whole fours; those that x does not have become zeros.
 /// A thread has a four of a pixel, its neighbours the same one of the next pixels, which in NCHW lie together.
 template <class From, class To>
-struct fours_kernel : elementwise_kernel {
+struct fours_program : elementwise_program {
     struct arguments {
         device_span<const From> x{};
         device_span<To> y{};  ///< [N][H][W][channels]
@@ -209,7 +209,7 @@ struct fours_kernel : elementwise_kernel {
         int x_n = 0, x_c = 0, x_h = 0, x_w = 0;  ///< strides of x
         int pixels = 1;                          ///< of all samples
     };
-    static constexpr const char* name = "fours_kernel";
+    static constexpr const char* name = "fours_program";
     [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
 
     template <class Block>
@@ -229,9 +229,9 @@ struct fours_kernel : elementwise_kernel {
 
 /// y = x, element by element, between any orders and numbers. A thread has an element.
 template <class From, class To>
-struct convert_kernel : elementwise_kernel {
-    using arguments = convert_arguments<From, To>;
-    static constexpr const char* name = "convert_kernel";
+struct conversion_program : elementwise_program {
+    using arguments = conversion_arguments<From, To>;
+    static constexpr const char* name = "conversion_program";
     [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
 
     template <class Block>

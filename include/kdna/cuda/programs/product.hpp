@@ -44,6 +44,7 @@ namespace detail {
 /// Sums are d[i][j], operands a[i][4] and, for two groups of columns at a time, b[j / 2][2 * (j % 2) + ...].
 template <precision P>
 struct mma {
+    static constexpr precision numbers = P;
     static constexpr int step_bytes = 32;  // of depth in one instruction
     static constexpr int depth = P == precision::tf32 ? 8 : 16;
 
@@ -67,45 +68,6 @@ struct mma {
                 "{%0,%1,%2,%3};"
                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-    }
-#else
-    /// The two (TF32: one) numbers of a word.
-    static void unpack(std::uint32_t word, float* to) {
-        if constexpr (P == precision::tf32) {
-            to[0] = bits_as<float>(word);
-        } else {
-            using T = typename number<P>::element;
-            to[0] = to_float(T{static_cast<std::uint16_t>(word & 0xffffU)});
-            to[1] = to_float(T{static_cast<std::uint16_t>(word >> 16U)});
-        }
-    }
-    static constexpr int per_word = P == precision::tf32 ? 1 : 2;
-
-    /// What the tensor cores of a warp do for all its fragments; lane(i) is the operands and sums of a lane. Products are exact,
-    /// and added up in float: the hardware rounds its sums differently.
-    template <class Lane>
-    static void emulate(Lane&& lane) {
-        auto& first = lane(0);
-        constexpr int across = 2 * sizeof(first.b) / sizeof(first.b[0]), down = sizeof(first.a) / sizeof(first.a[0]);
-        float b[across][8][16];
-        for (int j = 0; j < across; ++j)
-            for (int l = 0; l < 32; ++l)
-                for (int half_of = 0; half_of < 2; ++half_of)
-                    unpack(lane(l).b[j / 2][2 * (j % 2) + half_of], &b[j][l / 4][per_word * (l % 4 + 4 * half_of)]);
-        for (int i = 0; i < down; ++i) {
-            float a[16][16];
-            for (int l = 0; l < 32; ++l)
-                for (int w = 0; w < 4; ++w)
-                    unpack(lane(l).a[i][w], &a[l / 4 + 8 * (w % 2)][per_word * (l % 4 + 4 * (w / 2))]);
-            for (int j = 0; j < across; ++j)
-                for (int l = 0; l < 32; ++l)
-                    for (int e = 0; e < 4; ++e) {
-                        const float *row = a[l / 4 + 8 * (e / 2)], *column = b[j][l % 4 * 2 + e % 2];
-                        float sum = 0.0F;
-                        for (int k = 0; k < depth; ++k) sum += row[k] * column[k];
-                        lane(l).sums[i][j][e] += sum;
-                    }
-        }
     }
 #endif
 };

@@ -7,12 +7,16 @@
 
 namespace kdna::inline KDNA_ABI::cuda {
 
+/// What follows a dense layer of a router. softmax normalises a group of outputs together; so does signed_share, KernelWarehouse's:
+/// v / (sum |v| + 1e-3) of all but the last of a group.
+enum class dense_activation : int { none, relu, sigmoid, hard_sigmoid, softmax, signed_share };
+
 /// act( W v + b ); no outputs: there is none.
 struct device_dense {
     device_span<const float> w{};  ///< [inputs][outputs]
     device_span<const float> bias{};
     int inputs = 0, outputs = 0;
-    device_activation act = device_activation::none;
+    dense_activation act = dense_activation::none;
 };
 
 /// A dense layer whose outputs are one kind of a sample's routes.
@@ -47,9 +51,9 @@ struct router_arguments {
 
 /// Grid: samples. A dense layer's outputs lie across the threads; where it has few, its inputs are cut into parts, whose sums are
 /// added in their order. Heads of many outputs are worked off in whole groups that fit into shared memory.
-struct router_kernel {
+struct router_program {
     using arguments = router_arguments;
-    static constexpr const char* name = "router_kernel";
+    static constexpr const char* name = "router_program";
     static constexpr int threads = 512, head_outputs = 512;
     struct registers {};
 
@@ -113,14 +117,16 @@ private:
     KDNA_HOST_DEVICE static int at_once(const device_head& h) {
         return h.group > head_outputs ? h.group : head_outputs / h.group * h.group;
     }
-    KDNA_DEVICE static float activate(float v, device_activation act) {
+    KDNA_DEVICE static float activate(float v, dense_activation act) {
         switch (act) {
-            case device_activation::sigmoid: return 1.0F / (1.0F + expf(-v));
-            case device_activation::hard_sigmoid: return detail::clip(v + 3.0F, device_activation::relu6) / 3.0F;
-            case device_activation::softmax:
-            case device_activation::signed_share: return v;  // of a whole group, in route()
-            default: return detail::clip(v, act);
+            case dense_activation::relu: return detail::clip(v, activation::relu);
+            case dense_activation::sigmoid: return 1.0F / (1.0F + expf(-v));
+            case dense_activation::hard_sigmoid: return detail::clip(v + 3.0F, activation::relu6) / 3.0F;
+            case dense_activation::none:
+            case dense_activation::softmax:
+            case dense_activation::signed_share: break;  // the latter two of a whole group, in route()
         }
+        return v;
     }
     /// Outputs [first, first + count) of a dense layer on shared memory from `in` on, to shared memory from `out` on; from a barrier
     /// to a barrier. Works in the first `threads` floats of shared memory.
@@ -155,7 +161,7 @@ private:
                                   int base) {
         const device_dense& d = h.dense;
         // Of a signed share the last is part of the sum only.
-        const bool shares = d.act == device_activation::signed_share;
+        const bool shares = d.act == dense_activation::signed_share;
         const int group = h.group, kept = shares ? group - 1 : group;
         KDNA_DEVICE_NO_UNROLL
         for (int first = 0; first < d.outputs; first += at_once(h)) {
@@ -178,7 +184,7 @@ private:
                     const int o = (first + i) / group * kept + in_group;
                     float v = get(block, thread, out + 4 * i);
                     if (shares) v /= get(block, thread, out + 4 * (begin + kept));
-                    if (d.act == device_activation::softmax) v = softmax(block, thread, v, out + 4 * begin, group);
+                    if (d.act == dense_activation::softmax) v = softmax(block, thread, v, out + 4 * begin, group);
                     routes.store(base + h.at + o, h.times ? h.times.load(o) * v : v);
                 }
             });

@@ -1,6 +1,7 @@
 // What becomes of a tile of sums: scale, shift, residual, activation, the output, and the sums of its channels.
 #pragma once
 
+#include <kdna/core/activation.hpp>
 #include <kdna/cuda/device/span.hpp>
 #include <kdna/cuda/programs/product.hpp>
 
@@ -8,9 +9,9 @@ namespace kdna::inline KDNA_ABI::cuda {
 
 namespace detail {
 /// none, relu or relu6; NaN stays.
-KDNA_DEVICE float clip(float v, device_activation act) {
-    if (act != device_activation::none && v < 0.0F) v = 0.0F;
-    if (act == device_activation::relu6 && v > 6.0F) v = 6.0F;
+KDNA_DEVICE float clip(float v, activation act) {
+    if (act != activation::none && v < 0.0F) v = 0.0F;
+    if (act == activation::relu6 && v > 6.0F) v = 6.0F;
     return v;
 }
 }  // namespace detail
@@ -61,7 +62,7 @@ struct device_output {
     device_sums sums{};               ///< of the values as they are stored
     tile_rows rows{};
     int channels = 0;
-    device_activation act = device_activation::none;
+    activation act = activation::none;
 };
 
 /// A tile of sums in shared memory: rows of `columns` floats. 8 more, so that the pairs which half of a warp stores lie in different

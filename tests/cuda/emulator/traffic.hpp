@@ -1,4 +1,4 @@
-// What kernels move, as the emulator counts it: properties that decide about speed, and that need no GPU to be tested.
+// What programs move, as the emulator counts it: properties that decide about speed, and that need no GPU to be tested.
 #pragma once
 
 #include <algorithm>
@@ -8,8 +8,11 @@
 #include <vector>
 
 #include <kdna/core/config.hpp>
+#include <kdna/cuda/device/access.hpp>
 
-namespace kdna::inline KDNA_ABI::cuda {
+namespace kdna_test {
+
+using kdna::index_t;
 
 /// Accesses of one kind, summed over the warps. Moved is what the hardware has to move for them, least what would do for as many
 /// bytes: wavefronts of shared memory, 32-byte sectors of device memory.
@@ -30,35 +33,36 @@ struct access_counts {
     }
 };
 
-/// Of a kernel. An asynchronous copy reads device memory, unless it writes zeros, and writes shared memory.
-struct kernel_traffic {
+/// Of a program. An asynchronous copy reads device memory, unless it writes zeros, and writes shared memory.
+struct program_traffic {
     access_counts shared_loads{}, shared_stores{}, shared_copies{};
     access_counts device_loads{}, device_stores{}, device_copies{};
 };
 
-namespace detail {
-
-/// Puts the accesses of threads together to those of warps.
+/// Assembles the accesses of warps from those of threads.
 ///
 /// The emulator runs a part of a program thread by thread. The k-th access of a lane, counted within the part and within its kind,
 /// is taken to be one with the k-th of the other lanes of its warp. So it is where all lanes take the same way, or leave early.
-/// Lanes that skip an access and make a later one of the same kind are put together with others than on a GPU, and the two sides
-/// of a branch with one another: what such a part costs is an estimate. Caches are not modelled: a sector counts every time.
+/// Lanes that skip an access and make a later one of the same kind are combined with others than on a GPU, and so are the two
+/// sides of a branch: what such a part costs is an estimate. Caches are not modelled: a sector counts every time.
 ///
 /// Shared memory has 32 banks of 4 bytes. A warp's access of up to 4 bytes a lane is one, of 8 bytes two halves, of 16 bytes four
 /// quarters; each takes as many wavefronts as there are different words in its fullest bank. Lanes with the same word are served
 /// together, those of different quarters are not.
-class traffic_meter {
+class traffic_meter final : public kdna::cuda::access_observer {
 public:
     enum kind { shared_load, shared_store, shared_copy, device_load, device_store, device_copy, kinds };
 
-    void begin_kernel(kernel_traffic& to, std::size_t threads) {
+    void begin_program(program_traffic& to, std::size_t threads) {
         to_ = &to;
         threads_.resize(threads);
         leave();
     }
     /// Between this and end_part, accesses are those of `thread`.
     void begin_thread(int thread) noexcept { thread_ = &threads_[static_cast<std::size_t>(thread)]; }
+    void device_access(kdna::cuda::access_kind k, std::uintptr_t address, std::size_t bytes) override {
+        note(k == kdna::cuda::access_kind::load ? device_load : device_store, address, bytes);
+    }
     void note(kind k, std::uintptr_t address, std::size_t bytes) {
         if (thread_ != nullptr) (*thread_)[k].push_back({address, bytes});
     }
@@ -96,9 +100,9 @@ public:
         access_counts c = shared ? wavefronts(w, bytes) : sectors(w, bytes);
         c.accesses = 1;
         for (const bool lane : w.active) c.bytes += lane ? static_cast<index_t>(bytes) : 0;
-        constexpr std::array<access_counts kernel_traffic::*, kinds> counts{
-            &kernel_traffic::shared_loads, &kernel_traffic::shared_stores, &kernel_traffic::shared_copies,
-            &kernel_traffic::device_loads, &kernel_traffic::device_stores, &kernel_traffic::device_copies};
+        constexpr std::array<access_counts program_traffic::*, kinds> counts{
+            &program_traffic::shared_loads, &program_traffic::shared_stores, &program_traffic::shared_copies,
+            &program_traffic::device_loads, &program_traffic::device_stores, &program_traffic::device_copies};
         to_->*counts[static_cast<std::size_t>(k)] += c;
     }
 
@@ -147,14 +151,9 @@ private:
         return c;
     }
 
-    kernel_traffic* to_ = nullptr;
+    program_traffic* to_ = nullptr;
     std::vector<std::array<std::vector<access>, kinds>> threads_{};
     std::array<std::vector<access>, kinds>* thread_ = nullptr;
 };
 
-/// Who is told of accesses to device memory (span.hpp), while a kernel that is measured runs in this thread.
-inline thread_local traffic_meter* device_meter = nullptr;
-
-}  // namespace detail
-
-}  // namespace kdna::inline KDNA_ABI::cuda
+}  // namespace kdna_test
