@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <kdna/cuda/layers/layer.hpp>
+#include <kdna/cuda/layers/take_apart.hpp>
 
 #include "support/call_kernels.hpp"
 #include "support/conv_cases.hpp"

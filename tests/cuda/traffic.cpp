@@ -64,8 +64,12 @@ conv_recipe recipe_of(const layer_case& l) {
     conv_recipe r;
     r.name = "layer";
     r.kernel.shape = {l.o, l.c, l.window, l.window, l.groups};
-    r.kernel.weight = [](index_t, index_t o, index_t c, index_t t) {
-        return static_cast<float>((o * 7 + c * 3 + t) % 17 - 8) / 16.0F;
+    r.kernel.copy_weights = [k = r.kernel.shape](std::span<float> to) {
+        std::size_t next = 0;
+        for (index_t o = 0; o < k.o; ++o)
+            for (index_t c = 0; c < k.channels_per_group(); ++c)
+                for (index_t t = 0; t < k.taps(); ++t)
+                    to[next++] = static_cast<float>((o * 7 + c * 3 + t) % 17 - 8) / 16.0F;
     };
     r.params = {.stride = l.stride, .pad = l.pad < 0 ? l.window / 2 : l.pad};
     r.scale.assign(static_cast<std::size_t>(l.o), 0.5F);
@@ -85,8 +89,8 @@ conv_recipe recipe_of(const layer_case& l) {
     return r;
 }
 
-/// What the kernels of a layer move, of those whose name is given.
-program_traffic traffic_of(const layer_case& l, precision p, const std::string& kernel) {
+/// What the program of that name moves when the layer runs.
+program_traffic traffic_of(const layer_case& l, precision p, const std::string& program) {
     emulator device(l.multiprocessors, 5);
     tensor<float> x(l.in, layout::nhwc), residual;
     std::fill(x.span().begin(), x.span().end(), 1.0F);
@@ -98,7 +102,7 @@ program_traffic traffic_of(const layer_case& l, precision p, const std::string& 
     device.measure(true);
     run_on_device(device, r, {.numbers = p}, std::as_const(x).view(),
                   l.residual ? std::as_const(residual).view() : tensor_view<const float>{}, 0);
-    return device.traffic().at(kernel);
+    return device.traffic().at(program);
 }
 
 void print(const std::string& what, const program_traffic& t) {

@@ -41,6 +41,8 @@ struct channel_range {
 ///     has_bias(), bias(o, mixture)      a bias of its own, added after the filter modulation
 ///     assembly_terms()                  multiply-adds that panel() spends on one weight, for the cost model; else 1
 ///     assemble(group, p, mixture, channels, to)  makes the rows of some channels only: to[taps][channels.count][filter]
+///     copy_weights(to)                  writes everything that is stored in PyTorch's order, the shape that it was packed from: what
+///                                       backends of their own build from (see the function copy_weights)
 ///     expanded(group, p)                all n kernels of a mixture, [kernel][channel][tap][filter]: what a panel is the sum of, so
 ///                                       that the input can be mixed instead
 ///     stored(group, p, channels, i, n)  share i of n of the stored floats that those rows are made of, neighbours in memory:
@@ -61,6 +63,22 @@ concept kernel_source = std::copy_constructible<S> && requires(const S& s, index
     s.for_each_storage(visit);
 };
 // clang-format on
+
+/// Writes what is stored as float32 in PyTorch's order, from which a backend with a layout of its own builds: the weights of a static
+/// source [O, I/groups, KH, KW], the kernels of a mixture [n, O, I/groups, KH, KW], or the cells of a bank [n, o, c, kh, kw]. Those
+/// are the very floats that were packed. A source without a member copy_weights has to be static.
+template <class S>
+void copy_weights(const S& stored, std::span<float> to) {
+    if constexpr (requires { stored.copy_weights(to); }) {
+        stored.copy_weights(to);
+    } else {
+        const kernel_shape& k = stored.layout().shape();
+        std::size_t next = 0;
+        for (index_t o = 0; o < k.o; ++o)
+            for (index_t c = 0; c < k.channels_per_group(); ++c)
+                for (index_t t = 0; t < k.taps(); ++t) to[next++] = static_cast<float>(stored.weight(o, c, t, nullptr));
+    }
+}
 
 /// One kernel [O, I/groups, KH, KW], packed once and shared by everyone who copies this handle: a plain convolution's
 /// kernel, and the parent of any number of children. Its weights live as long as the last layer that uses them.
@@ -96,6 +114,7 @@ public:
         return share_of_runs(packed_->panel(group, p) + channels.first * width, depth * width, taps,
                              channels.count * width, i, n);
     }
+    void copy_weights(std::span<float> to) const { packed_->copy_weights(to); }
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(packed_.get()), packed_->bytes());

@@ -1,21 +1,20 @@
-// Device memory that is owned, tensors in it, and views of them that no host pointer turns into.
+// Device memory that is owned, tensors in it, and views of them, to which no host pointer converts.
 #pragma once
 
-#include <limits>
 #include <memory>
 #include <span>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/cuda/device/device.hpp>
+#include <kdna/cuda/device/indices.hpp>
 #include <kdna/cuda/device/span.hpp>
 #include <kdna/tensor/tensor.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
-/// A view of a dense tensor in device memory. A type of its own: a pointer has to be named as one of the device's.
+/// A view of a dense tensor in device memory. No host pointer or view converts to it: a pointer is named as one of the device's.
 template <class T>
 class device_view {
 public:
@@ -43,20 +42,6 @@ private:
     shape4 shape_{0, 0, 0, 0};
     layout order_ = layout::nhwc;
 };
-
-namespace detail {
-
-/// As a 32-bit index, which is what kernels compute with. Throws kdna::error.
-[[nodiscard]] inline int checked_int(index_t v, std::string_view where) {
-    if (v < 0 || v > std::numeric_limits<int>::max())
-        throw error(std::string(where), "fewer than 2^31 elements in a device tensor", concat(v));
-    return static_cast<int>(v);
-}
-[[nodiscard]] inline int checked_elements(const shape4& s, std::string_view where) {
-    return checked_int(element_count(s, where), where);
-}
-
-}  // namespace detail
 
 /// Owns bytes of a device, which must outlive it. Move only.
 template <device_api Device>
@@ -140,7 +125,7 @@ private:
     device_memory<Device> memory_;
 };
 
-/// Bytes in one block of device memory, piece by piece, each 256-byte aligned. Throws kdna::error where they do not fit.
+/// The layout of one block of device memory, piece by piece, each 256-byte aligned. add() throws kdna::error on overflow.
 class device_layout {
 public:
     index_t add(index_t count, index_t element_bytes) {

@@ -10,6 +10,7 @@
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/cuda/layers/context.hpp>
 #include <kdna/cuda/layers/conversion.hpp>
+#include <kdna/cuda/layers/take_apart.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -45,7 +46,7 @@ private:
     device_memory<Device> scratch_{}, x_{}, y_{}, residual_{};
 };
 
-/// Routers with a device form: those of the library, and yours with a take_apart beside them (recipe.hpp).
+/// Routers with a device form: those of the library, and yours with a take_apart beside them (take_apart.hpp).
 template <class R>
 concept device_router = requires(const R& r) {
     { take_apart(r) } -> std::same_as<router_recipe>;
@@ -81,7 +82,7 @@ template <kernel_source Source, router Router, class Device>
 class conv2d<Source, Router, cuda::on<Device>> {
     static_assert(cuda::device_router<Router>,
                   "kdna: this router has no device form; write a cuda::router_recipe take_apart(const your_router&) "
-                  "beside it (kdna/cuda/layers/recipe.hpp)");
+                  "beside it (kdna/cuda/layers/take_apart.hpp)");
 
 public:
     using plan_type = cuda::basic_conv2d_plan<Device>;

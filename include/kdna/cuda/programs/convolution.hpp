@@ -5,10 +5,22 @@
 
 namespace kdna::inline KDNA_ABI::cuda {
 
-/// How the input gets into shared memory. copies: 16 bytes at a time by asynchronous copies, no factors, C/groups a multiple of
-/// 16 bytes. short_copies: 8 bytes at a time, of as many. vectors: 16 bytes through registers, times g[c] * s[t]. elements: one by
-/// one, any number of channels.
+/// How the input gets into shared memory.
+///     copies        16 bytes at a time by asynchronous copies: no factors, and C/groups a multiple of 16 bytes
+///     short_copies  the same 8 bytes at a time, where C/groups is a multiple of those
+///     vectors       16 bytes at a time through registers, times g[c] * s[t]
+///     elements      one by one through registers, any number of channels
 enum class input_path { copies, short_copies, vectors, elements };
+
+[[nodiscard]] constexpr const char* to_string(input_path p) noexcept {
+    switch (p) {
+        case input_path::copies: return "asynchronous copies";
+        case input_path::short_copies: return "asynchronous copies of 8 bytes";
+        case input_path::vectors: return "16 bytes through registers";
+        case input_path::elements: return "single elements";
+    }
+    return "";
+}
 
 /// A way along the depth: taps down, taps across, channels; each less than a kernel or a group has of them.
 struct depth_step {
