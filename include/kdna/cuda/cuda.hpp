@@ -15,3 +15,10 @@ template <class T>
 using device_tensor = basic_device_tensor<T, gpu>;
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+namespace kdna::inline KDNA_ABI::backend {
+
+/// A CUDA device.
+using cuda = on<KDNA_ABI::cuda::gpu>;
+
+}  // namespace kdna::inline KDNA_ABI::backend

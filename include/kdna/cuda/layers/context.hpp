@@ -4,15 +4,14 @@
 #include <memory>
 #include <utility>
 
+#include <kdna/backend/backend.hpp>
 #include <kdna/cuda/layers/layer.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
 /// The backend of a type of devices: cuda::on<cuda::gpu> is backend::cuda.
-template <class Device>
-struct on {
-    using device = Device;
-};
+template <device_api Device>
+using on = backend::on<Device>;
 
 /// A handle; copies are the same context. Layers that are made in one context and share a kernel on the host, like a parent and
 /// its children, share one copy of it on the device, for as long as any of them is alive. Safe to use from several threads.

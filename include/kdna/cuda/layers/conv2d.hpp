@@ -79,7 +79,7 @@ template <device_api Device, class Run>
 /// One convolution layer on a device: a handle, whose copies are the same layer. What layers of a context share on the host they
 /// share there: a child runs on its parent's weights, which are uploaded once.
 template <kernel_source Source, router Router, class Device>
-class conv2d<Source, Router, cuda::on<Device>> {
+class conv2d<Source, Router, backend::on<Device>> {
     static_assert(cuda::device_router<Router>,
                   "kdna: this router has no device form; write a cuda::router_recipe take_apart(const your_router&) "
                   "beside it (kdna/cuda/layers/take_apart.hpp)");

@@ -160,7 +160,7 @@ namespace kdna::inline KDNA_ABI {
 
 /// models::load<backend::cuda>(...), models::build<backend::cuda>(...).
 template <class Device>
-struct network_on<cuda::on<Device>> {
+struct network_on<backend::on<Device>> {
     using type = cuda::basic_network<Device>;
     using host_backend = backend::reference;
     template <class... Where>

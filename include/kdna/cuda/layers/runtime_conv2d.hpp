@@ -11,9 +11,9 @@ namespace kdna::inline KDNA_ABI {
 /// A convolution layer on a device whose kernels come with each call, in device memory: one for all samples, or, in a plan with
 /// cuda::given_kernels::each, one for each. A handle, whose copies are the same layer.
 template <class Device>
-class basic_runtime_conv2d<cuda::on<Device>> {
+class basic_runtime_conv2d<backend::on<Device>> {
 public:
-    using layer_type = conv2d<runtime_kernel, given_mixture, cuda::on<Device>>;
+    using layer_type = conv2d<runtime_kernel, given_mixture, backend::on<Device>>;
     using plan_type = typename layer_type::plan_type;
     using context_type = typename layer_type::context_type;
     using stream = typename Device::stream;
