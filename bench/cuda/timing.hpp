@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <functional>
-#include <kdna/cuda/gpu.hpp>
+#include <kdna/cuda/device/gpu.hpp>
 #include <vector>
 
 namespace kdna_bench {

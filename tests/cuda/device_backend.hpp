@@ -1,7 +1,7 @@
 // Layers that name a device, the emulated or a real one, as their backend.
 #pragma once
 
-#include <kdna/cuda/runtime_conv2d.hpp>
+#include <kdna/cuda/layers/runtime_conv2d.hpp>
 #include <kdna/dna/kernel_dna.hpp>
 
 #include "cuda/device_layers.hpp"

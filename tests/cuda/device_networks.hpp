@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <kdna/cuda/network.hpp>
+#include <kdna/cuda/layers/network.hpp>
 #include <kdna/models/zoo.hpp>
 
 #include <nlohmann/json.hpp>
@@ -180,7 +180,7 @@ inline golden_case read_golden(const std::string& name) {
             const float factor = w.take("w_q", {1})[0] * w.take("w_k", {1})[0] * w.take("w_v", {1})[0];
             x_volution layer(dense_kernel::pack(k, w.take("weight", {k.o, k.i, k.kh, k.kw})), factor,
                              {.pad = p.at("padding").get<index_t>()}, {.bias = w.take("bias", {k.o}), .name = name});
-            return m.net().add(std::make_unique<x_volution_operation>(std::move(layer)), x, k.o);
+            return m.net().add(std::move(layer), x);
         }
         layer_call call{.stride = stride, .pad = padding(number("padding", 0)), .dilation = number("dilation", 1)};
         call.bias = w.contains("bias");

@@ -52,6 +52,14 @@ public:
         const index_t block = o / panel_layout::width;
         return rows(block, t, c)[cell * width_of(block) + o % panel_layout::width];
     }
+    /// The cells [n, o, c, kh, kw] that it was packed from.
+    void copy_weights(std::span<float> to) const noexcept {
+        std::size_t next = 0;
+        for (index_t i = 0; i < shape().n; ++i)
+            for (index_t o = 0; o < shape().o; ++o)
+                for (index_t c = 0; c < shape().c; ++c)
+                    for (index_t t = 0; t < shape().taps(); ++t) to[next++] = weight(i, o, c, t);
+    }
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(storage_.get()), storage_->data.bytes());

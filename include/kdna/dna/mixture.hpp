@@ -16,8 +16,8 @@ namespace kdna::inline KDNA_ABI {
 /// kernels are packed once, side by side, and shared by every copy of this handle.
 class mixture_kernel {
 public:
-    using optional_members = members<member::bias, member::assembly_terms, member::assemble, member::expanded,
-                                     member::stored, member::needs_mixture>;
+    using optional_members = members<member::bias, member::assembly_terms, member::assemble, member::copy_weights,
+                                     member::expanded, member::stored, member::needs_mixture>;
     static constexpr bool needs_mixture = true;
 
     /// `weights` [n, O, I/groups, KH, KW]; `biases` [n, O], mixed with the same coefficients, or empty. Throws kdna::error
@@ -73,6 +73,14 @@ public:
         return sum;
     }
 
+    /// The kernels [n, O, I/groups, KH, KW] that it was packed from.
+    void copy_weights(std::span<float> to) const noexcept {
+        std::size_t next = 0;
+        for (index_t i = 0; i < mixture_size(); ++i)
+            for (index_t o = 0; o < shape().o; ++o)
+                for (index_t c = 0; c < shape().channels_per_group(); ++c)
+                    for (index_t t = 0; t < shape().taps(); ++t) to[next++] = kernel_weight(i, o, c, t);
+    }
     /// One weight, and one bias, of kernel i.
     [[nodiscard]] float kernel_weight(index_t i, index_t o, index_t c, index_t t) const noexcept {
         return storage_->data[storage_->offset_of(o, c, t, i)];

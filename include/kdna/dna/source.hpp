@@ -39,6 +39,8 @@ namespace kdna::inline KDNA_ABI {
 ///     has_bias(), bias(o, mixture)      a bias of its own, added after the filter modulation
 ///     assembly_terms()                  multiply-adds that panel() spends on one weight, for the cost model; else 1
 ///     assemble(group, p, mixture, channels, to)  makes the rows of some channels only: to[taps][channels.count][filter]
+///     copy_weights(to)                  writes everything that is stored in PyTorch's order, the shape that it was packed from: what
+///                                       backends of their own build from (see the function copy_weights)
 ///     expanded(group, p)                all n kernels of a mixture, [kernel][channel][tap][filter]: what a panel is the sum of, so
 ///                                       that the input can be mixed instead
 ///     stored(group, p, channels, i, n)  share i of n of the stored floats that those rows are made of, contiguous in memory,
@@ -58,19 +60,36 @@ concept kernel_source = std::copy_constructible<S> && requires(const S& s, index
     { s.panel(i, i, mixture, scratch) } noexcept -> std::same_as<const float*>;
     { s.weight(i, i, i, mixture) } -> std::convertible_to<double>;
     s.for_each_storage(visit);
-} && lists_optional_members<S, member::bias, member::assembly_terms, member::assemble, member::expanded, member::stored,
-                            member::needs_mixture, member::pointwise>
+} && lists_optional_members<S, member::bias, member::assembly_terms, member::assemble, member::copy_weights,
+                            member::expanded, member::stored, member::needs_mixture, member::pointwise>
   && optional_member_as_listed<S, member::bias> && optional_member_as_listed<S, member::assembly_terms>
-  && optional_member_as_listed<S, member::assemble> && optional_member_as_listed<S, member::expanded>
+  && optional_member_as_listed<S, member::assemble> && optional_member_as_listed<S, member::copy_weights>
+  && optional_member_as_listed<S, member::expanded>
   && optional_member_as_listed<S, member::stored> && optional_member_as_listed<S, member::needs_mixture>
   && optional_member_as_listed<S, member::pointwise>;
 // clang-format on
+
+/// Writes what is stored as float32 in PyTorch's order, from which a backend with a layout of its own builds: the weights of a static
+/// source [O, I/groups, KH, KW], the kernels of a mixture [n, O, I/groups, KH, KW], or the cells of a bank [n, o, c, kh, kw]. Those
+/// are the very floats that were packed. A source without a member copy_weights has to be static.
+template <class S>
+void copy_weights(const S& stored, std::span<float> to) {
+    if constexpr (requires { stored.copy_weights(to); }) {
+        stored.copy_weights(to);
+    } else {
+        const kernel_shape& k = stored.layout().shape();
+        std::size_t next = 0;
+        for (index_t o = 0; o < k.o; ++o)
+            for (index_t c = 0; c < k.channels_per_group(); ++c)
+                for (index_t t = 0; t < k.taps(); ++t) to[next++] = static_cast<float>(stored.weight(o, c, t, nullptr));
+    }
+}
 
 /// One kernel [O, I/groups, KH, KW], packed once and shared by everyone who copies this handle: a plain convolution's
 /// kernel, and the parent of any number of children. Its weights live as long as the last layer that uses them.
 class dense_kernel {
 public:
-    using optional_members = members<member::stored, member::needs_mixture>;
+    using optional_members = members<member::copy_weights, member::stored, member::needs_mixture>;
     static constexpr bool needs_mixture = false;
 
     /// `weights` in PyTorch's order; they are copied into panels. Throws kdna::error if their count is not the shape's.
@@ -101,6 +120,7 @@ public:
         return share_of_runs(packed_->panel(group, p) + channels.first * width, depth * width, taps,
                              channels.count * width, i, n);
     }
+    void copy_weights(std::span<float> to) const { packed_->copy_weights(to); }
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(packed_.get()), packed_->bytes());

@@ -104,6 +104,14 @@ public:
     [[nodiscard]] float weight(index_t o, index_t c, index_t t) const noexcept {
         return data_[layout_.offset_of(o, c, t)];
     }
+    /// The weights [O, I/groups, KH, KW] that it was packed from.
+    void copy_weights(std::span<float> to) const noexcept {
+        const kernel_shape& k = layout_.shape();
+        std::size_t next = 0;
+        for (index_t o = 0; o < k.o; ++o)
+            for (index_t c = 0; c < k.channels_per_group(); ++c)
+                for (index_t t = 0; t < k.taps(); ++t) to[next++] = weight(o, c, t);
+    }
     [[nodiscard]] index_t bytes() const noexcept { return data_.bytes(); }
 
 private:

@@ -10,7 +10,7 @@ template class kdna::cuda::basic_network<kdna_test::ptx_device>;
 
 namespace kdna_test {
 
-const ptx::module& compiled_kernels() {
+const ptx::module& compiled_programs() {
     static const ptx::module kernels = [] {
         std::ifstream file(KDNA_PTX);
         if (!file) throw kdna::error(KDNA_PTX, "a file that can be read", "none");

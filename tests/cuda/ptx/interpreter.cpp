@@ -75,7 +75,7 @@ public:
     block_runner(const program& p, const launch& l, device_heap& heap)
         : p_(p), l_(l), warps_(static_cast<std::size_t>(l.threads / warp_lanes)) {
         m_.heap = &heap;
-        m_.shared.begin_kernel(p.static_shared_bytes + l.shared_bytes, p.cell_bytes);
+        m_.shared.begin_program(p.static_shared_bytes + l.shared_bytes, p.cell_bytes);
         m_.local_bytes = p.local_bytes;
         m_.local.assign(static_cast<std::size_t>(l.threads) * p.local_bytes, std::byte{0xff});
         m_.parameter_bytes = p.parameter_bytes;

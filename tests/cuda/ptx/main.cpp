@@ -9,7 +9,7 @@ int main(int argc, char** argv) {
     const int status = Catch::Session().run(argc, argv);
     if (status != 0) return status;
     std::size_t kernels = 0, idle = 0, all = 0, reached = 0;
-    for (const kdna_test::ptx::program& p : kdna_test::compiled_kernels().kernels()) {
+    for (const kdna_test::ptx::program& p : kdna_test::compiled_programs().kernels()) {
         std::size_t here = 0;
         for (const auto r : p.reached) here += r;
         if (here == 0 && argc == 1)

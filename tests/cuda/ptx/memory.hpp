@@ -78,7 +78,7 @@ public:
     static constexpr int many = -1;
 
     /// `cell_bytes`: the smallest access of the kernel.
-    void begin_kernel(std::size_t bytes, std::size_t cell_bytes) {
+    void begin_program(std::size_t bytes, std::size_t cell_bytes) {
         bytes_.assign(bytes, std::byte{0xff});
         cell_bytes_ = cell_bytes;
         cells_.assign(bytes / cell_bytes + 1, {});
