@@ -21,6 +21,10 @@ struct interpolated_kernel {
     double weight(index_t o, index_t c, index_t t, const float* a) const {
         return *a * first.weight(o, c, t, nullptr) + (1.0 - *a) * second.weight(o, c, t, nullptr);
     }
+    void prepare() const {  // when a layer is planned: the panels of both
+        first.prepare();
+        second.prepare();
+    }
     template <class F>
     void for_each_storage(F&& f) const {
         first.for_each_storage(f);

@@ -74,6 +74,7 @@ public:
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float*) const noexcept {
         return layout_.weight(cells_, o, c, t, [this](index_t j) { return atoms_of(j); });
     }
+    void prepare() const { cells_.prepare(); }
     template <class F>
     void for_each_storage(F&& f) const {
         cells_.for_each_storage(f);

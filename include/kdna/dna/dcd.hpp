@@ -190,9 +190,10 @@ public:
         for (index_t i = 0; i < rank_; ++i) sum += p(o, i) * u[i];
         return sum;
     }
-    [[nodiscard]] index_t bytes() const noexcept {
-        return p_.bytes() + static_cast<index_t>(q_.size() * sizeof(float));
-    }
+    void prepare() const { p_.prepare(); }
+    /// P [O, L].
+    void copy_p(std::span<float> to) const { p_.copy_weights(to); }
+    [[nodiscard]] index_t bytes() const { return p_.bytes() + static_cast<index_t>(q_.size() * sizeof(float)); }
 
 private:
     index_t rank_, channels_;
@@ -222,6 +223,7 @@ public:
     [[nodiscard]] float bias(index_t o, const float* routed) const noexcept {
         return low_->shift(o, routed + in_.shift_at());
     }
+    void prepare() const { low_->prepare(); }
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(low_.get()), low_->bytes());
@@ -306,6 +308,10 @@ public:
     [[nodiscard]] float bias(index_t o, const float* routed) const noexcept {
         return low_->shift(o, routed + in_.shift_at()) +
                (bias_.empty() ? 0.0F : routed[o] * bias_[static_cast<std::size_t>(o)]);
+    }
+    void prepare() const {
+        w0_.prepare();
+        low_->prepare();
     }
     template <class F>
     void for_each_storage(F&& f) const {

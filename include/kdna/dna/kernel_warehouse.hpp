@@ -54,6 +54,7 @@ public:
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float* alpha) const noexcept {
         return layout_.weight(cells_, o, c, t, [&](index_t j) { return alpha + j * assembly_terms(); });
     }
+    void prepare() const { cells_.prepare(); }
     template <class F>
     void for_each_storage(F&& f) const {
         cells_.for_each_storage(f);

@@ -41,8 +41,9 @@ struct channel_range {
 ///     has_bias(), bias(o, mixture)      a bias of its own, added after the filter modulation
 ///     assembly_terms()                  multiply-adds that panel() spends on one weight, for the cost model; else 1
 ///     assemble(group, p, mixture, channels, to)  makes the rows of some channels only: to[taps][channels.count][filter]
-///     copy_weights(to)                  writes everything that is stored in PyTorch's order, the shape that it was packed from: what
-///                                       backends of their own build from (see the function copy_weights)
+///     prepare()                         makes ready what panel() reads, so that panel() then allocates nothing; called
+///                                       when a layer is planned
+///     copy_weights(to)                  writes everything that is stored in PyTorch's order (the function copy_weights)
 ///     expanded(group, p)                all n kernels of a mixture, [kernel][channel][tap][filter]: what a panel is the sum of, so
 ///                                       that the input can be mixed instead
 ///     stored(group, p, channels, i, n)  share i of n of the stored floats that those rows are made of, neighbours in memory:
@@ -66,7 +67,7 @@ concept kernel_source = std::copy_constructible<S> && requires(const S& s, index
 
 /// Writes what is stored as float32 in PyTorch's order, from which a backend with a layout of its own builds: the weights of a static
 /// source [O, I/groups, KH, KW], the kernels of a mixture [n, O, I/groups, KH, KW], or the cells of a bank [n, o, c, kh, kw]. Those
-/// are the very floats that were packed. A source without a member copy_weights has to be static.
+/// are the very floats that the source was made of. A source without a member copy_weights has to be static.
 template <class S>
 void copy_weights(const S& stored, std::span<float> to) {
     if constexpr (requires { stored.copy_weights(to); }) {
@@ -114,6 +115,7 @@ public:
         return share_of_runs(packed_->panel(group, p) + channels.first * width, depth * width, taps,
                              channels.count * width, i, n);
     }
+    void prepare() const { packed_->prepare(); }
     void copy_weights(std::span<float> to) const { packed_->copy_weights(to); }
     template <class F>
     void for_each_storage(F&& f) const {
@@ -131,13 +133,13 @@ using parent_kernel = dense_kernel;
 static_assert(kernel_source<dense_kernel>);
 
 /// Any kernel source by reference, as the loop nests take it: one indirect call per panel, so that they are compiled once
-/// and not per method.
+/// and not per method. Making one prepares the source.
 class source_ref {
 public:
     // clang-format off
     template <class S>
         requires(!std::same_as<S, source_ref> && kernel_source<S>)
-    explicit source_ref(const S& s) noexcept  // clang-format on
+    explicit source_ref(const S& s)  // clang-format on
         : source_(&s),
           layout_(&s.layout()),
           scratch_floats_(s.scratch_floats()),
@@ -147,6 +149,7 @@ public:
           weight_([](const void* p, index_t o, index_t c, index_t t, const float* mixture) {
               return static_cast<double>(static_cast<const S*>(p)->weight(o, c, t, mixture));
           }) {
+        if constexpr (requires { s.prepare(); }) s.prepare();
         if constexpr (requires(const channel_range& r, float* panel) { s.assemble(0, 0, nullptr, r, panel); })
             assemble_ = [](const void* p, index_t group, index_t panel, const float* mixture,
                            const channel_range& channels, float* to) noexcept {

@@ -202,7 +202,8 @@ public:
         return y;
     }
 
-    /// Bytes of weights the network keeps in memory, packed; what layers share counts once.
+    /// Bytes of weights that the network keeps in memory now; what layers share counts once. The first plan packs them, with zeros
+    /// that fill vectors.
     [[nodiscard]] index_t weight_bytes() const {
         std::set<const void*> seen;
         index_t bytes = 0;
