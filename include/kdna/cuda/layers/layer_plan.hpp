@@ -49,8 +49,8 @@ struct device_conv_plan {
     }
 };
 
-/// The tensors of a call, in device memory. `x` and `residual` are dense NHWC in the layer's numbers, `x` with the channels that the
-/// layer was made for.
+/// The tensors of a call, in device memory. `x` and `residual` are dense NHWC in the layer's numbers, `x` with the
+/// channels that the layer was made for.
 struct device_conv_call {
     const void* x = nullptr;
     void* y = nullptr;
