@@ -118,8 +118,7 @@ private:
             if (plain) p.library = context_->device().plan_plain(*plain);
             if (p.library == nullptr) continue;
             scratch = std::max(scratch, p.library->scratch_bytes());
-            p.text = concat((*steps_)[i].name, ": ", to_string(plain->kernel), " on ", to_string(plain->in), ", ",
-                            to_string(plain->numbers), ": ", p.library->explain());
+            p.text = plan_heading((*steps_)[i].name, plain->kernel, plain->in, plain->numbers) + p.library->explain();
         }
         return scratch;
     }

@@ -174,8 +174,7 @@ private:
 
     [[nodiscard]] std::string explain(const device_conv_plan& p) const {
         const kernel_recipe& k = recipe().kernel;
-        std::string text = concat(name(), ": ", to_string(kernel()), " on ", to_string(p.in), ", ",
-                                  to_string(layer_->numbers()), ": ");
+        std::string text = plan_heading(name(), kernel(), p.in, layer_->numbers());
         if (p.depthwise) {
             text += concat("depthwise, ", p.wide_channels ? 16 / element_bytes() : 1, " channels a thread");
         } else {
