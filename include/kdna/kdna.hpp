@@ -1,4 +1,5 @@
-// One layer at a time: tensors, kernels, routers, convolution, pooling. Networks are in kdna/models.hpp, files in kdna/io/.
+// One layer at a time: tensors, kernels, routers, convolution, pooling. Networks are in kdna/models.hpp, files in
+// kdna/io/.
 #pragma once
 
 #include <concepts>
@@ -17,8 +18,8 @@ class gpu;
 }  // namespace cuda
 
 namespace backend {
-/// A CUDA device. Files that name it are compiled by nvcc, include <kdna/cuda/cuda.hpp>, and link kdna::cuda. It is declared here so
-/// that other files learn that from the compiler.
+/// A CUDA device. Files that name it are compiled by nvcc, include <kdna/cuda/cuda.hpp>, and link kdna::cuda. It is
+/// declared here so that other files learn that from the compiler.
 using cuda = on<KDNA_ABI::cuda::gpu>;
 }  // namespace backend
 

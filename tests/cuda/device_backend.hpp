@@ -66,7 +66,8 @@ void check_backend_layers(Device& device) {
     CHECK(f.plain<there>().context().options().numbers == precision::f32);
 }
 
-/// Float32 in any order, and a layer's own numbers where they are, in one stream. `run(call)` runs a call that allocates nothing.
+/// Float32 in any order, and a layer's own numbers where they are, in one stream. `run(call)` runs a call that
+/// allocates nothing.
 template <class Device, class Run>
 void check_backend_orders(Device& device, typename Device::stream s, Run&& run) {
     using namespace kdna;

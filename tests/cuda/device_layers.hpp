@@ -95,7 +95,8 @@ device_result run_on_device(Device& device, const kdna::cuda::conv_recipe& recip
     return out;
 }
 
-/// Input and residual of a case, in numbers that every precision has exactly, so that only the device's own rounding is judged.
+/// Input and residual of a case, in numbers that every precision has exactly, so that only the device's own rounding is
+/// judged.
 struct call_tensors {
     kdna::tensor<float> x, residual{};
 

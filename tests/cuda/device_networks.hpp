@@ -44,13 +44,14 @@ inline double relative_error(std::span<const float> y, std::span<const float> ex
     return error / largest;
 }
 
-/// Largest error of a network's logits. bfloat16 has 7 bits of fraction; rounding every activation to them through MobileNetV2's
-/// 52 layers of random weights costs more than a hundredth.
+/// Largest error of a network's logits. bfloat16 has 7 bits of fraction; rounding every activation to them through
+/// MobileNetV2's 52 layers of random weights costs more than a hundredth.
 constexpr double network_tolerance(precision p) {
     return p == precision::f32 ? 1e-4 : p == precision::bf16 ? 5e-2 : 1e-2;
 }
 
-/// A network in some precisions, and on the CPU, whose own error is a thousandth of what is allowed here (models/agreement.cpp).
+/// A network in some precisions, and on the CPU, whose own error is a thousandth of what is allowed here
+/// (models/agreement.cpp).
 template <class Device>
 void check_network(Device& device, arch a, form f, const key_list& keys, const kdna::shape4& in,
                    std::span<const precision> precisions, typename Device::stream s) {

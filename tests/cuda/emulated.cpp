@@ -1,4 +1,4 @@
-// All kernels, for the emulated device.
+// All programs, for the emulated device.
 #include "cuda/emulated.hpp"
 
 template class kdna::cuda::device_conv<kdna_test::emulator>;

@@ -1,4 +1,4 @@
-// Every kernel that a GPU would run for a layer, run by the emulator.
+// Every program that a GPU would run for a layer, run by the emulator.
 #include "cuda/emulated.hpp"
 #include "cuda/random_layers.hpp"
 #include "support/errors.hpp"

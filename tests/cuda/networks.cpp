@@ -164,8 +164,8 @@ TEST_CASE("A library runs the plain layers whose sums nobody wants, on the netwo
     };
     const auto mixed = net(x.view());
     CHECK(relative_error(mixed.span(), own.span()) <= 1e-5);
-    // Of 19 plain layers: not the first, whose filters are not whole stages, nor five whose sums a router or the mean reads; and
-    // 1x1 kernels were not taken.
+    // Of 19 plain layers: not the first, whose filters are not whole stages, nor five whose sums a router or the mean
+    // reads; and 1x1 kernels were not taken.
     CHECK(asked == 13);
     CHECK(ran == 9);
 }

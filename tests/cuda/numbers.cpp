@@ -140,7 +140,7 @@ void run_faulty(fault what) {
 
 }  // namespace
 
-TEST_CASE("The emulator runs a kernel without faults and finds each of those it promises to find") {
+TEST_CASE("The emulator runs a program without faults and finds each of those it promises to find") {
     run_faulty(fault::none);
     const auto finds = [](fault what, const char* where, const char* expected) {
         check_error([&] { run_faulty(what); }, where, expected, "");
@@ -213,8 +213,8 @@ std::vector<float> run_matrices(fault what) {
 
 TEST_CASE("Matrices are loaded as the PTX manual says of ldmatrix, and the emulator finds faults in that as well") {
     const std::vector<float> found = run_matrices(fault::none);
-    // "Each thread in a warp receives fragments of a row": thread l element l % 4 of row l / 4 of matrix i in its register i, where the
-    // row begins at the address that thread 8i + l / 4 gave.
+    // "Each thread in a warp receives fragments of a row": thread l element l % 4 of row l / 4 of matrix i in its
+    // register i, where the row begins at the address that thread 8i + l / 4 gave.
     for (int lane = 0; lane < 32; ++lane)
         for (int i = 0; i < 4; ++i) {
             const int row = 8 * i + lane / 4;
@@ -232,7 +232,8 @@ TEST_CASE("Matrices are loaded as the PTX manual says of ldmatrix, and the emula
 }
 
 TEST_CASE("The emulated tensor cores multiply fragments laid out as the PTX manual says") {
-    // The product of two small matrices, with operands placed by the manual's formulas for rows and columns, element by element.
+    // The product of two small matrices, with operands placed by the manual's formulas for rows and columns, element by
+    // element.
     struct registers {
         float sums[1][2][4];
         std::uint32_t a[1][4], b[1][4];
@@ -256,8 +257,8 @@ TEST_CASE("The emulated tensor cores multiply fragments laid out as the PTX manu
                     CHECK(warp[lane].sums[0][j][i] == sum);
                 }
     };
-    // m16n8k16: a_i has row g, or g + 8 where 2 <= i < 4 or 6 <= i; column 2t + (i & 1), plus 8 where i >= 4. b_i has row
-    // 2t + (i & 1), plus 8 where i >= 2; column g.
+    // m16n8k16: a_i has row g, or g + 8 where 2 <= i < 4 or 6 <= i; column 2t + (i & 1), plus 8 where i >= 4. b_i has
+    // row 2t + (i & 1), plus 8 where i >= 2; column g.
     check(cuda::detail::mma<precision::f16>{}, 16, [&](int lane, registers& to) {
         const int g = lane / 4, t = lane % 4;
         for (int i = 0; i < 8; ++i) {

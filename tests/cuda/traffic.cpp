@@ -1,4 +1,4 @@
-// What the emulator counts of the traffic of kernels, and that kdna's own move little more than they must.
+// What the emulator counts of the traffic of programs, and that kdna's own move little more than they must.
 #include <cstdio>
 #include <string>
 
@@ -194,7 +194,7 @@ TEST_CASE("Convolutions have no bank conflicts and move whole sectors, by every 
         }
 }
 
-TEST_CASE("The other kernels have no bank conflicts and move whole sectors") {
+TEST_CASE("The other programs have no bank conflicts and move whole sectors") {
     for (const precision p : device_precisions) {
         layer_case l = whole_tiles;
         l.gate = true;
@@ -241,7 +241,7 @@ TEST_CASE("An image comes in by whole sectors, and the first layer reads it by a
     }
 }
 
-TEST_CASE("What kernels move, printed", "[.print]") {
+TEST_CASE("What programs move, printed", "[.print]") {
     std::printf("%-60s %25s %25s %25s %25s %25s %25s\n", "moved/least", "shared loads", "stores", "copies",
                 "device loads", "stores", "copies");
     for (const precision p : device_precisions)
@@ -284,7 +284,7 @@ TEST_CASE("What kernels move, printed", "[.print]") {
             x.upload(images.view(), 0);
             net.run(plan, std::as_const(x).view(), y.view(), 0);
             std::printf("%s %s\n", std::string(models::arch_names[static_cast<std::size_t>(a)]).c_str(), name.c_str());
-            for (const auto& [kernel, t] : device.traffic()) print("  " + kernel, t);
+            for (const auto& [program, t] : device.traffic()) print("  " + program, t);
         }
     }
 }

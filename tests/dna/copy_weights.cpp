@@ -1,4 +1,4 @@
-// Sources write what they store in PyTorch's order, bit for bit as it was packed.
+// Sources write what they store in PyTorch's order, bit for bit as they were made of it, packed by then or not.
 #include <cstring>
 #include <vector>
 
@@ -47,19 +47,25 @@ struct counting_kernel {
 
 }  // namespace
 
-TEST_CASE("Dense kernels and mixtures write the weights that they were packed from") {
+TEST_CASE("Dense kernels and mixtures write the weights that they were made of") {
     for (std::uint64_t i = 0; i < 40; ++i) {
         rng r(980, i);
         const kernel_shape k = random_kernel(r);
         const std::vector<float> one = r.floats(k.o * k.channels_per_group() * k.taps(), -2, 2);
-        CHECK(same_bits(copied(dense_kernel::pack(k, one), one.size()), one));
+        const auto dense = dense_kernel::pack(k, one);
+        CHECK(same_bits(copied(dense, one.size()), one));
+        dense.prepare();
+        CHECK(same_bits(copied(dense, one.size()), one));
         const index_t n = r.between(1, 4);
         const std::vector<float> many = r.floats(n * static_cast<index_t>(one.size()), -2, 2);
-        CHECK(same_bits(copied(mixture_kernel::pack(n, k, many), many.size()), many));
+        const auto mixture = mixture_kernel::pack(n, k, many);
+        CHECK(same_bits(copied(mixture, many.size()), many));
+        mixture.prepare();
+        CHECK(same_bits(copied(mixture, many.size()), many));
     }
 }
 
-TEST_CASE("A bank writes the cells that it was packed from") {
+TEST_CASE("A bank writes the cells that it was made of") {
     for (std::uint64_t i = 0; i < 20; ++i) {
         rng r(981, i);
         const cell_shape cell{.n = r.between(1, 6),
@@ -68,7 +74,10 @@ TEST_CASE("A bank writes the cells that it was packed from") {
                               .kh = r.between(1, 3),
                               .kw = r.between(1, 3)};
         const std::vector<float> w = r.floats(cell.n * cell.o * cell.c * cell.taps(), -2, 2);
-        CHECK(same_bits(copied(cell_bank::pack(cell, w), w.size()), w));
+        const auto cells = cell_bank::pack(cell, w);
+        CHECK(same_bits(copied(cells, w.size()), w));
+        cells.prepare();
+        CHECK(same_bits(copied(cells, w.size()), w));
     }
 }
 

@@ -1,4 +1,5 @@
-// What a backend is: it plans a convolution and runs it. Layers (nn/) and networks (models/) take one as a template parameter.
+// What a backend is: it plans a convolution and runs it. Layers (nn/) and networks (models/) take one as a template
+// parameter.
 #pragma once
 
 #include <concepts>
@@ -51,8 +52,8 @@ concept device_backend = requires {
 template <class B>
 concept layer_backend = conv_backend<B> || device_backend<B>;
 
-/// What class templates require that run on the host, and that leaves specialise for devices. An umbrella that declares a device
-/// without its leaf specialises this as well, to say what to include (kdna.hpp).
+/// What class templates require that run on the host, and that leaves specialise for devices. An umbrella that declares
+/// a device without its leaf specialises this as well, to say what to include (kdna.hpp).
 template <layer_backend B>
 struct host_backend_required {
     static_assert(conv_backend<B>,

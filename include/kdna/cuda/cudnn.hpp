@@ -1,4 +1,5 @@
-// A GPU whose plain layers run by cuDNN: cuda::cudnn_gpu. Files that include this are compiled by nvcc and link kdna::cudnn.
+// A GPU whose plain layers run by cuDNN: cuda::cudnn_gpu. Files that include this are compiled by nvcc and link
+// kdna::cudnn.
 #pragma once
 
 #include <kdna/cuda/layers/cudnn.hpp>

@@ -46,7 +46,7 @@ private:
 /// and I/groups are multiples of those, every block with the same atoms.
 class acdc_kernel {
 public:
-    using optional_members = members<member::assembly_terms, member::needs_mixture>;
+    using optional_members = members<member::assembly_terms, member::prepare, member::needs_mixture>;
     static constexpr bool needs_mixture = false;
 
     /// `atoms` [M, KH, KW]. Throws kdna::error if they do not fit the coefficients or the kernel.
@@ -75,6 +75,7 @@ public:
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float*) const noexcept {
         return layout_.weight(cells_, o, c, t, [this](index_t j) { return atoms_of(j); });
     }
+    void prepare() const { cells_.prepare(); }
     template <class F>
     void for_each_storage(F&& f) const {
         cells_.for_each_storage(f);

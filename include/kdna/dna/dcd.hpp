@@ -197,9 +197,10 @@ public:
         for (index_t i = 0; i < rank_; ++i) sum += p(o, i) * u[i];
         return sum;
     }
-    [[nodiscard]] index_t bytes() const noexcept {
-        return p_.bytes() + static_cast<index_t>(q_.size() * sizeof(float));
-    }
+    void prepare() const { p_.prepare(); }
+    /// P [O, L].
+    void copy_p(std::span<float> to) const { p_.copy_weights(to); }
+    [[nodiscard]] index_t bytes() const { return p_.bytes() + static_cast<index_t>(q_.size() * sizeof(float)); }
 
 private:
     index_t rank_, channels_;
@@ -211,7 +212,7 @@ private:
 /// the routes of a dcd_router.
 class low_rank_kernel {
 public:
-    using optional_members = members<member::bias, member::assembly_terms>;
+    using optional_members = members<member::bias, member::assembly_terms, member::prepare>;
 
     explicit low_rank_kernel(std::shared_ptr<const low_rank_factors> low)
         : low_(std::move(low)), in_{low_->panels().shape().o, low_->rank()} {}
@@ -231,6 +232,7 @@ public:
     [[nodiscard]] float bias(index_t o, const float* routed) const noexcept {
         return low_->shift(o, routed + in_.shift_at());
     }
+    void prepare() const { low_->prepare(); }
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(low_.get()), low_->bytes());
@@ -245,7 +247,7 @@ static_assert(kernel_source<low_rank_kernel>);
 /// The layer as one kernel that is put together for each sample, a panel at a time. It needs the routes of a dcd_router.
 class dcd_kernel {
 public:
-    using optional_members = members<member::bias, member::assembly_terms, member::needs_mixture>;
+    using optional_members = members<member::bias, member::assembly_terms, member::prepare, member::needs_mixture>;
     static constexpr bool needs_mixture = true;
 
     /// W0 (one group, odd extents: the low-rank part stands on the centre tap, which a padding of half the extent lies over
@@ -316,6 +318,10 @@ public:
     [[nodiscard]] float bias(index_t o, const float* routed) const noexcept {
         return low_->shift(o, routed + in_.shift_at()) +
                (bias_.empty() ? 0.0F : routed[o] * bias_[static_cast<std::size_t>(o)]);
+    }
+    void prepare() const {
+        w0_.prepare();
+        low_->prepare();
     }
     template <class F>
     void for_each_storage(F&& f) const {

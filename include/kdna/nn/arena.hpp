@@ -21,9 +21,9 @@ struct arena_layout {
     index_t bytes = 0;
 };
 
-/// Gives every value an offset at which it overlaps no value alive at the same time. The largest values are placed first, each at
-/// the lowest offset where it fits. Offsets are sums of the values' bytes: bytes that are multiples of an alignment give aligned
-/// offsets. Throws kdna::error, naming `where`, if the arena's size overflows.
+/// Gives every value an offset at which it overlaps no value alive at the same time. The largest values are placed
+/// first, each at the lowest offset where it fits. Offsets are sums of the values' bytes: bytes that are multiples of
+/// an alignment give aligned offsets. Throws kdna::error, naming `where`, if the arena's size overflows.
 [[nodiscard]] KDNA_FUNC arena_layout place_in_arena(std::span<const arena_value> values, std::string_view where);
 
 }  // namespace kdna::inline KDNA_ABI

@@ -13,8 +13,8 @@
 
 namespace kdna_test {
 
-/// The block that a program works with (kdna/cuda/device/program.hpp), emulated: the program runs once, and each of its parallel
-/// parts runs once for every thread.
+/// The block that a program works with (kdna/cuda/device/program.hpp), emulated: the program runs once, and each of its
+/// parallel parts runs once for every thread.
 template <class Registers>
 class emulated_block {
 public:

@@ -1,14 +1,14 @@
 // A device that is not there: runs programs on the host, block by block, and finds what is wrong with them.
 //
-// A program is written for a whole block of threads (kdna/cuda/device/program.hpp). On a GPU every thread runs the program. Here
-// the program runs once, and each of its parallel parts runs once for every thread, in an order that is shuffled from part to part.
-// So the arithmetic of indices, the predicates, the layout of shared memory, the stages of asynchronous copies and the epilogue are
-// the code that a GPU runs. The emulator throws kdna::error where a program
+// A program is written for a whole block of threads (kdna/cuda/device/program.hpp). On a GPU every thread runs the
+// program. Here the program runs once, and each of its parallel parts runs once for every thread, in an order that is
+// shuffled from part to part. So the arithmetic of indices, the predicates, the layout of shared memory, the stages of
+// asynchronous copies and the epilogue are the code that a GPU runs. The emulator throws kdna::error where a program
 //   - touches device memory outside of what it was given, or not aligned (kdna/cuda/device/span.hpp),
 //   - reads shared memory that nobody wrote, or that an asynchronous copy has still to write,
 //   - lets two threads touch the same shared memory, one of them writing, without a barrier between them.
-// Device memory that was not written reads as NaN. The emulator knows nothing of time, of warps that diverge, or of races between
-// blocks. On request it counts what moves through shared and device memory (traffic.hpp).
+// Device memory that was not written reads as NaN. The emulator knows nothing of time, of warps that diverge, or of
+// races between blocks. On request it counts what moves through shared and device memory (traffic.hpp).
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// The shared memory of an emulated block: its bytes, asynchronous copies under way, and who touched what since the last barrier.
+// The shared memory of an emulated block: its bytes, asynchronous copies under way, and who touched what since the last
+// barrier.
 #pragma once
 
 #include <cstdint>

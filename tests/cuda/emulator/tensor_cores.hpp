@@ -15,8 +15,8 @@ struct emulated_tensor_cores {
     /// Numbers in a word of an operand.
     static constexpr int per_word = numbers == kdna::cuda::precision::tf32 ? 1 : 2;
 
-    /// Multiplies all fragments of a warp; lane(i) is the operands and sums of a lane. Products are exact, and added up in float:
-    /// the hardware rounds its sums differently.
+    /// Multiplies all fragments of a warp; lane(i) is the operands and sums of a lane. Products are exact, and added up
+    /// in float: the hardware rounds its sums differently.
     template <class Lane>
     static void multiply(Lane&& lane) {
         auto& first = lane(0);

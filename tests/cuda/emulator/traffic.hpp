@@ -14,8 +14,8 @@ namespace kdna_test {
 
 using kdna::index_t;
 
-/// Accesses of one kind, summed over the warps. Moved is what the hardware has to move for them, least what would do for as many
-/// bytes: wavefronts of shared memory, 32-byte sectors of device memory.
+/// Accesses of one kind, summed over the warps. Moved is what the hardware has to move for them, least what would do
+/// for as many bytes: wavefronts of shared memory, 32-byte sectors of device memory.
 struct access_counts {
     index_t accesses = 0;  ///< of a warp: instructions
     index_t bytes = 0;     ///< that lanes asked for; two lanes with one address count twice
@@ -41,14 +41,15 @@ struct program_traffic {
 
 /// Assembles the accesses of warps from those of threads.
 ///
-/// The emulator runs a part of a program thread by thread. The k-th access of a lane, counted within the part and within its kind,
-/// is taken to be one with the k-th of the other lanes of its warp. So it is where all lanes take the same way, or leave early.
-/// Lanes that skip an access and make a later one of the same kind are combined with others than on a GPU, and so are the two
-/// sides of a branch: what such a part costs is an estimate. Caches are not modelled: a sector counts every time.
+/// The emulator runs a part of a program thread by thread. The k-th access of a lane, counted within the part and
+/// within its kind, is taken to be one with the k-th of the other lanes of its warp. So it is where all lanes take the
+/// same way, or leave early. Lanes that skip an access and make a later one of the same kind are combined with others
+/// than on a GPU, and so are the two sides of a branch: what such a part costs is an estimate. Caches are not modelled:
+/// a sector counts every time.
 ///
-/// Shared memory has 32 banks of 4 bytes. A warp's access of up to 4 bytes a lane is one, of 8 bytes two halves, of 16 bytes four
-/// quarters; each takes as many wavefronts as there are different words in its fullest bank. Lanes with the same word are served
-/// together, those of different quarters are not.
+/// Shared memory has 32 banks of 4 bytes. A warp's access of up to 4 bytes a lane is one, of 8 bytes two halves, of 16
+/// bytes four quarters; each takes as many wavefronts as there are different words in its fullest bank. Lanes with the
+/// same word are served together, those of different quarters are not.
 class traffic_meter final : public kdna::cuda::access_observer {
 public:
     enum kind { shared_load, shared_store, shared_copy, device_load, device_store, device_copy, kinds };

@@ -1,5 +1,5 @@
-// A device whose kernels are nvcc's PTX, interpreted. Host code is compiled as C++: of kernels it takes their arguments, the number
-// of threads and bytes of shared memory, and nothing of their programs.
+// A device whose programs are nvcc's PTX, interpreted. Host code is compiled as C++: of programs it takes their arguments, the number
+// of threads and bytes of shared memory, and nothing else.
 #pragma once
 
 #include <functional>
@@ -22,7 +22,7 @@ struct program_entry {};
 
 namespace kdna_test {
 
-/// The kernels that nvcc compiled for the tests on a GPU (../gpu/device.cu).
+/// The programs that nvcc compiled for the tests on a GPU (../gpu/device.cu).
 [[nodiscard]] const ptx::module& compiled_programs();
 
 /// Models device_api (kdna/cuda/device/device.hpp).
@@ -49,9 +49,9 @@ public:
     void launch(const kdna::cuda::grid_size& grid, const typename Program::arguments& arguments, stream) {
         kdna::cuda::check_grid<Program>(grid);
         // Itanium C++ ABI: the name of the type, behind _Z, is how the name of the function begins.
-        static const ptx::program& kernel =
-            compiled_programs().kernel(std::string("_Z") + typeid(kdna::cuda::program_entry<Program>).name());
-        ptx::run(kernel,
+        static const ptx::program& program =
+            compiled_programs().program_of(std::string("_Z") + typeid(kdna::cuda::program_entry<Program>).name());
+        ptx::run(program,
                  {.name = Program::name,
                   .x = grid.x,
                   .y = grid.y,

@@ -1,4 +1,4 @@
-// Who is told of accesses to device memory where programs run on a host. Programs compiled for a GPU tell nobody.
+// Observers of accesses to device memory, for programs that run on a host. Programs compiled for a GPU have none.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ protected:
     ~access_observer() = default;
 };
 
-/// The observer of the programs that run in this thread; null: there is none.
+/// The observer of the programs that run in this thread, or null.
 inline thread_local access_observer* device_access_observer = nullptr;
 #endif
 

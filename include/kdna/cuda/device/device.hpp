@@ -15,7 +15,7 @@ namespace kdna::inline KDNA_ABI::cuda {
 ///     upload, download (to, from, bytes, s)    ordered in stream s; return when the host memory may be used again
 ///     synchronize(s)                           waits for the stream
 ///     launch<Program>(grid, arguments, s)      asynchronous (program.hpp)
-///     record(work)                             a callable (stream) that replays the launches of work(stream) (a CUDA graph)
+///     record(work)                             a callable (stream) that replays the launches of work(stream)
 ///
 /// Optional: library_convolution and plan_plain(plain_convolution), for plain layers that a vendor's library runs
 /// (vendor_library.hpp).

@@ -69,7 +69,7 @@ public:
     }
     template <int Bytes>
     __device__ __forceinline__ void copy_async(int, int at, const void* from, bool valid) {
-        // Where it is not valid none of the bytes are read, and zeros are written. Only 16 bytes can pass by L1.
+        // An invalid copy reads no bytes and writes zeros. Only copies of 16 bytes can bypass L1.
         if constexpr (Bytes == 16)
             asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
                          :
@@ -88,8 +88,8 @@ public:
     }
 
 private:
-    /// Without the assumption every division of it by a power of two is one of a number that may be negative: five instructions for
-    /// one, and again in every round of a loop.
+    /// Without the assumption, the compiler divides by powers of two as if the number could be negative: five
+    /// instructions instead of one, in every iteration of a loop.
     __device__ __forceinline__ static int thread() {
         const unsigned t = threadIdx.x;
         __builtin_assume(t < 1024U);
@@ -112,8 +112,8 @@ __global__ void __launch_bounds__(Program::threads)
     Program::run(block, a);
 }
 
-/// A CUDA device by its ordinal. Models device_api (device.hpp); its errors are kdna::error with the CUDA call and its text.
-/// Launches do not wait: what goes wrong inside a kernel is reported by a later call.
+/// A CUDA device by its ordinal. Models device_api (device.hpp); its errors are kdna::error with the CUDA call and its
+/// text. Launches do not wait: an error inside a program is reported by a later call.
 class gpu {
 public:
     using stream = stream_ref;
@@ -153,7 +153,7 @@ public:
         check_grid<Program>(grid);
         const current_device here(ordinal_);
         const int bytes = Program::shared_bytes(arguments);
-        if (bytes > 48 * 1024)  // more has to be asked for
+        if (bytes > 48 * 1024)  // more is an opt-in
             check(cudaFuncSetAttribute(program_entry<Program>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                   concat("cudaFuncSetAttribute of ", Program::name, " for ", bytes, " bytes of shared memory"));
         const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z));
@@ -171,8 +171,8 @@ public:
         friend class gpu;
         std::shared_ptr<CUgraphExec_st> graph_{};
     };
-    /// Runs `work` in a stream, once, waits for it, and then records what it puts there as a graph. Not only recorded, as kernels
-    /// are loaded when they are launched first, which a recording may not survive.
+    /// Runs `work` once in a stream, waits for it, and then records its launches as a graph. It runs first because
+    /// device functions are loaded by their first launch, which may break a recording.
     [[nodiscard]] recording record(const std::function<void(stream)>& work) const {
         const current_device here(ordinal_);
         cudaStream_t handle = nullptr;
@@ -181,7 +181,7 @@ public:
                                                  [](cudaStream_t h) { static_cast<void>(cudaStreamDestroy(h)); });
         work({handle});
         synchronize({handle});
-        // Of this thread only: others go on allocating and copying.
+        // Of this thread only: others may allocate and copy meanwhile.
         check(cudaStreamBeginCapture(handle, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
         cudaGraph_t captured = nullptr;
         try {

@@ -14,7 +14,8 @@
 
 namespace kdna::inline KDNA_ABI::cuda {
 
-/// A view of a dense tensor in device memory. No host pointer or view converts to it: a pointer is named as one of the device's.
+/// A view of a dense tensor in device memory. No host pointer or view converts to it: a pointer is named as one of the
+/// device's.
 template <class T>
 class device_view {
 public:
@@ -80,7 +81,7 @@ private:
     index_t bytes_ = 0;
 };
 
-/// Host values on the device, or no memory for none of them.
+/// Copies host values to the device. Allocates nothing if there are none.
 template <class T, device_api Device>
 [[nodiscard]] device_memory<Device> uploaded(Device& device, std::span<const T> values, typename Device::stream s) {
     device_memory<Device> m(device, static_cast<index_t>(values.size_bytes()));
@@ -125,7 +126,8 @@ private:
     device_memory<Device> memory_;
 };
 
-/// The layout of one block of device memory, piece by piece, each 256-byte aligned. add() throws kdna::error on overflow.
+/// The layout of one block of device memory, piece by piece, each 256-byte aligned. add() throws kdna::error on
+/// overflow.
 class device_layout {
 public:
     index_t add(index_t count, index_t element_bytes) {

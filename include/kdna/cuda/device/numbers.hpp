@@ -32,7 +32,7 @@ struct bfloat16 {
 
 namespace detail {
 
-// memcpy, as std::bit_cast is not usable on devices; it compiles to nothing.
+// memcpy, because std::bit_cast is not usable on devices; it compiles to nothing.
 template <class To, class From>
 KDNA_HOST_DEVICE To bits_as(const From& from) {
     static_assert(sizeof(To) == sizeof(From));
@@ -80,7 +80,7 @@ KDNA_HOST_DEVICE T from_float(float v) {
         std::uint32_t u = all & 0x7fffffffU;
         if (u > 0x7f800000U) return {0x7fffU};
         if (u >= 0x47800000U) return {static_cast<std::uint16_t>(sign | 0x7c00U)};
-        if (u < 0x38800000U)  // below 2^-14; beside one half, floats lie 2^-24 apart
+        if (u < 0x38800000U)  // below 2^-14: near one half, floats lie 2^-24 apart
             u = detail::bits_as<std::uint32_t>(detail::bits_as<float>(u) + 0.5F) - 0x3f000000U;
         else
             u = (u + 0x0fffU + (u >> 13U & 1U) - (112U << 23U)) >> 13U;
@@ -112,7 +112,7 @@ KDNA_HOST_DEVICE std::uint32_t to_tf32(float v) {
 #endif
 }
 
-/// N neighbouring elements that are loaded and stored together, aligned to their size.
+/// N contiguous elements that are loaded and stored at once, aligned to their size.
 template <class T, int N>
 struct alignas(sizeof(T) * N) pack {
     T v[N];

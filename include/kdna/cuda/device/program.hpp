@@ -1,7 +1,7 @@
 // What a program for a device is, and the block of threads that it works with.
 //
-// A program is written for a whole block: parts that all threads run in parallel, barriers between them, shared memory by byte
-// offsets, asynchronous copies in groups, and the product of a warp's fragments as one primitive. It is a type:
+// A program is written for a whole block: parts that all threads run in parallel, barriers between them, shared memory
+// by byte offsets, asynchronous copies in groups, and the product of a warp's fragments as one primitive. It is a type:
 //
 //     name                      for messages
 //     threads                   per block, a multiple of 32
@@ -12,20 +12,21 @@
 //
 // A program is a template over its block, and knows no more of it than this:
 //
-//     x, y, z                            which block of the grid it is
-//     parallel(f)                        f(thread, its registers) for every thread; there is no barrier before or after it
-//     sync()                             a barrier for all threads of the block
-//     load<T, N>(thread, at)             N elements of shared memory at a byte offset, a multiple of their size
-//     store(thread, at, pack)            the same way back
+//     x, y, z                         which block of the grid it is
+//     parallel(f)                     calls f(thread, its registers) for every thread, without a barrier before or after
+//     sync()                          is a barrier for all threads of the block
+//     load<T, N>(thread, at)          reads N elements of shared memory at a byte offset, a multiple of their size
+//     store(thread, at, pack)         writes them
 //     copy_async<Bytes>(thread, at, from, valid)
-//                                        starts a copy of 4, 8 or 16 bytes of device memory, or of zeros if it is not valid, to
-//                                        shared memory
-//     commit(), wait<N>()                closes a group of copies; waits until all but the last N groups of the calling thread have
-//                                        arrived
-//     load_matrices<Count>(at, take)     Count times, a warp together loads four matrices of eight 16-byte rows from shared memory:
-//                                        row r of matrix m begins at byte at(thread, i) of lane 8m + r; take(registers, i, words)
-//                                        receives the words of a lane, word l % 4 of row l / 4 of each matrix
-//     multiply<Multiply>(operands)       multiplies the fragments of each warp; operands(registers) are those of a lane
+//                                     starts a copy of 4, 8 or 16 bytes of device memory to shared memory; an invalid
+//                                     copy writes zeros
+//     commit(), wait<N>()             closes a group of copies; waits until all but the last N groups of the calling
+//                                     thread have arrived
+//     load_matrices<Count>(at, take)  has each warp load, Count times, four matrices of eight 16-byte rows from shared
+//                                     memory: row r of matrix m begins at byte at(thread, i) of lane 8m + r;
+//                                     take(registers, i, words) receives the words of lane l, word l % 4 of row l / 4
+//                                     of each matrix
+//     multiply<Multiply>(operands)    multiplies the fragments of each warp; operands(registers) are those of a lane
 //
 // gpu_block (gpu.hpp) is a block of a GPU. Tests run programs on the host with a block of their own.
 #pragma once

@@ -1,4 +1,5 @@
-// Marks of functions that run on a device. To a host compiler they are plain functions: so tests run programs without a GPU.
+// Marks of functions that run on a device. To a host compiler they are plain functions: so tests run programs without a
+// GPU.
 #pragma once
 
 #include <kdna/core/config.hpp>  // KDNA_HOST_DEVICE

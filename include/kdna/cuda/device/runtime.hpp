@@ -22,12 +22,12 @@ inline void check(cudaError_t status, std::string_view call) {
     throw error(std::string(call), "cudaSuccess", concat(cudaGetErrorName(status), ": ", cudaGetErrorString(status)));
 }
 
-/// A stream of the caller's. Nothing is said about its lifetime but that it outlives what was put into it.
+/// A stream of the caller's, which outlives the work in it.
 struct stream_ref {
     cudaStream_t handle = nullptr;  ///< null: the default stream
 };
 
-/// How many devices there are; 0 where there is no driver either.
+/// The number of devices; 0 where there is no driver.
 [[nodiscard]] inline int device_count() {
     int count = 0;
     const cudaError_t status = cudaGetDeviceCount(&count);
@@ -39,7 +39,7 @@ struct stream_ref {
     return count;
 }
 
-/// Makes a device the current one, for as long as this lives.
+/// Makes a device the current one while this lives.
 class current_device {
 public:
     explicit current_device(int ordinal) {
@@ -48,7 +48,7 @@ public:
     }
     current_device(const current_device&) = delete;
     current_device& operator=(const current_device&) = delete;
-    // There is nobody to tell; what set the device before will notice.
+    // A destructor cannot report an error; the next call will.
     ~current_device() { static_cast<void>(cudaSetDevice(before_)); }
 
 private:

@@ -10,8 +10,9 @@
 
 namespace kdna::inline KDNA_ABI::cuda {
 
-/// `size` elements of device memory, as an argument of a program. Indices are 32 bits: plans refuse larger tensors. Where a program
-/// runs on a host, every access is checked for its bounds and its alignment, and observers are told of it (access.hpp).
+/// `size` elements of device memory, as an argument of a program. Indices are 32 bits: plans refuse larger tensors.
+/// Where a program runs on a host, every access is checked for its bounds and its alignment, and observers are told of
+/// it (access.hpp).
 template <class T>
 struct device_span {
     T* data = nullptr;
@@ -71,7 +72,8 @@ private:
 #endif
 };
 
-/// Factors of the algebra on the device: those of sample n begin at n * stride; 0: one set for all samples. Without data: ones.
+/// Factors of the algebra on the device: those of sample n begin at n * stride; 0: one set for all samples. Without
+/// data: ones.
 struct device_factors {
     device_span<const float> values{};
     int stride = 0;

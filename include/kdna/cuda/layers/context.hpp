@@ -13,8 +13,9 @@ namespace kdna::inline KDNA_ABI::cuda {
 template <device_api Device>
 using on = backend::on<Device>;
 
-/// A handle; copies are the same context. Layers that are made in one context and share a kernel on the host, like a parent and
-/// its children, share one copy of it on the device, for as long as any of them is alive. Safe to use from several threads.
+/// A handle; copies are the same context. Layers that are made in one context and share a kernel on the host, like a
+/// parent and its children, share one copy of it on the device, for as long as any of them is alive. Safe to use from
+/// several threads.
 template <device_api Device>
 class basic_context {
 public:
@@ -28,7 +29,8 @@ public:
     explicit basic_context(Device& device, const device_options& options = {})
         : basic_context(std::shared_ptr<Device>(std::shared_ptr<Device>(), &device), options) {}
 
-    /// Where layers and networks are made that were told nothing else: the first device, float32. Made on first use.
+    /// The context of layers and networks that are made without one: the first device, float32. It is made on first
+    /// use.
     [[nodiscard]] static const basic_context& standard() {
         static const basic_context context;
         return context;

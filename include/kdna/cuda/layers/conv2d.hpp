@@ -18,15 +18,15 @@ namespace cuda {
 
 /// How a layer is planned.
 struct device_layer_options {
-    /// Runs may come with float32 tensors in any order, for which the plan keeps memory in the layer's numbers. false: only with
-    /// channels last in the layer's own numbers, which are never copied.
+    /// true: runs take float32 tensors in any order, and the plan keeps memory to convert them. false: runs take only
+    /// tensors with channels last in the layer's own numbers, which are never copied.
     bool conversions = true;
-    /// Of a layer whose kernels come with each call: whether one serves all samples, or each sample has its own.
+    /// For a layer whose kernels come with each call: whether one serves all samples, or each sample has its own.
     given_kernels kernels = given_kernels::one;
 };
 
-/// The decisions and the memory of one layer for one input shape, all on the device. A plan serves one run at a time; make one per
-/// stream.
+/// The decisions and the memory of one layer for one input shape, all on the device. A plan serves one run at a time;
+/// make one per stream.
 template <device_api Device>
 class basic_conv2d_plan {
 public:
@@ -55,7 +55,8 @@ concept device_router = requires(const R& r) {
 
 namespace detail {
 
-/// Uploads x and, if there is one, a residual, calls run(x, y, residual) on float32 views of them, and returns y in NCHW.
+/// Uploads x and, if there is one, a residual, calls run(x, y, residual) on float32 views of them, and returns y in
+/// NCHW.
 template <device_api Device, class Run>
 [[nodiscard]] tensor<float> run_on_host_tensors(Device& device, const shape4& out_shape,
                                                 const tensor_view<const float>& x,
@@ -77,8 +78,8 @@ template <device_api Device, class Run>
 
 }  // namespace cuda
 
-/// One convolution layer on a device: a handle, whose copies are the same layer. What layers of a context share on the host they
-/// share there: a child runs on its parent's weights, which are uploaded once.
+/// One convolution layer on a device: a handle, whose copies are the same layer. Layers of one context share on the
+/// device what they share on the host: a child runs on its parent's weights, which are uploaded once.
 template <kernel_source Source, router Router, class Device>
 class conv2d<Source, Router, backend::on<Device>> {
     static_assert(cuda::device_router<Router>,
@@ -90,8 +91,8 @@ public:
     using context_type = cuda::basic_context<Device>;
     using stream = typename Device::stream;
 
-    /// Puts the layer on the context's device, and waits for the stream. Throws kdna::error, naming the layer, if any part does not
-    /// fit the kernel or has no device form.
+    /// Puts the layer on the context's device, and waits for the stream. Throws kdna::error, naming the layer, if any
+    /// part does not fit the kernel or has no device form.
     conv2d(adapted<Source> kernel, const conv_params& params, const conv_options& options = {}, Router r = {},
            const context_type& where = context_type::standard(), stream s = {})
         : context_(where),
@@ -138,9 +139,9 @@ public:
         return p;
     }
 
-    /// y = act( BN( conv(x) + bias ) + residual ), in the stream; does not wait. Views of the plan's shapes; x and y must not
-    /// overlap, y and residual may be the same view. `T`: float, or the layer's own numbers channels last. Allocates nothing. Throws
-    /// kdna::error if the arguments are not those of the plan, or a launch fails.
+    /// y = act( BN( conv(x) + bias ) + residual ), in the stream; does not wait. Views of the plan's shapes; x and y
+    /// must not overlap, y and residual may be the same view. `T`: float, or the layer's own numbers channels last.
+    /// Allocates nothing. Throws kdna::error if the arguments are not those of the plan, or a launch fails.
     // Spelled out: nvcc 13 takes a call of takes_coefficients() in a constraint for unsatisfied.
     template <class T>
     void run(plan_type& p, const std::type_identity_t<cuda::device_view<const T>>& x, const cuda::device_view<T>& y,
@@ -148,7 +149,8 @@ public:
         requires(!routes_given<Router>) {
         run_in(p, x, {}, y, residual, s);
     }
-    /// The same with kernels that come with the call (runtime_kernel): float32, [1 or N][weights of one] in PyTorch's order.
+    /// The same with kernels that come with the call (runtime_kernel): float32, [1 or N][weights of one] in PyTorch's
+    /// order.
     template <class T>
     void run(plan_type& p, const std::type_identity_t<cuda::device_view<const T>>& x,
              const cuda::device_view<const float>& kernels, const cuda::device_view<T>& y,
@@ -157,8 +159,8 @@ public:
         run_in(p, x, kernels, y, residual, s);
     }
 
-    /// Plans and runs in one go on host tensors, and returns the output, in NCHW. Throws kdna::error. For tests and for code that
-    /// runs once.
+    /// Plans and runs in one go on host tensors, and returns the output, in NCHW. Throws kdna::error. For tests and for
+    /// code that runs once.
     [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x,
                                            const tensor_view<const float>& residual = {}, stream s = {}) const
         requires(!routes_given<Router>) {
@@ -200,7 +202,7 @@ private:
         else if (residual.device_pointer() != nullptr)
             throw error(concat(name(), " residual"), "none", "one");
     }
-    /// Whether kernels can work on these elements where they are.
+    /// Whether programs can read and write these elements where they are.
     template <class T>
     [[nodiscard]] bool in_place(const cuda::device_view<T>& v) const {
         return v.order() == layout::nhwc && cuda::with_number(context_.options().numbers, []<class Number>(Number) {

@@ -1,10 +1,10 @@
-// Launches that convert between the caller's tensors, float32 in any order, and those of a layer or network: channels last, in its
-// numbers.
+// Launches that convert between the caller's tensors, float32 in any order, and those of a layer or network: channels
+// last, in its numbers.
 #pragma once
 
 #include <kdna/cuda/device/indices.hpp>
 #include <kdna/cuda/device/memory.hpp>
-#include <kdna/cuda/programs/pooling.hpp>
+#include <kdna/cuda/programs/conversion.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
@@ -30,7 +30,8 @@ void enqueue_conversion(Device& device, const From* x, layout x_order, To* y, la
     device.template launch<conversion_program<From, To>>(elementwise_program::grid(items), arguments, s);
 }
 
-/// The same to channels last, each pixel stored with `channels` channels, a multiple of four; channels that x does not have are zeros.
+/// The same to channels last, each pixel stored with `channels` channels, a multiple of four; channels that x does not
+/// have are zeros.
 template <class To, device_api Device>
 void enqueue_conversion_in_fours(Device& device, const device_view<const float>& x, To* y, index_t channels,
                                  typename Device::stream s) {

@@ -32,7 +32,7 @@ inline void check(cudnnStatus_t status, std::string_view call) {
 
 namespace detail {
 
-/// A handle on the current device. cuDNN's are used by one thread at a time.
+/// A handle on the current device. One thread at a time uses it, which holds `turn`.
 class cudnn_handle {
 public:
     cudnn_handle() { check(cudnnCreate(&handle_), "cudnnCreate"); }
@@ -86,7 +86,7 @@ private:
 /// The operations of a plain convolution. Descriptors refer to each other, so all of them are kept.
 class cudnn_operations {
 public:
-    // Unique ids of the tensors that a call gives.
+    // Unique ids of the tensors of a call.
     static constexpr std::int64_t x = 1, w = 2, scale = 3, shift = 4, residual = 5, y = 6;
 
     explicit cudnn_operations(const plain_convolution& c) {
@@ -107,7 +107,7 @@ public:
             .finalize("a convolution");
         kept_.push_back(moves);
 
-        std::int64_t next = 100;  // ids of what only passes from one operation to the next
+        std::int64_t next = 100;  // ids of the tensors between two operations
         const auto between = [&] { return tensor(c.out, CUDNN_DATA_FLOAT, next++, true); };
         cudnn_descriptor value = between();
         cudnn_descriptor convolution(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
@@ -192,8 +192,8 @@ private:
 
 }  // namespace detail
 
-/// A GPU whose plain layers run by cuDNN, in networks; layers with factors, in parts of the depth, and those that take the sums
-/// of their output run on kdna's kernels. Exact float32 does as well: cuDNN may round to TF32.
+/// A GPU on which cuDNN runs the plain layers of networks. kdna's programs run layers with factors, layers that take
+/// the sums of their output, and exact float32, which cuDNN may round to TF32.
 class cudnn_gpu : public gpu {
 public:
     explicit cudnn_gpu(int ordinal = 0) : gpu(ordinal) {
@@ -208,8 +208,8 @@ public:
         [[nodiscard]] static std::string explain() {
             return "cuDNN, scale, shift, residual and activation in one operation";
         }
-        /// A run at a time, like the network's plan that it belongs to. Those of other plans may overlap: they take turns at the
-        /// handle. What cuDNN is told of a call is kept, and told again only when a tensor has moved.
+        /// One run at a time, like the network's plan that it belongs to. Runs of other plans may overlap: they take
+        /// turns at the handle. The description of a call is kept, and made again only when a tensor has moved.
         void run(const plain_convolution_call& c, stream_ref s) const {
             if (!arguments_ || c != told_) arguments_.emplace(arguments_of(c));
             told_ = c;
@@ -243,7 +243,7 @@ public:
         index_t scratch_bytes_ = 0;
     };
 
-    /// The first plan of cuDNN's heuristics that can be made, or null if there is none.
+    /// The first plan of cuDNN's heuristics that can be made, or null.
     [[nodiscard]] std::shared_ptr<const library_convolution> plan_plain(const plain_convolution& c) const {
         if (c.numbers == precision::f32) return nullptr;
         const current_device here(ordinal());
@@ -259,7 +259,7 @@ public:
             for (const detail::cudnn_descriptor& config : results(heuristics))
                 if (make_plan(*out, config)) return out;
         } catch (const error&) {
-            // What cuDNN does not take, our own kernels run.
+            // kdna's programs run what cuDNN does not take.
         }
         return nullptr;
     }
@@ -298,7 +298,7 @@ private:
             to.scratch_bytes_ = bytes;
             return true;
         } catch (const error&) {
-            return false;  // the next engine may do
+            return false;  // the next engine may succeed
         }
     }
     std::shared_ptr<detail::cudnn_handle> handle_{};

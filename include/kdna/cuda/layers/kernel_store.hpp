@@ -15,8 +15,8 @@
 
 namespace kdna::inline KDNA_ABI::cuda {
 
-/// What layers store on a device, each once: a child finds its parent's kernel here, and a layer its stage's warehouse. A kernel
-/// lives as long as a layer that uses it. Safe to use from several threads.
+/// What layers store on a device, each once: a child finds its parent's kernel here, and a layer its stage's warehouse.
+/// A kernel lives as long as a layer that uses it. Safe to use from several threads.
 template <device_api Device>
 class kernel_store {
 public:
@@ -33,8 +33,8 @@ public:
         }
     };
 
-    /// What a recipe stores, for an input of `channels` a group, the kernel's own number or more; made on first use. Throws
-    /// kdna::error.
+    /// What a recipe stores, for an input of `channels` a group, the kernel's own number or more; made on first use.
+    /// Throws kdna::error.
     [[nodiscard]] std::shared_ptr<const kernel> get(Device& device, const kernel_recipe& r, index_t channels,
                                                     precision p, typename Device::stream s, std::string_view where) {
         if (r.storage == nullptr) return make(device, r, channels, p, s, where);

@@ -25,8 +25,8 @@ namespace kdna::inline KDNA_ABI::cuda {
 template <device_api Device>
 class device_conv {
 public:
-    /// `in_channels`: of a pixel of the input as it is stored, where that is more than the kernel has; the others are zeros. Throws
-    /// kdna::error, naming the layer, where a device cannot run it.
+    /// `in_channels`: of a pixel of the input as it is stored, where that is more than the kernel has; the others are
+    /// zeros. Throws kdna::error, naming the layer, where a device cannot run it.
     device_conv(Device& device, conv_recipe recipe, const device_options& options, kernel_store<Device>& store,
                 typename Device::stream s, index_t in_channels = 0)
         : device_(&device),
@@ -41,20 +41,23 @@ public:
     [[nodiscard]] bool takes_residual() const noexcept { return layer_.recipe().residual; }
     /// Whether it reads the sums of its input's channels.
     [[nodiscard]] bool reads_sums() const noexcept { return layer_.reads_sums(); }
-    /// Calls f(address, bytes) for every block of device memory that the layer keeps: its kernel or its stage's warehouse, which
-    /// layers share and which comes up in each of them with the same address; and what is its own, factors and router.
+    /// Calls f(address, bytes) for every block of device memory that the layer keeps: its kernel or its stage's
+    /// warehouse, which layers share and which comes up in each of them with the same address; and what is its own,
+    /// factors and router.
     template <class F>
     void for_each_storage(F&& f) const {
         if (kernel_ != nullptr) f(static_cast<const void*>(kernel_->memory.data()), kernel_->memory.bytes());
         f(static_cast<const void*>(factors_.memory().data()), factors_.memory().bytes());
     }
 
-    /// Decides how to run on inputs of shape `in`; `given` is for layers whose kernels come with each call. Throws kdna::error.
+    /// Decides how to run on inputs of shape `in`; `given` is for layers whose kernels come with each call. Throws
+    /// kdna::error.
     [[nodiscard]] device_conv_plan plan(const shape4& in, given_kernels given = given_kernels::one) const {
         return plan_layer(layer_, in, given, device_->multiprocessors());
     }
 
-    /// The layer as a library would run it; nothing where it has factors of its own, or its filters are not dense in memory.
+    /// The layer as a library would run it; nothing where it has factors of its own, or its filters are not dense in
+    /// memory.
     [[nodiscard]] std::optional<plain_convolution> as_plain(const device_conv_plan& p) const {
         const kernel_shape& k = kernel();
         const conv_recipe& r = layer_.recipe();
@@ -68,7 +71,8 @@ public:
         return {c.x, kernel_->memory.data(), c.y, c.residual, factors_.scale().data, factors_.shift().data, c.scratch};
     }
 
-    /// Puts the launches of one call into the stream. Throws kdna::error if the kernels that it brings are not those of the plan.
+    /// Puts the launches of one call into the stream. Throws kdna::error if the kernels that it brings are not those of
+    /// the plan.
     void enqueue(const device_conv_plan& p, const device_conv_call& c, typename Device::stream s) const {
         check_kernels(p, c);
         const call_type call{*device_, layer_, factors_, kernel_.get(), p, c, s};

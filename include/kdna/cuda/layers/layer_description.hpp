@@ -23,8 +23,8 @@ struct device_options {
     index_t assembly_budget = index_t{64} << 20;
 };
 
-/// Whether a layer may read an input that is stored with more channels than its kernel has: zeros meet zeros there, and no factor
-/// and no sum of channels sees them.
+/// Whether a layer may read an input that is stored with more channels than its kernel has: zeros meet zeros there, and
+/// no factor and no sum of channels sees them.
 [[nodiscard]] inline bool takes_more_channels(const conv_recipe& r) noexcept {
     return r.kernel.shape.groups == 1 && !r.kernel.shape.depthwise() && r.kernel.form == kernel_form::stored &&
            !r.attention && r.router.empty();
@@ -33,8 +33,8 @@ struct device_options {
 /// Immutable once made.
 class layer_description {
 public:
-    /// `in_channels`: of a pixel of the input as it is stored, where that is more than the kernel has; the others are zeros. Throws
-    /// kdna::error, naming the layer, where a device cannot run it.
+    /// `in_channels`: of a pixel of the input as it is stored, where that is more than the kernel has; the others are
+    /// zeros. Throws kdna::error, naming the layer, where a device cannot run it.
     layer_description(conv_recipe recipe, const device_options& options, index_t in_channels = 0)
         : recipe_(std::move(recipe)), options_(options), in_channels_(in_channels == 0 ? kernel().i : in_channels) {
         const kernel_shape& k = kernel();
@@ -101,12 +101,14 @@ public:
         return a;
     }
 
-    /// The packs of the depth that the centre tap of a decomposed kernel lies in: the first element, and how many there are.
+    /// The packs of the depth that the centre tap of a decomposed kernel lies in: the first element, and how many there
+    /// are.
     [[nodiscard]] index_t centre_first() const noexcept { return centre_at() / lane() * lane(); }
     [[nodiscard]] index_t centre_size() const noexcept {
         return ceil_div(centre_at() - centre_first() + kernel().i, lane()) * lane();
     }
-    /// Q' of a decomposed kernel, [L][centre_size()], as the centre tap lies in its packs, with zeros around it; else empty.
+    /// Q' of a decomposed kernel, [L][centre_size()], as the centre tap lies in its packs, with zeros around it; else
+    /// empty.
     [[nodiscard]] std::vector<float> centre_factor() const {
         const kernel_recipe& k = recipe_.kernel;
         if (k.form != kernel_form::decomposed) return {};

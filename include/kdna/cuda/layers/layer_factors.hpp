@@ -1,4 +1,5 @@
-// What a device layer has of its own: factors, biases, and the dense layers of its router, in one block of device memory.
+// What a device layer has of its own: factors, biases, and the dense layers of its router, in one block of device
+// memory.
 #pragma once
 
 #include <array>

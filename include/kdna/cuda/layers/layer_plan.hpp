@@ -49,8 +49,14 @@ struct device_conv_plan {
     }
 };
 
-/// The tensors of a call, in device memory. `x` and `residual` are dense NHWC in the layer's numbers, `x` with the channels that the
-/// layer was made for.
+/// How explain() begins for a convolution.
+[[nodiscard]] inline std::string plan_heading(const std::string& name, const kernel_shape& k, const shape4& in,
+                                              precision numbers) {
+    return concat(name, ": ", to_string(k), " on ", to_string(in), ", ", to_string(numbers), ": ");
+}
+
+/// The tensors of a call, in device memory. `x` and `residual` are dense NHWC in the layer's numbers, `x` with the
+/// channels that the layer was made for.
 struct device_conv_call {
     const void* x = nullptr;
     void* y = nullptr;

@@ -107,16 +107,16 @@ private:
 
 }  // namespace detail
 
-/// A network of a device: a handle, whose copies are the same network. Immutable: several streams may run it, each with a plan of
-/// its own. The device must outlive it; the host network need not. `Layers` are conv2d types of your own routers or sources
-/// (take_apart.hpp) beside those that the library knows.
+/// A network of a device: a handle, whose copies are the same network. Immutable: several streams may run it, each with
+/// a plan of its own. The device must outlive it; the host network need not. `Layers` are conv2d types of your own
+/// routers or sources (take_apart.hpp) beside those that the library knows.
 template <device_api Device, class... Layers>
 class basic_network {
 public:
     using plan_type = basic_network_plan<Device>;
 
-    /// Puts the weights of `host` on the device: every kernel once, children on their parent's. Waits for the stream. Throws
-    /// kdna::error naming the step that has no device form.
+    /// Puts the weights of `host` on the device: every kernel once, children on their parent's. Waits for the stream.
+    /// Throws kdna::error naming the step that has no device form.
     explicit basic_network(const network& host, const basic_context<Device>& where = basic_context<Device>::standard(),
                            typename Device::stream s = {})
         : body_(std::make_shared<const detail::network_body<Device>>(std::type_identity<std::tuple<Layers...>>{}, host,
@@ -130,18 +130,19 @@ public:
     /// Bytes of weights on the device; what layers share counts once.
     [[nodiscard]] index_t weight_bytes() const { return body_->weight_bytes(); }
 
-    /// Plans every step for inputs of shape `in`, allocates all memory, and records the launches. Throws kdna::error naming the
-    /// step that cannot run on its input.
+    /// Plans every step for inputs of shape `in`, allocates all memory, and records the launches. Throws kdna::error
+    /// naming the step that cannot run on its input.
     [[nodiscard]] plan_type plan(const shape4& in, const device_plan_options& options = {}) const {
         return body_->plan(in, options, body_);
     }
-    /// x [plan.input_shape()] to y [plan.output_shape()], float32 in device memory, in the stream; does not wait. Allocates
-    /// nothing. Throws kdna::error if the arguments are not those of the plan, or a launch fails.
+    /// x [plan.input_shape()] to y [plan.output_shape()], float32 in device memory, in the stream; does not wait.
+    /// Allocates nothing. Throws kdna::error if the arguments are not those of the plan, or a launch fails.
     void run(plan_type& p, const device_view<const float>& x, const device_view<float>& y,
              typename Device::stream s = {}) const {
         body_->run(p, x, y, s);
     }
-    /// Plans and runs in one go, on host tensors; the output is NCHW. Throws kdna::error. For tests and for code that runs once.
+    /// Plans and runs in one go, on host tensors; the output is NCHW. Throws kdna::error. For tests and for code that
+    /// runs once.
     [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x, typename Device::stream s = {}) const {
         plan_type p = plan(x.shape, {.graph = false});
         Device& device = body_->context().device();

@@ -24,7 +24,8 @@ namespace detail {
 template <device_api Device>
 class network_body;
 
-/// What a device with a vendor's library keeps for a layer that runs there (cudnn.hpp): its plan_plain() gives one or null.
+/// What a device with a vendor's library keeps for a layer that runs there (cudnn.hpp): its plan_plain() gives one or
+/// null.
 template <class Device>
 struct library_part {
     using type = std::nullptr_t;
@@ -64,8 +65,8 @@ struct network_state {
 
 }  // namespace detail
 
-/// The memory of one network for one input shape, all on the device and allocated when the plan is made. A plan serves one run
-/// at a time; make one per stream. It keeps what it needs of its network.
+/// The memory of one network for one input shape, all on the device and allocated when the plan is made. A plan serves
+/// one run at a time; make one per stream. It keeps what it needs of its network.
 template <device_api Device>
 class basic_network_plan {
 public:

@@ -1,4 +1,4 @@
-// Plans a network on a device for an input shape: every step, who takes which sums of channels, and all memory.
+// Plans a network on a device for an input shape: every step, which step takes which sums of channels, and all memory.
 #pragma once
 
 #include <algorithm>
@@ -63,7 +63,7 @@ private:
         state_->shapes.push_back(out);
     }
 
-    /// Sums of channels in one block of memory, before that is allocated.
+    /// Where sums of channels will lie in a block of memory that is not allocated yet.
     struct placed_sums {
         device_sums* sums;
         index_t at, floats;
@@ -106,7 +106,8 @@ private:
         return s.input > 0 && (*steps_)[maker].conv() != nullptr ? &state_->steps[maker] : nullptr;
     }
 
-    /// Plain layers of whose output nobody wants sums go to the library, where it takes them. Returns the scratch they need.
+    /// Gives plain layers to the library, where it takes them, unless the sums of their output are read. Returns the
+    /// scratch they need.
     [[nodiscard]] index_t plan_library() requires(has_library<Device>) {
         index_t scratch = 0;
         for (std::size_t i = 0; i < steps_->size(); ++i) {
@@ -117,8 +118,7 @@ private:
             if (plain) p.library = context_->device().plan_plain(*plain);
             if (p.library == nullptr) continue;
             scratch = std::max(scratch, p.library->scratch_bytes());
-            p.text = concat((*steps_)[i].name, ": ", to_string(plain->kernel), " on ", to_string(plain->in), ", ",
-                            to_string(plain->numbers), ": ", p.library->explain());
+            p.text = plan_heading((*steps_)[i].name, plain->kernel, plain->in, plain->numbers) + p.library->explain();
         }
         return scratch;
     }

@@ -39,8 +39,9 @@ struct device_step {
 template <device_api Device, class... Layers>
 class network_lowering {
 public:
-    /// Channels of a pixel of the input as it is stored: whole fours, so that 3 channels are read by asynchronous copies too (of 16
-    /// bytes in 32-bit numbers, of 8 in 16-bit ones), if all steps that read it are convolutions to which that makes no difference.
+    /// Channels of a pixel of the input as it is stored: whole fours, so that 3 channels are read by asynchronous
+    /// copies too (of 16 bytes in 32-bit numbers, of 8 in 16-bit ones), if all steps that read it are convolutions to
+    /// which that makes no difference.
     [[nodiscard]] static index_t channels_to_store(const network& host) {
         const index_t channels = host.input_channels();
         bool read = false;
@@ -54,7 +55,8 @@ public:
         }
         return read ? ceil_div(channels, 4) * 4 : channels;
     }
-    /// All steps, for an input stored with so many channels. Throws kdna::error naming the step that has no device form.
+    /// All steps, for an input stored with `stored_channels` channels. Throws kdna::error naming the step that has no
+    /// device form.
     [[nodiscard]] static std::vector<device_step<Device>> steps(const network& host, const basic_context<Device>& where,
                                                                 index_t stored_channels, typename Device::stream s) {
         std::vector<device_step<Device>> out;

@@ -1,4 +1,5 @@
-// Plans a device layer for an input shape: tiles, the way of the input into shared memory, chunks of samples, and the scratch.
+// Plans a device layer for an input shape: tiles, the way of the input into shared memory, chunks of samples, and the
+// scratch.
 #pragma once
 
 #include <algorithm>
@@ -102,7 +103,7 @@ private:
         }
     }
 
-    /// Whether the channels of a pixel, and of a group in it, are whole loads of so many bytes.
+    /// Whether the channels of a pixel, and of a group in it, are whole loads of `bytes`.
     [[nodiscard]] bool whole_loads(index_t bytes) const noexcept {
         const bool groups = kernel().depthwise() || layer_->group_channels() * element_bytes() % bytes == 0;
         return groups && layer_->in_channels() * element_bytes() % bytes == 0;
@@ -124,7 +125,8 @@ private:
         p.out_rows = p.rows;
         const index_t stages = layer_->layout().filter_stride / stage_depth();
         const index_t few = blocks(small_tile::rows, small_tile::columns);
-        // Samples with kernels of their own take turns in one scratch and have few rows each: not worth parts of the depth.
+        // Samples with kernels of their own take turns in one scratch and have few rows each: not worth parts of the
+        // depth.
         if (p.large || p.own_kernels || few >= multiprocessors_) return;
         // A part has at least eight stages, so that it is worth its way through memory.
         p.depth_parts =
@@ -172,8 +174,7 @@ private:
 
     [[nodiscard]] std::string explain(const device_conv_plan& p) const {
         const kernel_recipe& k = recipe().kernel;
-        std::string text = concat(name(), ": ", to_string(kernel()), " on ", to_string(p.in), ", ",
-                                  to_string(layer_->numbers()), ": ");
+        std::string text = plan_heading(name(), kernel(), p.in, layer_->numbers());
         if (p.depthwise) {
             text += concat("depthwise, ", p.wide_channels ? 16 / element_bytes() : 1, " channels a thread");
         } else {
@@ -200,8 +201,8 @@ private:
 
 }  // namespace detail
 
-/// Decides how a layer runs on inputs of shape `in` on a device of so many multiprocessors; `given` is for layers whose kernels come
-/// with each call. Throws kdna::error, naming the layer, where it cannot.
+/// Decides how a layer runs on inputs of shape `in` on a device with `multiprocessors`; `given` is for layers whose
+/// kernels come with each call. Throws kdna::error, naming the layer, where it cannot.
 [[nodiscard]] inline device_conv_plan plan_layer(const layer_description& layer, const shape4& in, given_kernels given,
                                                  int multiprocessors) {
     return detail::layer_planner(layer, multiprocessors).plan(in, given);

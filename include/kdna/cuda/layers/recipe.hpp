@@ -1,4 +1,5 @@
-// A layer as a device needs to know it: shapes, weights in PyTorch's order, factors, and a router that comes down to dense layers.
+// The description of a layer that a device builds from: shapes, weights in PyTorch's order, factors, and a router of
+// dense layers.
 #pragma once
 
 #include <array>
@@ -20,16 +21,17 @@ struct dense_recipe {
     std::vector<float> w{}, bias{};
     index_t inputs = 0, outputs = 0;
     dense_function act{};
-    index_t group = 1;  ///< neighbouring outputs that a signed_share is one of
-    /// Values it gives: a signed share keeps the last of every group to itself.
+    index_t group = 1;  ///< contiguous outputs that signed_share normalises together
+    /// The number of values that it gives: signed_share gives all but the last of every group.
     [[nodiscard]] index_t values() const noexcept {
         return act.group == group_function::signed_share ? outputs / group * (group - 1) : outputs;
     }
 };
 
-/// A router as router_program runs it (programs/router.hpp). It reads the means of the input's channels, or those of grid x grid
-/// windows of each channel, [C][grid][grid]. It has a hidden layer, which a layer on it may gate, or none; and heads.
-/// `kernel_filter` multiplies the filters of what is stored, `filter` those of the kernel that is assembled from it.
+/// A router as router_program runs it (programs/router.hpp). It reads the means of the input's channels, or those of
+/// grid x grid windows of each channel, [C][grid][grid]. It has a hidden layer, which a layer on it may gate, or none;
+/// and heads. `kernel_filter` multiplies the filters of what is stored, `filter` those of the kernel that is assembled
+/// from it.
 struct router_recipe {
     dense_recipe hidden{}, gate{}, mixture{}, kernel_filter{}, channel{}, filter{}, spatial{};
     index_t grid = 1;
@@ -44,10 +46,10 @@ struct router_recipe {
 
 /// Where the kernel of a layer comes from.
 ///     stored       it is stored
-///     combined     every sample has a kernel of its own, whose cells are combinations of what is stored; the router's mixture is
-///                  a[m][count]
-///     decomposed   every sample has a kernel of its own, kernel_filter . stored + P T^T Q' on the centre tap, of one group; the
-///                  router's mixture is T [L][L] and u [L] (dna/dcd.hpp)
+///     combined     every sample has a kernel of its own, whose cells are combinations of what is stored; the router's
+///                  mixture is a[m][count]
+///     decomposed   every sample has a kernel of its own, kernel_filter . stored + P T^T Q' on the centre tap, of one
+///                  group; the router's mixture is T [L][L] and u [L] (dna/dcd.hpp)
 ///     given        every call brings one, or one for each sample: [O][I/groups][KH * KW], or [KH * KW] for all channels
 enum class kernel_form { stored, combined, decomposed, given };
 
@@ -58,10 +60,11 @@ struct kernel_recipe {
     index_t count = 1;
     std::optional<cell_shape> cell{};  ///< none: kernels are stored
     const void* storage = nullptr;     ///< the same for all layers that share it
-    /// Writes everything that is stored, float32 in PyTorch's order: [count][O][I/groups][KH][KW], or cells [count][o][c][kh][kw].
-    /// It keeps what it reads from alive.
+    /// Writes everything that is stored, float32 in PyTorch's order: [count][O][I/groups][KH][KW], or cells
+    /// [count][o][c][kh][kw]. It keeps what it reads from alive.
     std::function<void(std::span<float>)> copy_weights{};
-    /// [k][O], mixed by the last k values of the router's mixture, or empty; of a decomposed kernel P transposed, k = L.
+    /// [k][O], mixed by the last k values of the router's mixture, or empty; of a decomposed kernel P transposed, k =
+    /// L.
     std::vector<float> biases{};
     std::vector<float> kernel_bias{};  ///< [O], times the router's kernel_filter, or empty
     std::vector<float> q{};            ///< Q' [L][C] of a decomposed kernel

@@ -8,8 +8,8 @@
 
 namespace kdna::inline KDNA_ABI {
 
-/// A convolution layer on a device whose kernels come with each call, in device memory: one for all samples, or, in a plan with
-/// cuda::given_kernels::each, one for each. A handle, whose copies are the same layer.
+/// A convolution layer on a device whose kernels come with each call, in device memory: one for all samples, or, in a
+/// plan with cuda::given_kernels::each, one for each. A handle, whose copies are the same layer.
 template <class Device>
 class basic_runtime_conv2d<backend::on<Device>> {
 public:
@@ -42,8 +42,8 @@ public:
              const std::type_identity_t<cuda::device_view<const T>>& residual = {}, stream s = {}) const {
         layer_.run(p, x, kernels, y, residual, s);
     }
-    /// Plans and runs in one go on host tensors, and returns the output, in NCHW. Throws kdna::error. For tests and for code that
-    /// runs once.
+    /// Plans and runs in one go on host tensors, and returns the output, in NCHW. Throws kdna::error. For tests and for
+    /// code that runs once.
     [[nodiscard]] tensor<float> operator()(const tensor_view<const float>& x, const kernel_view& kernels,
                                            const tensor_view<const float>& residual = {}, stream s = {}) const {
         const auto found = static_cast<index_t>(kernels.size());

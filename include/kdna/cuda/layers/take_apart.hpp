@@ -39,8 +39,8 @@ namespace detail {
 
 }  // namespace detail
 
-/// The routers that have a device form. A router of your own has one if it consists of a hidden layer and heads: write a
-/// `router_recipe take_apart(const your_router&)` beside it, and name its layers in basic_network (network.hpp).
+/// The routers that have a device form. A router of your own has one if it consists of a hidden layer and heads: write
+/// a `router_recipe take_apart(const your_router&)` beside it, and name its layers in basic_network (network.hpp).
 [[nodiscard]] inline router_recipe take_apart(const no_router&) { return {}; }
 [[nodiscard]] inline router_recipe take_apart(const given_mixture&) { return {}; }
 [[nodiscard]] inline router_recipe take_apart(const squeeze_excite& r) {
@@ -75,8 +75,9 @@ namespace detail {
             .grid = r.pool_grid()};
 }
 
-/// Kernel sources: mixtures, cells of a warehouse, DCD's, kernels that come with each call, and every source whose weights are the
-/// same for all samples. The recipe keeps a copy of the source, which is a handle. Throws kdna::error for any other source.
+/// Kernel sources: mixtures, cells of a warehouse, DCD's, kernels that come with each call, and every source whose
+/// weights are the same for all samples. The recipe keeps a copy of the source, which is a handle. Throws kdna::error
+/// for any other source.
 template <kernel_source Source>
 [[nodiscard]] kernel_recipe take_apart_kernel(const Source& source, std::string_view where) {
     kernel_recipe r;
@@ -103,8 +104,10 @@ template <kernel_source Source>
         r.form = kernel_form::decomposed;
         read_from(source.w0());
         const low_rank_factors& low = *source.low_rank();
+        std::vector<float> p(static_cast<std::size_t>(r.shape.o * low.rank()));
+        low.copy_p(p);
         for (index_t j = 0; j < low.rank(); ++j) {
-            for (index_t o = 0; o < r.shape.o; ++o) r.biases.push_back(low.p(o, j));
+            for (index_t o = 0; o < r.shape.o; ++o) r.biases.push_back(p[static_cast<std::size_t>(o * low.rank() + j)]);
             for (index_t c = 0; c < r.shape.i; ++c) r.q.push_back(low.q(j, c));
         }
         r.kernel_bias.assign(source.static_bias().begin(), source.static_bias().end());
@@ -123,7 +126,7 @@ template <kernel_source Source>
     return r;
 }
 
-/// A layer in parts. Throws kdna::error, naming the layer, where its kernel has no device form.
+/// The recipe of a layer. Throws kdna::error, naming the layer, where its kernel has no device form.
 template <kernel_source Source, router Router, conv_backend Backend>
 [[nodiscard]] conv_recipe take_apart(const conv2d<Source, Router, Backend>& layer) {
     const auto copy = [](std::span<const float> v) { return std::vector<float>(v.begin(), v.end()); };
@@ -187,7 +190,7 @@ template <class Layer>
     const Layer* layer = layer_of_step<Layer>::in(op);
     return layer == nullptr ? std::nullopt : std::optional(cuda::take_apart(*layer));
 }
-/// The recipe of the first of the layers that `op` holds, or nothing.
+/// The recipe of the step if it is one of these types of layers.
 template <class... Layers>
 [[nodiscard]] std::optional<conv_recipe> take_apart_any(const operation& op) {
     std::optional<conv_recipe> found;

@@ -15,14 +15,14 @@ namespace kdna::inline KDNA_ABI::cuda {
 /// Elements that the widest load, 16 bytes, has in a precision.
 [[nodiscard]] constexpr index_t lane_of(precision p) noexcept { return 16 / bytes_of(p); }
 
-/// Where the weights of a kernel or of a cell lie, in elements: the weight of filter o, channel c of its group and tap t lies at
-/// o * filter_stride + t * tap_stride + c.
+/// Where the weights of a kernel or of a cell lie, in elements: the weight of filter o, channel c of its group and tap
+/// t lies at o * filter_stride + t * tap_stride + c.
 struct weight_layout {
     index_t filters = 1, channels = 1, taps = 1;
     index_t filter_stride = 1, tap_stride = 1, size = 1;
 
-    /// As convolution_program or depthwise_program reads a kernel, for an input stored with `channels` a group, the kernel's own
-    /// number or more. Throws kdna::error.
+    /// As convolution_program or depthwise_program reads a kernel, for an input stored with `channels` a group, the
+    /// kernel's own number or more. Throws kdna::error.
     [[nodiscard]] static weight_layout of(const kernel_shape& k, index_t channels, precision p,
                                           std::string_view where) {
         const index_t stage = row_bytes / bytes_of(p);
@@ -34,8 +34,8 @@ struct weight_layout {
         l.size = ceil_div(size, lane_of(p)) * lane_of(p);
         return l;
     }
-    /// A cell, in an order in which neighbours are neighbours in a kernel as well. Cells of one channel may tile depthwise kernels,
-    /// whose filters are contiguous. Throws kdna::error.
+    /// A cell, in an order in which neighbours are neighbours in a kernel as well. Cells of one channel may tile
+    /// depthwise kernels, whose filters are contiguous. Throws kdna::error.
     [[nodiscard]] static weight_layout of(const cell_shape& cell, std::string_view where) {
         weight_layout l{cell.o, cell.c, cell.taps()};
         l.tap_stride = cell.c == 1 ? cell.o : cell.c;

@@ -1,7 +1,9 @@
-// Kernels of samples of their own, put together in scratch from what layers store, as convolution_program and depthwise_program read them.
+// Programs that assemble the kernels of samples in scratch, from what layers store, as convolution_program and
+// depthwise_program read them.
 #pragma once
 
-#include <kdna/cuda/programs/pooling.hpp>
+#include <kdna/cuda/device/span.hpp>
+#include <kdna/cuda/programs/elementwise.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
@@ -9,7 +11,7 @@ namespace kdna::inline KDNA_ABI::cuda {
 ///
 ///     element (outer * middle + m) * inner + i of combination (piece * filters + f) * channels + c
 ///
-/// Of a mixture, whose tensors are whole kernels, there is one combination, and an element lies where it is stored.
+/// The tensors of a mixture are whole kernels: there is one combination, and an element lies where it is stored.
 struct cell_places {
     int inner = 1, middle = 1, filters = 1, channels = 1;
     int inner_stride = 1, middle_stride = 0, outer_stride = 0, piece_stride = 0, filter_stride = 0, channel_stride = 0;
@@ -33,9 +35,9 @@ struct combination_arguments {
     cell_places places{};
 };
 
-/// Combination j of a kernel = sum over i < n of a[j, i] * stored_i. A thread has Width neighbouring elements (Width > 1: they
-/// are neighbours in the kernel, too) of several combinations, so that what is stored is read once for all of these.
-/// Grid: combinations, at_once a block; times parts of a stored tensor.
+/// Combination j of a kernel = sum over i < n of a[j, i] * stored_i. A thread computes Width contiguous elements of
+/// several combinations, so that what is stored is read once for all of these. Where Width > 1, the elements are
+/// contiguous in the kernel as well. Grid: combinations, at_once a block; times parts of a stored tensor.
 template <class T, int Width>
 struct combination_program {
     using arguments = combination_arguments<T>;
@@ -118,16 +120,16 @@ struct decomposition_arguments {
     device_span<const T> w0{};        ///< [filters][depth]
     device_factors filter{}, core{};  ///< lambda [filters] and T [L][L] of every sample
     device_span<const float> p{};     ///< P transposed [L][filters]
-    device_span<const float> q{};     ///< Q' [L][centre], with zeros up to whole packs around it
+    device_span<const float> q{};     ///< Q' [L][centre], filled with zeros to whole packs
     device_span<T> w{};               ///< [sample][filters][depth]
     int filters = 0, depth = 0, rank = 0;
     int first = 0,
         centre = 0;  ///< where in a filter's depth the packs of the centre tap lie, and how many elements these have
 };
 
-/// DCD's kernel of every sample, W = lambda . W0 + P T^T Q' on the centre tap (dna/dcd.hpp). A block makes the middle and left
-/// factors into one, M = T P^T [L][at_once]; then a thread has 16 bytes of the depth of all its filters.
-/// Grid: filters, at_once a block; times samples.
+/// DCD's kernel of every sample, W = lambda . W0 + P T^T Q' on the centre tap (dna/dcd.hpp). A block multiplies the
+/// middle and the left factor, M = T P^T [L][at_once]. Then a thread computes 16 bytes of the depth of all the block's
+/// filters. Grid: filters, at_once a block; times samples.
 template <class T>
 struct decomposition_program {
     using arguments = decomposition_arguments<T>;
@@ -205,16 +207,16 @@ struct given_kernel_arguments {
     device_span<T> w{};                ///< [kernel][size]
     int given_size = 0, size = 0;
     int filters = 1, channels = 1, taps = 1, filter_stride = 1,
-        tap_stride = 1;  ///< as weight_layout (kernel_store.hpp) has them
+        tap_stride = 1;  ///< as in weight_layout (layers/weight_layout.hpp)
     bool depthwise = false;
 };
 
-/// Kernels that a call brings, as the products read them. A thread has a weight, or one of the zeros that fill a filter up.
+/// Kernels that a call brings, in the layout that the products read. A thread writes one weight, or one of the zeros
+/// that fill a filter.
 template <class T>
 struct given_kernel_program : elementwise_program {
     using arguments = given_kernel_arguments<T>;
     static constexpr const char* name = "given_kernel_program";
-    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
 
     template <class Block>
     KDNA_DEVICE static void run(Block& block, const arguments& a) {
@@ -224,7 +226,7 @@ struct given_kernel_program : elementwise_program {
                       tap = (a.depthwise ? at : in_filter) / a.tap_stride,
                       channel = a.depthwise ? 0 : in_filter % a.tap_stride;
             const bool there = filter < a.filters && tap < a.taps && channel < a.channels;
-            // Fewer weights than filters have taps: all channels share them.
+            // As many weights as a filter has taps: all channels share them.
             const int from = a.given_size == a.taps ? tap : (filter * a.channels + channel) * a.taps + tap;
             a.w.store(i, from_float<T>(there ? a.given.load(kernel * a.given_size + from) : 0.0F));
         });
@@ -241,7 +243,6 @@ template <class T>
 struct zero_program : elementwise_program {
     using arguments = zero_arguments<T>;
     static constexpr const char* name = "zero_program";
-    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
 
     template <class Block>
     KDNA_DEVICE static void run(Block& block, const arguments& a) {

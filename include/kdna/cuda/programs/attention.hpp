@@ -1,7 +1,7 @@
 // X-volution's attention: a kernel for every position, from the input itself (dna/position_kernel.hpp).
 #pragma once
 
-#include <kdna/cuda/device/device.hpp>
+#include <kdna/cuda/device/program.hpp>
 #include <kdna/cuda/programs/convolution.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
@@ -18,8 +18,8 @@ struct attention_arguments {
 
 /// y(x0) = scale * ( sum over xi in A(x0) of factor * <x0, xi> * xi ) + residual, x0 the middle of the window A.
 ///
-/// Grid: pixels of the output, at_once a block. `lanes` threads have an inner product each, Width neighbouring channels at a time;
-/// their parts are added in order. Then a thread has Width channels of a pixel.
+/// Grid: pixels of the output, at_once a block. `lanes` threads share an inner product, each in steps of Width
+/// contiguous channels; their parts are added in order. Then a thread computes Width channels of a pixel.
 template <class T, int Width>
 struct attention_program {
     using arguments = attention_arguments<T>;

@@ -1,4 +1,5 @@
-// Convolution as a product of matrices that are never written out: pixels x (taps * channels) times (taps * channels) x filters.
+// Convolution as a product of matrices that never exist in memory: pixels x (taps * channels) times (taps * channels) x
+// filters.
 #pragma once
 
 #include <kdna/cuda/programs/tile.hpp>
@@ -22,29 +23,29 @@ enum class input_path { copies, short_copies, vectors, elements };
     return "";
 }
 
-/// A way along the depth: taps down, taps across, channels; each less than a kernel or a group has of them.
+/// A step along the depth: taps down, taps across, channels; each is less than the extent of the kernel or the group.
 struct depth_step {
     int h = 0, w = 0, channel = 0;
 };
 
-/// Extents and moves of a convolution, one group at a time.
+/// Extents and parameters of a convolution, one group at a time.
 struct conv_geometry {
     int in_h = 1, in_w = 1, out_w = 1;
     int kh = 1, kw = 1, stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1;
     int channels = 1;  ///< of a pixel of the whole input, as it is stored
     int group_channels = 1, group_filters = 1;
     int out_pixels = 1;       ///< of a sample
-    depth_step stage_step{};  ///< the depth of a stage (convolution_program)
-    bool circular = false;    ///< what lies in the padding: the map again, or zeros
+    depth_step stage_step{};  ///< by the depth of a stage
+    bool circular = false;    ///< whether the padding repeats the map, or is zeros
 
-    /// The row or column of a map that coordinate i along an axis of that extent stands for; outside of the map in zero padding.
+    /// The row or column of the map for coordinate i along an axis of that extent; outside of the map in zero padding.
     KDNA_DEVICE int on_map(int i, int extent) const {
         return !circular ? i : i < 0 ? i + extent : i >= extent ? i - extent : i;
     }
 };
 
-/// Kernels on the device: w[sample][group][filter][depth], depth = tap * C/groups + channel, filled up with zeros to whole stages
-/// (row_bytes). sample_stride 0: one kernel for all.
+/// Kernels on the device: w[sample][group][filter][depth], depth = tap * C/groups + channel, filled with zeros to whole
+/// stages (row_bytes). sample_stride 0: one kernel for all samples.
 template <class T>
 struct device_kernel {
     device_span<const T> w{};
@@ -57,7 +58,7 @@ struct convolution_arguments {
     device_span<const T> x{};  ///< [N][H][W][C]
     device_kernel<T> kernel{};
     conv_geometry geometry{};
-    device_factors channel{}, spatial{};  ///< g[C] and s[KH * KW], for staging through registers
+    device_factors channel{}, spatial{};  ///< g[C] and s[KH * KW], for input_path::vectors and elements
     device_output<T> out{};
     device_span<float> parts{};  ///< [part][row][filter] where the depth is cut, else none
     int depth_parts = 1;
@@ -65,9 +66,10 @@ struct convolution_arguments {
 
 /// y = act( scale * ( sum over t, c of W[o,c,t] * s[t] * g[c] * x[c,p+t] ) + shift + residual )
 ///
-/// Grid: tiles of rows; tiles of a group's filters; groups * depth_parts. Weights, and the input where it needs no factors, come
-/// through `stages` asynchronous stages; otherwise the next stage of the input waits in registers while this one is multiplied.
-/// Where the depth is cut, every part writes its sums, and convolution_finish_program does the rest.
+/// Grid: tiles of rows; tiles of a group's filters; groups * depth_parts. The weights are copied through `stages`
+/// asynchronous stages, and so is the input where it needs no factors. An input with factors is loaded into registers
+/// one stage ahead, while the stage before it is multiplied. Where the depth is cut into parts, every part writes its
+/// sums, and convolution_finish_program adds them up and finishes the output.
 template <class Number, class Tile, input_path Path>
 struct convolution_program {
     using element = typename Number::element;
@@ -78,7 +80,8 @@ struct convolution_program {
     static constexpr int threads = Tile::threads, stages = 4;
     static constexpr int stage_rows = Tile::rows + Tile::columns, stage_bytes = stage_rows * row_bytes;
     static constexpr int stage_depth = row_bytes / static_cast<int>(sizeof(element));
-    /// Elements of one load, loads of a row of a stage, rows that all threads together load at once, and how often they do.
+    /// Elements of one load, loads in a row of a stage, rows that all threads together load at once, and loads of a
+    /// thread in a stage.
     template <int Bytes, int Rows>
     struct loads_of {
         static constexpr int bytes = Bytes, width = Bytes / static_cast<int>(sizeof(element)),
@@ -86,7 +89,8 @@ struct convolution_program {
         static_assert(rows_at_once % 8 == 0, "kdna: what a thread loads has the same place in all its rows");
         KDNA_DEVICE static int row(int thread) { return thread / across; }
         KDNA_DEVICE static int depth(int thread) { return thread % across * width; }
-        /// Byte of a thread's first load in a stage of rows from `first` on, those of its other loads `apart` bytes from it.
+        /// Where a thread's first load goes, in bytes, for rows from `first` on; its other loads follow `apart` bytes
+        /// from one another.
         KDNA_DEVICE static int at(int thread, int first) {
             const int byte = thread % across * Bytes;
             return stage_at(first + row(thread), byte / 16) + byte % 16;
@@ -98,20 +102,22 @@ struct convolution_program {
     static constexpr bool copied = Path == input_path::copies || Path == input_path::short_copies;
     static constexpr int width = x_load::width, x_loads = x_load::count;
 
-    /// Of as many channels as a thread loads of a row.
+    /// The factors of the channels that a thread loads in a row.
     struct loaded_factors {
         pack<float, 4> channel[wide<element> / 4];
         float spatial;
     };
     struct registers {
         typename multiply::registers product;
-        // Of the rows this thread loads: first pixel of the sample, top left of the window, sample.
+        // Of the rows that this thread loads: first pixel of the sample, top left of the window, sample.
         int origin[x_loads], top[x_loads], left[x_loads], sample[x_loads];
-        // Where in the depth this thread loads next: of the input, and of its first filter in the kernel. (Worked out anew for every
-        // stage, the latter was a fifth of the main loop.) Unsigned, as filters that are not there may lie beyond 2^31.
+        // Where in the depth this thread loads next: of the input, and of its first filter in the kernel. (Computing
+        // filter_at for every stage took a fifth of the main loop.) Unsigned, as filters behind the last one may lie
+        // beyond 2^31.
         int tap_h, tap_w, channel;
         unsigned filter_at;
-        // The next stage on its way through registers; by vectors: which of the rows are not zeros, and the first one's factors.
+        // The next stage of the input, in registers; with input_path::vectors also which of the rows are not zeros, and
+        // the factors of the first.
         pack<element, width> next[x_loads];
         unsigned inside;
         loaded_factors factors;
@@ -128,7 +134,8 @@ struct convolution_program {
         const int all = a.kernel.depth / stage_depth;
         const int begin = all * part / a.depth_parts, end = all * (part + 1) / a.depth_parts;
         block.parallel([&](int thread, registers& r) { start(thread, r, a, block.x, group, first_filter, begin); });
-        // Stages 0 ... stages - 2 are under way before the first product; the input through registers is one ahead only.
+        // Copies of stages 0 ... stages - 2 are started before the first product. An input through registers is one
+        // stage ahead only.
         KDNA_DEVICE_UNROLL
         for (int s = 0; s < stages - 1; ++s) {
             block.parallel([&](int thread, registers& r) {
@@ -189,7 +196,7 @@ private:
             const int n = pixel / g.out_pixels, in_sample = pixel % g.out_pixels;
             r.sample[i] = row < rows ? n : 0;
             r.origin[i] = r.sample[i] * g.in_h * g.in_w;
-            // A row that is not there reads from far outside of the map, wound around or not: zeros.
+            // A row behind the last one reads from far outside of the map, circular or not: zeros.
             r.top[i] = row < rows ? in_sample / g.out_w * g.stride_h - g.pad_top : -(1 << 28);
             r.left[i] = in_sample % g.out_w * g.stride_w - g.pad_left;
         }
@@ -204,7 +211,7 @@ private:
             static_cast<unsigned>(first_filter + w_load::row(thread)) * static_cast<unsigned>(a.kernel.depth) +
             static_cast<unsigned>(begin * stage_depth + w_load::depth(thread));
     }
-    /// Goes on along channels and taps. Behind the last tap tap_h is at least kh, where nothing is loaded.
+    /// Advances along channels and taps. Behind the last tap, tap_h is at least kh, and nothing is loaded.
     KDNA_DEVICE static void advance(int& tap_h, int& tap_w, int& channel, const conv_geometry& g,
                                     const depth_step& by) {
         tap_h += by.h;
@@ -257,8 +264,8 @@ private:
         r.filter_at += stage_depth;
     }
 
-    /// The thread's part of the next stage, to registers. Vectors are multiplied by the factors in store_input, when they have
-    /// arrived: here they would be waited for.
+    /// Loads the thread's part of the next stage into registers. Vectors are multiplied by the factors in store_input,
+    /// when they have arrived: multiplying here would wait for them.
     KDNA_DEVICE static void load_input(registers& r, const arguments& a, int group) {
         const conv_geometry& g = a.geometry;
         if constexpr (Path == input_path::vectors) {
@@ -307,7 +314,7 @@ private:
     KDNA_DEVICE static float spatial_of(const arguments& a, int sample, int tap_h, int tap_w) {
         return a.spatial ? a.spatial.values.load(sample * a.spatial.stride + tap_h * a.geometry.kw + tap_w) : 1.0F;
     }
-    /// What load_input has loaded, to shared memory, and on to the next stage.
+    /// Stores what load_input has loaded in shared memory, and advances to the next stage.
     template <class Block>
     KDNA_DEVICE static void store_input(Block& block, int thread, registers& r, const arguments& a, int group,
                                         int stage) {
@@ -317,7 +324,8 @@ private:
         for (int i = 0; i < x_loads; ++i) {
             if constexpr (Path == input_path::vectors)
                 if ((r.inside >> i & 1U) != 0) {
-                    // Most often all rows are of one sample. Factors for each of them would take registers from other blocks.
+                    // Most often all rows are of one sample. Registers for the factors of every row would cost resident
+                    // blocks.
                     if (r.sample[i] != sample) r.factors = factors_of(r, a, group, sample = r.sample[i]);
                     KDNA_DEVICE_UNROLL
                     for (int e = 0; e < width; ++e)
@@ -329,7 +337,7 @@ private:
         advance(r.tap_h, r.tap_w, r.channel, a.geometry, a.geometry.stage_step);
     }
 
-    /// Sums of a part of the depth, to parts[part][row][filter].
+    /// Writes the sums of a part of the depth to parts[part][row][filter].
     template <class Block>
     KDNA_DEVICE static void write_part(Block& block, const arguments& a, int part, int first, int count) {
         block.parallel([&](int thread, registers&) {
@@ -352,7 +360,7 @@ struct convolution_finish_arguments {
     device_output<T> out{};
 };
 
-/// The sums of all parts of the depth, in their order, and what follows a convolution. Grid: tiles of rows; tiles of channels.
+/// Adds up the parts of the depth in their order, and finishes the output. Grid: tiles of rows; tiles of channels.
 template <class Number>
 struct convolution_finish_program {
     using element = typename Number::element;

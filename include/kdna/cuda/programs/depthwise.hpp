@@ -17,8 +17,9 @@ struct depthwise_arguments {
 
 /// y = act( scale * g[c] * ( sum over t of w[t,c] * s[t] * x[c,p+t] ) + shift + residual )
 ///
-/// Grid: tiles of rows; tiles of channels. A thread has 16 bytes of channels (Width elements) of a pixel at a time. Window: height and
-/// width of the kernel, so that the loads of several taps are under way at once; 0: any, tap by tap.
+/// Grid: tiles of rows; tiles of channels. A thread computes Width contiguous channels of a pixel at a time, 16 bytes
+/// or one. Window: height and width of the kernel, so that the loads of several taps overlap; 0: any kernel, tap by
+/// tap.
 template <class Number, int Width, int Window>
 struct depthwise_program {
     using element = typename Number::element;
@@ -58,7 +59,7 @@ private:
         const auto add_tap = [&](int i, int j) {
             const int h = g.on_map(top + i * g.dilation_h, g.in_h), w = g.on_map(left + j * g.dilation_w, g.in_w),
                       tap = i * g.kw + j;
-            // No way around the rest of it: a branch would keep the next tap's loads behind it.
+            // No branch around the rest: it would delay the loads of the next tap.
             pack<element, Width> x{};
             if (h >= 0 && h < g.in_h && w >= 0 && w < g.in_w)
                 x = a.x.template load<Width>(((n * g.in_h + h) * g.in_w + w) * g.channels + channel);

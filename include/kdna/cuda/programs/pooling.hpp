@@ -1,27 +1,10 @@
-// Pooling, sums of channels, and copies between the caller's tensors and the network's.
+// Pooling: the largest values and the means of windows, and sums and means of channels.
 #pragma once
 
-#include <kdna/cuda/device/device.hpp>
+#include <kdna/cuda/programs/elementwise.hpp>
 #include <kdna/cuda/programs/tile.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
-
-/// The part that elementwise kernels have in common: one thread per item, no shared memory. Grid: items / threads.
-struct elementwise_program {
-    static constexpr int threads = 256;
-    struct registers {};
-    [[nodiscard]] static grid_size grid(int items) { return {(items - 1) / threads + 1, 1, 1}; }
-
-protected:
-    template <class Block, class F>
-    KDNA_DEVICE static void for_each(Block& block, int items, F&& f) {
-        block.parallel([&](int thread, auto&) {
-            // A last block reaches beyond the items; near the end of 32 bits it must not wrap around.
-            const int rest = items - block.x * threads;
-            if (thread < rest) f(block.x * threads + thread);
-        });
-    }
-};
 
 template <class T>
 struct max_pool_arguments {
@@ -31,13 +14,12 @@ struct max_pool_arguments {
     int window_h = 1, window_w = 1, stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0;
 };
 
-/// Largest value under a window; padding never wins, NaN always does. A thread has Width channels of a pixel.
+/// The largest value under a window; padding never wins, NaN always does. A thread computes Width channels of a pixel.
 template <class Number, int Width>
 struct max_pool_program : elementwise_program {
     using element = typename Number::element;
     using arguments = max_pool_arguments<element>;
     static constexpr const char* name = "max_pool_program";
-    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
 
     template <class Block>
     KDNA_DEVICE static void run(Block& block, const arguments& a) {
@@ -54,7 +36,7 @@ struct max_pool_program : elementwise_program {
                     const auto v = a.x.template load<Width>(((n * a.in_h + h) * a.in_w + w) * a.channels + c);
                     KDNA_DEVICE_UNROLL
                     for (int e = 0; e < Width; ++e) {
-                        // Not (next <= now): larger, or one of them is no number; the first of those stays.
+                        // Not (next <= now): larger, or one of them is NaN; the first NaN stays.
                         const float now = to_float(best.v[e]), next = to_float(v.v[e]);
                         if (!any || (now == now && !(next <= now))) best.v[e] = v.v[e];
                     }
@@ -72,7 +54,8 @@ struct channel_sums_arguments {
     device_sums sums{};
 };
 
-/// Sums of channels of a tensor whose maker did not take them. Grid: tiles of rows; tiles of channels.
+/// Sums of the channels of a tensor, where the program that made it did not take them. Grid: tiles of rows; tiles of
+/// channels.
 template <class Number>
 struct channel_sums_program {
     using element = typename Number::element;
@@ -93,7 +76,7 @@ struct channel_sums_program {
         block.sync();
         sums::add_rows(block, a.sums, block.x, first, count);
     }
-    /// Of all rows of one slice.
+    /// For all rows of one slice.
     [[nodiscard]] static grid_size grid(const device_sums& s) {
         return {s.rows.tiles_per_slice, (s.channels - 1) / columns + 1, 1};
     }
@@ -119,13 +102,12 @@ struct mean_arguments {
     device_span<T> y{};  ///< [N][channels]
 };
 
-/// Means of channels from their sums: global average pooling. A thread has a channel of a sample.
+/// Means of channels from their sums: global average pooling. A thread computes a channel of a sample.
 template <class Number>
 struct mean_program : elementwise_program {
     using element = typename Number::element;
     using arguments = mean_arguments<element>;
     static constexpr const char* name = "mean_program";
-    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
 
     template <class Block>
     KDNA_DEVICE static void run(Block& block, const arguments& a) {
@@ -142,8 +124,9 @@ struct window_mean_arguments {
     int h = 1, w = 1, channels = 1, grid = 1;
 };
 
-/// Means over grid x grid windows of a map, which may overlap, as PyTorch's adaptive average pooling cuts them. Grid: windows of all
-/// samples; tiles of channels. A thread adds up a channel in a part of the window's pixels; the parts are added in their order.
+/// Means over grid x grid windows of a map, which may overlap, as PyTorch's adaptive average pooling cuts them. Grid:
+/// windows of all samples; tiles of channels. A thread adds up a channel in a part of the window's pixels; the parts
+/// are added in their order.
 template <class Number>
 struct window_mean_program {
     using element = typename Number::element;
@@ -181,67 +164,10 @@ struct window_mean_program {
     }
 
 private:
-    // floor( i * extent / grid ) and ceil( (i + 1) * extent / grid ), without a product that 32 bits may not hold.
+    // floor( i * extent / grid ) and ceil( (i + 1) * extent / grid ), without a product that may overflow 32 bits.
     KDNA_DEVICE static int begin(int i, int extent, int grid) { return extent / grid * i + extent % grid * i / grid; }
     KDNA_DEVICE static int end(int i, int extent, int grid) {
         return extent / grid * (i + 1) + (extent % grid * (i + 1) + grid - 1) / grid;
-    }
-};
-
-template <class From, class To>
-struct conversion_arguments {
-    device_span<const From> x{};
-    device_span<To> y{};
-    int channels = 1, h = 1, w = 1;          ///< of y's order, NHWC
-    int x_n = 0, x_c = 0, x_h = 0, x_w = 0;  ///< strides of x
-    int y_n = 0, y_c = 0, y_h = 0, y_w = 0;  ///< strides of y
-    int items = 0;
-};
-
-/// A pixel's channels four at a time, to NHWC of `channels` a pixel, whole fours; those that x does not have become zeros.
-/// A thread has a four of a pixel, its neighbours the same one of the next pixels, which in NCHW lie together.
-template <class From, class To>
-struct fours_program : elementwise_program {
-    struct arguments {
-        device_span<const From> x{};
-        device_span<To> y{};  ///< [N][H][W][channels]
-        int channels = 4, x_channels = 1, h = 1, w = 1;
-        int x_n = 0, x_c = 0, x_h = 0, x_w = 0;  ///< strides of x
-        int pixels = 1;                          ///< of all samples
-    };
-    static constexpr const char* name = "fours_program";
-    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
-
-    template <class Block>
-    KDNA_DEVICE static void run(Block& block, const arguments& a) {
-        for_each(block, a.y.size / 4, [&](int i) {
-            const int pixel = i % a.pixels, c = i / a.pixels * 4;
-            const int w = pixel % a.w, h = pixel / a.w % a.h, n = pixel / a.w / a.h;
-            const int from = n * a.x_n + c * a.x_c + h * a.x_h + w * a.x_w;
-            pack<To, 4> v{};
-            KDNA_DEVICE_UNROLL
-            for (int e = 0; e < 4; ++e)
-                if (c + e < a.x_channels) v.v[e] = from_float<To>(to_float(a.x.load(from + e * a.x_c)));
-            a.y.template store<4>(pixel * a.channels + c, v);
-        });
-    }
-};
-
-/// y = x, element by element, between any orders and numbers. A thread has an element.
-template <class From, class To>
-struct conversion_program : elementwise_program {
-    using arguments = conversion_arguments<From, To>;
-    static constexpr const char* name = "conversion_program";
-    [[nodiscard]] KDNA_HOST_DEVICE static int shared_bytes(const arguments&) { return 0; }
-
-    template <class Block>
-    KDNA_DEVICE static void run(Block& block, const arguments& a) {
-        for_each(block, a.items, [&](int i) {
-            const int c = i % a.channels, w = i / a.channels % a.w, h = i / a.channels / a.w % a.h,
-                      n = i / a.channels / a.w / a.h;
-            const From v = a.x.load(n * a.x_n + c * a.x_c + h * a.x_h + w * a.x_w);
-            a.y.store(n * a.y_n + c * a.y_c + h * a.y_h + w * a.y_w, from_float<To>(to_float(v)));
-        });
     }
 };
 

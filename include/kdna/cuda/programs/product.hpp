@@ -1,9 +1,10 @@
 // The product of a tile: pixels x depth times filters x depth, one stage of the depth at a time, sums in registers.
 //
-// Both operands lie in shared memory as rows of `row_bytes` of depth (32 halves or 16 floats), one after another, each as four pieces
-// of 16 bytes in an order of its own: two rows are as wide as the banks, and of any eight rows in order, the pieces with the same
-// depth lie in different banks. So a quarter of a warp is served at once where it reads one piece of eight rows, as ldmatrix does,
-// and where it writes all pieces of two. (With rows padded to 80 bytes, reads are as good, and every write takes twice as long.)
+// Both operands lie in shared memory as contiguous rows of `row_bytes` of depth (32 halves or 16 floats). A row is four
+// pieces of 16 bytes, whose order depends on the row: two rows are as wide as the banks, and in any eight consecutive
+// rows the pieces of the same depth lie in different banks. So a quarter of a warp has no bank conflict when it reads
+// one piece of eight rows, as ldmatrix does, nor when it writes all pieces of two rows. (With rows padded to 80 bytes,
+// reads are as good, and every write takes twice as long.)
 #pragma once
 
 #include <kdna/cuda/device/numbers.hpp>
@@ -12,7 +13,8 @@ namespace kdna::inline KDNA_ABI::cuda {
 
 inline constexpr int row_bytes = 64, pieces = row_bytes / 16;
 
-/// Where a piece of a row lies, in bytes from row 0. Rows a multiple of eight apart have their pieces in the same order.
+/// Where a piece of a row lies, in bytes from row 0. Rows a multiple of eight apart have their pieces in the same
+/// order.
 KDNA_HOST_DEVICE constexpr int stage_at(int row, int piece) {
     return row * row_bytes + (piece ^ (row / 2 % pieces)) * 16;
 }
@@ -29,8 +31,8 @@ using small_tile = tile_shape<64, 64, 32, 32>;    // 128 threads
 
 namespace detail {
 
-/// mma.sync.aligned.m16n8k16.row.col.f32.{f16,bf16}.{f16,bf16}.f32, and m16n8k8 for TF32. With g = lane / 4, t = lane % 4, as the
-/// PTX manual has it ("Matrix fragments for mma.m16n8k16", ".m16n8k8"):
+/// mma.sync.aligned.m16n8k16.row.col.f32.{f16,bf16}.{f16,bf16}.f32, and m16n8k8 for TF32. With g = lane / 4, t = lane %
+/// 4, as the PTX manual has it ("Matrix fragments for mma.m16n8k16", ".m16n8k8"):
 ///
 ///     sums 16 x 8     d0, d1: row g, columns 2t, 2t + 1           d2, d3: row g + 8
 ///     16 bits, a      a0: row g, depths 2t, 2t + 1   a1: row g + 8   a2, a3: depths 2t + 8, 2t + 9 of the same rows
@@ -38,8 +40,9 @@ namespace detail {
 ///     TF32,    a      a0: row g, depth t   a1: row g + 8   a2, a3: depth t + 4 of the same rows
 ///              b      b0: column g, depth t   b1: depth t + 4
 ///
-/// So a word of an operand is 4 bytes of a row in shared memory either way, at byte 4t or 4t + 16: what ldmatrix gives lane (g, t) of a
-/// matrix of eight rows of 16 bytes ("Warp-level matrix instructions: ldmatrix"), whatever the numbers in it.
+/// So in all precisions a word of an operand is 4 bytes of a row in shared memory, at byte 4t or 4t + 16. That is what
+/// ldmatrix gives lane (g, t) of a matrix of eight rows of 16 bytes ("Warp-level matrix instructions: ldmatrix"),
+/// whatever the numbers in it.
 ///
 /// Sums are d[i][j], operands a[i][4] and, for two groups of columns at a time, b[j / 2][2 * (j % 2) + ...].
 template <precision P>
@@ -143,8 +146,8 @@ private:
     }
 };
 
-/// The product on ordinary cores, in float32. A thread has 8 x columns / 16 sums, whose rows and columns lie apart, so that its
-/// neighbours read other banks, or the same address.
+/// The product on ordinary cores, in float32. A thread computes 8 x columns / 16 sums, whose rows and columns lie
+/// apart, so that the threads of a warp read different banks or the same address.
 template <class Tile>
 struct tile_product<number<precision::f32>, Tile> {
     static constexpr int rows_apart = Tile::threads / 16, down = Tile::rows / rows_apart, across = Tile::columns / 16;

@@ -8,7 +8,7 @@
 
 namespace kdna::inline KDNA_ABI::cuda {
 
-/// How neighbouring outputs of a router's dense layer are normalised together. signed_share is KernelWarehouse's:
+/// How contiguous outputs of a router's dense layer are normalised together. signed_share is KernelWarehouse's:
 /// v / (sum |v| + 1e-3) of all but the last of a group.
 enum class group_function : int { none, softmax, signed_share };
 
@@ -24,7 +24,7 @@ struct dense_function {
     constexpr dense_function(group_function g) : group(g) {}  // NOLINT(google-explicit-constructor)
 };
 
-/// act( W v + b ); no outputs: there is none.
+/// A dense layer, act( W v + b ), or none if it has no outputs.
 struct device_dense {
     device_span<const float> w{};  ///< [inputs][outputs]
     device_span<const float> bias{};
@@ -32,10 +32,10 @@ struct device_dense {
     dense_function act{};
 };
 
-/// A dense layer whose outputs are one kind of a sample's routes.
+/// A dense layer whose outputs are one kind of the routes of a sample.
 struct device_head {
     device_dense dense{};
-    int group = 1;                     ///< neighbouring outputs that a softmax or signed_share normalises together
+    int group = 1;                     ///< contiguous outputs that a softmax or signed_share normalises together
     int at = 0;                        ///< among a sample's routes, a multiple of 4
     device_span<const float> times{};  ///< static factors that multiply the routed ones, or none
 };
@@ -44,26 +44,27 @@ struct device_head {
 enum class route_kind { mixture, kernel_filter, channel, filter, spatial };
 inline constexpr int route_kinds = 5;
 
-/// What all routers of the library come down to: an optional hidden layer on the means, which may gate itself, and heads on that.
-/// Then the biases that are mixed like kernels are.
+/// What all routers of the library consist of: a hidden layer on the means, which another layer may gate, or none; and
+/// heads on that. Then it mixes the biases of mixed kernels.
 struct router_arguments {
     device_sums sums{};                ///< of the layer's input, or
-    device_span<const float> means{};  ///< [sample][inputs], where the router wants those of windows
+    device_span<const float> means{};  ///< [sample][inputs], where the router reads those of windows
     int inputs = 0;
     device_dense hidden{}, gate{};
     device_head heads[route_kinds]{};
     device_span<float> routes{};  ///< [sample][stride]
     int stride = 0;
-    // shift + bias_scale * ( sum over i < k of a[i] * biases[i] + kernel_filter * kernel_bias ), [filters] each, to shift_at, where a
-    // begins at mixed_from. No biases: nothing is mixed; no kernel_bias: there is none.
+    // shift + bias_scale * ( sum over i < k of a[i] * biases[i] + kernel_filter * kernel_bias ), [filters] each, to
+    // shift_at, where a begins at mixed_from. Without biases nothing is mixed; kernel_bias may be missing.
     device_span<const float> shift{}, bias_scale{}, biases{}, kernel_bias{};  ///< biases [k][filters]
     int filters = 0, shift_at = 0, mixed_from = 0;
 
     [[nodiscard]] KDNA_HOST_DEVICE const device_head& head(route_kind k) const { return heads[static_cast<int>(k)]; }
 };
 
-/// Grid: samples. A dense layer's outputs lie across the threads; where it has few, its inputs are cut into parts, whose sums are
-/// added in their order. Heads of many outputs are worked off in whole groups that fit into shared memory.
+/// Grid: samples. A thread computes an output of a dense layer. Where a layer has few outputs, its inputs are cut into
+/// parts, one a thread, whose sums are added in their order. Heads of many outputs are computed in portions of whole
+/// groups that fit into shared memory.
 struct router_program {
     using arguments = router_arguments;
     static constexpr const char* name = "router_program";
@@ -126,16 +127,16 @@ private:
     KDNA_DEVICE static void put(Block& block, int thread, int at, float v) {
         block.store(thread, at, pack<float, 1>{{v}});
     }
-    /// Outputs of a head that are in shared memory together.
+    /// Outputs of a head that are in shared memory at once.
     KDNA_HOST_DEVICE static int at_once(const device_head& h) {
         return h.group > head_outputs ? h.group : head_outputs / h.group * h.group;
     }
-    /// Functions of groups follow in route().
+    /// route() normalises whole groups.
     KDNA_DEVICE static float activate(float v, const dense_function& act) {
         return activated<float>(act.kind, v, 0.0F) * act.times;
     }
-    /// Outputs [first, first + count) of a dense layer on shared memory from `in` on, to shared memory from `out` on; from a barrier
-    /// to a barrier. Works in the first `threads` floats of shared memory.
+    /// Computes outputs [first, first + count) of a dense layer, from shared memory at `in` to shared memory at `out`.
+    /// Begins and ends with a barrier. Uses the first `threads` floats of shared memory.
     template <class Block>
     KDNA_DEVICE static void dense(Block& block, const device_dense& d, int first, int count, int in, int out) {
         const int columns = count < threads ? count : threads, parts = threads / columns;
@@ -145,7 +146,7 @@ private:
                 const int o = begin + thread % columns, part = thread / columns;
                 if (part >= parts || o >= count) return;
                 float sum = 0.0F;
-                // Parts take turns, so that what a warp reads at once lies together.
+                // Parts are interleaved, so that what a warp reads at once is contiguous.
                 for (int i = part; i < d.inputs; i += parts)
                     sum += get(block, thread, in + 4 * i) * d.w.load(i * d.outputs + first + o);
                 put(block, thread, 4 * thread, sum);
@@ -161,12 +162,13 @@ private:
             block.sync();
         }
     }
-    /// A head, from shared memory at `in` to the routes of the sample; from a barrier to a barrier. Works from `out` on.
+    /// Computes a head, from shared memory at `in` to the routes of the sample. Begins and ends with a barrier. Uses
+    /// shared memory from `out` on.
     template <class Block>
     KDNA_DEVICE static void route(Block& block, const device_head& h, int in, int out, const device_span<float>& routes,
                                   int base) {
         const device_dense& d = h.dense;
-        // Of a signed share the last is part of the sum only.
+        // The last of a group of signed shares is part of the sum only.
         const bool shares = d.act.group == group_function::signed_share;
         const int group = h.group, kept = shares ? group - 1 : group;
         KDNA_DEVICE_NO_UNROLL
@@ -197,7 +199,7 @@ private:
             block.sync();
         }
     }
-    /// Few values: everyone adds them all up.
+    /// There are few values: every thread adds all of them up.
     template <class Block>
     KDNA_DEVICE static float softmax(Block& block, int thread, float own, int at, int count) {
         float largest = get(block, thread, at), sum = 0.0F;

@@ -1,4 +1,4 @@
-// What becomes of a tile of sums: scale, shift, residual, activation, the output, and the sums of its channels.
+// How a tile of sums is finished: scale, shift, residual, activation, the output, and the sums of its channels.
 #pragma once
 
 #include <kdna/core/activation_functions.hpp>
@@ -31,8 +31,8 @@ struct device_activation {
     }
 };
 
-/// How the rows of a matrix of pixels x channels, dense NHWC, are cut into tiles. A slice is the whole batch, or, where every
-/// sample has a kernel of its own, one sample; tiles do not reach over the end of a slice.
+/// How the rows of a matrix of pixels x channels, dense NHWC, are cut into tiles. A slice is the whole batch, or one
+/// sample where every sample has a kernel of its own. Tiles end where their slice ends.
 struct tile_rows {
     int pixels = 1;           ///< H * W of a sample
     int slice_rows = 1;       ///< rows of a slice
@@ -53,11 +53,11 @@ struct tile_rows {
     KDNA_HOST_DEVICE int slots() const { return slice_rows == pixels ? 1 : (tile - 1) / pixels + 2; }
 };
 
-/// Rows of the tiles of kernels without a product: those that finish an output, and those that only add up an input.
+/// Rows of the tiles of programs without a product: those that finish an output, and those that only add up an input.
 inline constexpr int finishing_rows = 32, summing_rows = 64;
 
-/// Sums over the pixels of every sample and channel, tile by tile: values[tile][slot][channel], where slot counts the samples of
-/// a tile. They are added up in the order of the tiles by whoever wants a mean, so that its bits are always the same.
+/// Sums over the pixels of every sample and channel, tile by tile: values[tile][slot][channel], where slot counts the
+/// samples of a tile. A mean adds them up in the order of the tiles, so that its bits are always the same.
 struct device_sums {
     device_span<float> values{};
     tile_rows rows{};
@@ -80,18 +80,19 @@ struct device_output {
     device_activation act{};
 };
 
-/// A tile of sums in shared memory: rows of `columns` floats. 8 more, so that the pairs which half of a warp stores lie in different
-/// banks. Of every 64 columns, the second half has its fours exchanged in pairs, so that 16-byte reads 32 bytes apart do as well.
+/// A tile of sums in shared memory: rows of Columns floats, and 8 more, so that the pairs of floats which half of a
+/// warp stores lie in different banks. In the second half of every 64 columns, neighbouring groups of four floats are
+/// exchanged, so that 16-byte reads which are 32 bytes apart lie in different banks as well.
 template <int Rows, int Columns, int Threads>
 struct sum_tile {
     static constexpr int stride = (Columns + 8) * static_cast<int>(sizeof(float)), bytes = Rows * stride;
 
-    /// Byte of a sum; of four that are read together, the column is a multiple of 4.
+    /// Where a sum lies, in bytes. The column of four sums that are read at once is a multiple of 4.
     KDNA_HOST_DEVICE static constexpr int at(int row, int column) {
         return row * stride + ((column * 4) ^ (column / 32 % 2 * 16));
     }
 
-    /// Puts f(row, column) into the tile's rows [0, rows) and columns [0, count).
+    /// Stores f(row, column) in the tile's rows [0, rows) and columns [0, count).
     template <class Block, class F>
     KDNA_DEVICE static void fill(Block& block, int rows, int count, F&& f) {
         block.parallel([&](int thread, auto&) {
@@ -102,11 +103,11 @@ struct sum_tile {
         });
     }
 
-    /// Finishes tile `tile` of channels [first, first + count), whose sums stand in shared memory from byte 0 on. All threads
-    /// must have passed a barrier since they were written.
+    /// Finishes tile `tile` of channels [first, first + count), whose sums lie in shared memory from byte 0 on. Between
+    /// the writes of the sums and this, all threads must pass a barrier.
     template <class T, class Block>
     KDNA_DEVICE static void finish(Block& block, const device_output<T>& out, int tile, int first, int count) {
-        // A group's filters need not be whole packs; the next group's begin where they end.
+        // The filters of a group need not be whole packs: those of the next group follow at once.
         const auto clamp = [&](float v, int) { return out.act.clamp(v); };
         if (!out.act.clamps)
             finish_columns<1>(block, out, tile, first, count, out.act);
@@ -138,7 +139,7 @@ struct sum_tile {
     }
 
 private:
-    /// Width neighbouring channels at a time; act(v, channel) is applied to every value.
+    /// Width contiguous channels at a time; act(v, channel) is applied to every value.
     template <int Width, class T, class Block, class Act>
     KDNA_DEVICE static void finish_columns(Block& block, const device_output<T>& out, int tile, int first, int count,
                                            const Act& act) {
