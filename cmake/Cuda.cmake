@@ -10,19 +10,19 @@ add_library(kdna::cuda ALIAS kdna_cuda)
 set_target_properties(kdna_cuda PROPERTIES EXPORT_NAME cuda)
 target_link_libraries(kdna_cuda INTERFACE kdna CUDA::cudart)
 target_compile_definitions(kdna_cuda INTERFACE KDNA_CUDA=1)
-# C++20 by its flag: CMake before 3.26 does not know that nvcc has it. And nvcc need not say every time that it does not know
-# g++'s pragma for unrolling, which the CPU's kernels use and it hands on, or that a view of const has a conversion to itself.
+# C++20 by its flag: CMake before 3.26 does not know that nvcc has it. The suppressed diagnostics say that nvcc does not know g++'s
+# pragma for unrolling, which the CPU's loops use, and that a view of const has a conversion to itself.
 target_compile_options(kdna_cuda INTERFACE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-std=c++20$<SEMICOLON>--diag-suppress=1675,554>)
 set(components ${components} kdna_cuda)
 
-# kdna::cudnn, in this build only: where cuDNN lies is not written into an installed package.
+# kdna::cudnn, in this build only: an installed package does not know where cuDNN is.
 if(KDNA_CUDNN)
     find_path(KDNA_CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include)
     find_library(KDNA_CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT} ${CUDAToolkit_BIN_DIR}/..
                  PATH_SUFFIXES lib64 lib)
     if(NOT KDNA_CUDNN_INCLUDE_DIR OR NOT KDNA_CUDNN_LIBRARY)
         message(FATAL_ERROR "KDNA_CUDNN=ON needs cuDNN 9, which was not found. Set KDNA_CUDNN_INCLUDE_DIR and KDNA_CUDNN_LIBRARY, or "
-                            "leave the option off: plain layers then run on kdna's own kernels.")
+                            "leave the option off: plain layers then run on kdna's own device functions.")
     endif()
     add_library(kdna_cudnn INTERFACE)
     add_library(kdna::cudnn ALIAS kdna_cudnn)
@@ -31,7 +31,7 @@ if(KDNA_CUDNN)
     target_compile_definitions(kdna_cudnn INTERFACE KDNA_CUDNN=1)
 endif()
 
-# Tests, examples and benchmarks have kernels in them; users of kdna::cuda enable the language themselves.
+# Tests, examples and benchmarks have device functions in them; users of kdna::cuda enable the language themselves.
 if(KDNA_BUILD_TESTS OR KDNA_BUILD_EXAMPLES OR KDNA_BUILD_BENCH)
     if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
         set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})

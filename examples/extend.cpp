@@ -8,7 +8,7 @@ using namespace kdna;
 
 /// W = a * W0 + (1 - a) * W1, with one routed coefficient a per sample. Panels are blended one at a time, in scratch.
 struct interpolated_kernel {
-    using optional_members = members<member::assembly_terms>;
+    using optional_members = members<member::assembly_terms, member::prepare>;
 
     dense_kernel first, second;
 
@@ -23,6 +23,10 @@ struct interpolated_kernel {
     }
     double weight(index_t o, index_t c, index_t t, const float* a) const {
         return *a * first.weight(o, c, t, nullptr) + (1.0 - *a) * second.weight(o, c, t, nullptr);
+    }
+    void prepare() const {  // when a layer is planned: the panels of both
+        first.prepare();
+        second.prepare();
     }
     template <class F>
     void for_each_storage(F&& f) const {

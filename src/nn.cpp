@@ -1,4 +1,5 @@
 // kdna::compiled: layers on the CPU and networks.
+#include <kdna/nn/arena.ipp>
 #include <kdna/nn/autotune.ipp>
 #include <kdna/nn/bands.ipp>
 #include <kdna/nn/conv_layer.ipp>

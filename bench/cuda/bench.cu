@@ -137,9 +137,9 @@ void measure_layer(cuda::gpu& device, const layer_shape& shape, const Layer& lay
         x_sums.channels = static_cast<int>(in.c);
         cuda::with_number(p, [&]<class Number>(Number) {
             using T = typename Number::element;
-            using kernel = cuda::channel_sums_kernel<Number>;
-            device.launch<kernel>(
-                kernel::grid(x_sums),
+            using program = cuda::channel_sums_program<Number>;
+            device.launch<program>(
+                program::grid(x_sums),
                 {{static_cast<const T*>(t.xs[0].data()), static_cast<int>(element_count(in))}, x_sums}, {});
         });
     }

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <functional>
-#include <kdna/cuda/gpu.hpp>
+#include <kdna/cuda/device/gpu.hpp>
 #include <vector>
 
 namespace kdna_bench {
@@ -42,7 +42,7 @@ inline double median_microseconds(const std::function<void(index_t)>& call, kdna
         end.record(s);
         return end.since(begin);
     };
-    // Warm: clocks, caches, lazily loaded kernels.
+    // Warm: clocks, caches, lazily loaded device functions.
     double one = group(10) / 10;
     while (one < 50 && next < 2000 && one * static_cast<double>(next) < 50) one = group(10) / 10;
     const auto calls = static_cast<index_t>(std::clamp(2.0 / std::max(one, 1e-4), 1.0, 200.0));

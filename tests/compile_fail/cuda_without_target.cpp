@@ -2,7 +2,7 @@
 // expect: KDNA_ENABLE_CUDA=ON
 // expect: kdna::cuda
 #ifdef SHOULD_NOT_COMPILE
-#include <kdna/cuda/runtime.hpp>
+#include <kdna/cuda/device/runtime.hpp>
 #else
-#include <kdna/cuda/device.hpp>
+#include <kdna/cuda/device/device.hpp>
 #endif

@@ -1,6 +1,6 @@
 // A device view is made of a pointer that is named as one of the device's; a host view or pointer does not turn into one.
 // expect: device_view
-#include <kdna/cuda/memory.hpp>
+#include <kdna/cuda/device/memory.hpp>
 
 void run(const kdna::cuda::device_view<const float>& x);
 

@@ -1,7 +1,8 @@
 // A router that nothing is known of has no place on a device, and the message says how to give it one.
 // expect: take_apart
-#include <kdna/cuda/conv2d.hpp>
-#include <kdna/cuda/emulator.hpp>
+
+#include <kdna/cuda/layers/conv2d.hpp>
+#include "../cuda/emulator/emulator.hpp"
 
 namespace mine {
 
@@ -21,5 +22,5 @@ kdna::cuda::router_recipe take_apart(const half_gate&) { return {}; }
 
 }  // namespace mine
 
-using layer = kdna::conv2d<kdna::dense_kernel, mine::half_gate, kdna::cuda::on<kdna::cuda::emulator>>;
+using layer = kdna::conv2d<kdna::dense_kernel, mine::half_gate, kdna::cuda::on<kdna_test::emulator>>;
 kdna::shape4 use(const layer& l) { return l.plan({.n = 1, .c = 8, .h = 8, .w = 8}).output_shape(); }

@@ -7,8 +7,8 @@ using namespace kdna_test;
 
 namespace {
 
-using emulated = cuda::on<cuda::emulator>;
-using context = cuda::basic_context<cuda::emulator>;
+using emulated = cuda::on<emulator>;
+using context = cuda::basic_context<emulator>;
 
 std::vector<const void*> addresses(const auto& layer) {
     std::vector<const void*> out;
@@ -19,12 +19,12 @@ std::vector<const void*> addresses(const auto& layer) {
 }  // namespace
 
 TEST_CASE("Layers that name the emulated device as their backend give the CPU's answers") {
-    cuda::emulator device;
+    emulator device;
     check_backend_layers(device);
 }
 
 TEST_CASE("A layer of the emulated device takes float32 in any order, and its own numbers where they are") {
-    cuda::emulator device;
+    emulator device;
     check_backend_orders(device, 0, [&](auto&& call) {
         const index_t before = device.allocations();
         call();
@@ -33,13 +33,13 @@ TEST_CASE("A layer of the emulated device takes float32 in any order, and its ow
 }
 
 TEST_CASE("Layers of the emulated device take their kernels with each call") {
-    cuda::emulator device;
+    emulator device;
     check_backend_runtime(device);
 }
 
 TEST_CASE("A child made by itself runs on its parent's device copy, which lives as long as one of them") {
     const device_family f(966);
-    cuda::emulator device;
+    emulator device;
     const context where(device, {.numbers = precision::bf16});
     std::optional plain = f.plain<emulated>(where);
     const index_t before = device.allocations();
@@ -67,12 +67,12 @@ TEST_CASE("A child made by itself runs on its parent's device copy, which lives 
 
 TEST_CASE("Arguments that do not fit a device layer are named") {
     const device_family f(968);
-    cuda::emulator device;
+    emulator device;
     const context where(device, {.numbers = precision::f16});
     const auto layer = f.child<emulated>(where), other = f.child<emulated>(where);
     const shape4 shape{1, 16, 6, 7};
     auto plan = layer.plan(shape), in_place = layer.plan(shape, {.conversions = false});
-    cuda::basic_device_tensor<float, cuda::emulator> x(device, shape), y(device, shape), wrong(device, {1, 16, 7, 6});
+    cuda::basic_device_tensor<float, emulator> x(device, shape), y(device, shape), wrong(device, {1, 16, 7, 6});
     const auto in = std::as_const(x).view();
     const auto fails = [&](auto&& call, const char* name, const char* expected, const char* found) {
         check_error(
@@ -91,5 +91,5 @@ TEST_CASE("Arguments that do not fit a device layer are named") {
         reinterpret_cast<cuda::bfloat16*>(y.view().device_pointer()), shape, layout::nhwc);
     fails([&] { layer.run(plan, odd, odd, odd); }, "child input", "f16", "another");
     check_error([&] { return layer.plan({1, 8, 6, 7}); }, "child", "16", "8");
-    check_error([&] { return context(std::shared_ptr<cuda::emulator>(), {}); }, "context", "a device", "null");
+    check_error([&] { return context(std::shared_ptr<emulator>(), {}); }, "context", "a device", "null");
 }

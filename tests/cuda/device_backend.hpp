@@ -1,7 +1,7 @@
 // Layers that name a device, the emulated or a real one, as their backend.
 #pragma once
 
-#include <kdna/cuda/runtime_conv2d.hpp>
+#include <kdna/cuda/layers/runtime_conv2d.hpp>
 #include <kdna/dna/kernel_dna.hpp>
 
 #include "cuda/device_layers.hpp"
@@ -66,7 +66,8 @@ void check_backend_layers(Device& device) {
     CHECK(f.plain<there>().context().options().numbers == precision::f32);
 }
 
-/// Float32 in any order, and a layer's own numbers where they are, in one stream. `run(call)` runs a call that allocates nothing.
+/// Float32 in any order, and a layer's own numbers where they are, in one stream. `run(call)` runs a call that
+/// allocates nothing.
 template <class Device, class Run>
 void check_backend_orders(Device& device, typename Device::stream s, Run&& run) {
     using namespace kdna;

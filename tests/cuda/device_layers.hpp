@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include <kdna/cuda/layer.hpp>
+#include <kdna/cuda/layers/layer.hpp>
+#include <kdna/cuda/layers/take_apart.hpp>
 
 #include "support/call_kernels.hpp"
 #include "support/conv_cases.hpp"
@@ -88,13 +89,14 @@ device_result run_on_device(Device& device, const kdna::cuda::conv_recipe& recip
     const device_memory<Device> means(device, p.out.n * p.out.c * 4);
     using f32 = number<precision::f32>;
     const mean_arguments<float> a{call.y_sums, means.template span<float>(0, p.out.n * p.out.c)};
-    device.template launch<mean_kernel<f32>>(elementwise_kernel::grid(a.y.size), a, s);
+    device.template launch<mean_program<f32>>(elementwise_program::grid(a.y.size), a, s);
     out.means.resize(static_cast<std::size_t>(p.out.n * p.out.c));
     device.download(out.means.data(), means.data(), means.bytes(), s);
     return out;
 }
 
-/// Input and residual of a case, in numbers that every precision has exactly, so that only the device's own rounding is judged.
+/// Input and residual of a case, in numbers that every precision has exactly, so that only the device's own rounding is
+/// judged.
 struct call_tensors {
     kdna::tensor<float> x, residual{};
 

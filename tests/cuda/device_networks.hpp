@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <kdna/cuda/network.hpp>
+#include <kdna/cuda/layers/network.hpp>
 #include <kdna/models/zoo.hpp>
 
 #include <nlohmann/json.hpp>
@@ -44,13 +44,14 @@ inline double relative_error(std::span<const float> y, std::span<const float> ex
     return error / largest;
 }
 
-/// Largest error of a network's logits. bfloat16 has 7 bits of fraction; rounding every activation to them through MobileNetV2's
-/// 52 layers of random weights costs more than a hundredth.
+/// Largest error of a network's logits. bfloat16 has 7 bits of fraction; rounding every activation to them through
+/// MobileNetV2's 52 layers of random weights costs more than a hundredth.
 constexpr double network_tolerance(precision p) {
     return p == precision::f32 ? 1e-4 : p == precision::bf16 ? 5e-2 : 1e-2;
 }
 
-/// A network in some precisions, and on the CPU, whose own error is a thousandth of what is allowed here (models/agreement.cpp).
+/// A network in some precisions, and on the CPU, whose own error is a thousandth of what is allowed here
+/// (models/agreement.cpp).
 template <class Device>
 void check_network(Device& device, arch a, form f, const key_list& keys, const kdna::shape4& in,
                    std::span<const precision> precisions, typename Device::stream s) {
@@ -180,7 +181,7 @@ inline golden_case read_golden(const std::string& name) {
             const float factor = w.take("w_q", {1})[0] * w.take("w_k", {1})[0] * w.take("w_v", {1})[0];
             x_volution layer(dense_kernel::pack(k, w.take("weight", {k.o, k.i, k.kh, k.kw})), factor,
                              {.pad = p.at("padding").get<index_t>()}, {.bias = w.take("bias", {k.o}), .name = name});
-            return m.net().add(std::make_unique<x_volution_operation>(std::move(layer)), x, k.o);
+            return m.net().add(std::move(layer), x);
         }
         layer_call call{.stride = stride, .pad = padding(number("padding", 0)), .dilation = number("dilation", 1)};
         call.bias = w.contains("bias");

@@ -1,4 +1,4 @@
-// Every kernel that a GPU would run for a layer, run by the emulator.
+// Every program that a GPU would run for a layer, run by the emulator.
 #include "cuda/emulated.hpp"
 #include "cuda/random_layers.hpp"
 #include "support/errors.hpp"
@@ -9,7 +9,7 @@ namespace {
 
 struct make_device {
     // With few processors large tiles are taken, with many the depth is cut.
-    static kdna::cuda::emulator make(rng& r) { return kdna::cuda::emulator(r.pick({1, 4, 100}), r.bits()); }
+    static kdna_test::emulator make(rng& r) { return kdna_test::emulator(r.pick({1, 4, 100}), r.bits()); }
 };
 
 }  // namespace
@@ -31,9 +31,9 @@ TEST_CASE("Static sources on the emulated device are the formula's") { check_sta
 
 TEST_CASE("Kernels of a call that are not those of the plan are named with both counts") {
     using namespace kdna;
-    cuda::emulator device;
-    cuda::kernel_store<cuda::emulator> store;
-    const cuda::device_conv<cuda::emulator> layer(
+    emulator device;
+    cuda::kernel_store<emulator> store;
+    const cuda::device_conv<emulator> layer(
         device, cuda::take_apart(runtime_conv2d(runtime_kernel::shared(3, 5), {.pad = 2}, {.name = "blur"})), {}, store,
         0);
     const auto memory = cuda::uploaded<float>(device, std::vector<float>(100, 1.0F), 0);

@@ -19,7 +19,7 @@ const shape4 small_images{few ? 1 : 2, 3, 32, few ? 17 : 32};
 }  // namespace
 
 TEST_CASE("The four networks on the emulated device give the CPU's logits") {
-    cuda::emulator device(20);
+    emulator device(20);
     for (const arch a : all_archs) {
         const bool every = !few && (a == arch::resnet18 || a == arch::mobilenet_v2);
         const auto precisions = std::span(device_precisions).first(every ? 4 : 2);
@@ -35,7 +35,7 @@ TEST_CASE("Networks of mixtures on the emulated device give the CPU's logits") {
         // Of the others, one has more of the same kernels and takes its time, and one fewer.
         if (n.name != "mobilenet_v2_odconv_4x" && n.name != "resnet18_odconv_1x" && n.name != "resnet18_dyconv_4x")
             continue;
-        cuda::emulator device(4);
+        emulator device(4);
         const std::array precisions{precision::f16, precision::f32};
         check_network(device, n.arch, n.form, n.keys(), {2, 3, 17, 16},
                       std::span(precisions).first(few || n.name == "resnet18_dyconv_4x" ? 1 : 2), 0);
@@ -46,7 +46,7 @@ TEST_CASE("Networks of warehouses on the emulated device give the CPU's logits, 
     for (const dynamic_network& n : dynamic_networks) {
         if (n.form != form::kernel_warehouse) continue;
         const bool residual = n.arch == arch::resnet18;
-        cuda::emulator device(4);
+        emulator device(4);
         const std::array precisions{residual ? precision::f16 : precision::f32};
         check_network(device, n.arch, n.form, n.keys(), {2, 3, 17, 16}, precisions, 0);
         if (few || !residual) continue;
@@ -64,7 +64,7 @@ TEST_CASE("Networks of warehouses on the emulated device give the CPU's logits, 
 TEST_CASE("A DCD network on the emulated device gives the CPU's logits") {
     for (const dynamic_network& n : dynamic_networks) {
         if (n.form != form::dcd) continue;
-        cuda::emulator device(4);
+        emulator device(4);
         const std::array precisions{precision::f16, precision::f32};
         check_network(device, n.arch, n.form, n.keys(), {1, 3, 33, 32}, std::span(precisions).first(few ? 1 : 2), 0);
     }
@@ -72,19 +72,19 @@ TEST_CASE("A DCD network on the emulated device gives the CPU's logits") {
 
 TEST_CASE("PyTorch's answers come out of the emulated device") {
     for (const int multiprocessors : {1, 60}) {
-        cuda::emulator device(multiprocessors);
+        emulator device(multiprocessors);
         check_golden(device, 0);
         check_golden_kernels(device, 0);
     }
 }
 
 TEST_CASE("Plans on the emulated device share a network, and repeat their bits") {
-    cuda::emulator device(4, 77);
+    emulator device(4, 77);
     check_plans(device, 0, 0);
 }
 
 TEST_CASE("A published network is loaded to the emulated device by its backend's name") {
-    cuda::emulator device;
+    emulator device;
     check_loading(device, 0);
 }
 
@@ -92,7 +92,7 @@ TEST_CASE("The order in which threads and blocks run does not show in the emulat
     const network host = models::load(arch::mobilenet_v2_1d2, form::kernel_dna,
                                       random_values(kernel_dna_keys(arch::mobilenet_v2_1d2), 940));
     const tensor<float> x = random_images({2, 3, 33, 20}, 941);
-    cuda::emulator one(12, 1), other(12, 2);
+    emulator one(12, 1), other(12, 2);
     const auto a = cuda::basic_network(host, one, {.numbers = precision::f16})(x.view()),
                b = cuda::basic_network(host, other, {.numbers = precision::f16})(x.view());
     CHECK(same_bits(values_of(a.view()), values_of(b.view())));
@@ -101,7 +101,7 @@ TEST_CASE("The order in which threads and blocks run does not show in the emulat
 TEST_CASE("A run on the emulated device allocates nothing, and children have no kernels of their own") {
     const network host =
         models::load(arch::resnet18, form::kernel_dna, random_values(kernel_dna_keys(arch::resnet18), 942));
-    cuda::emulator device(4);
+    emulator device(4);
     const cuda::basic_network net(host, device);
     // 9,240,798 parameters once; every filter's depth in whole stages, and BatchNorms folded.
     CHECK(net.weight_bytes() < index_t{9'500'000} * 4);
@@ -109,7 +109,7 @@ TEST_CASE("A run on the emulated device allocates nothing, and children have no 
     CHECK(halves.weight_bytes() < index_t{9'500'000} * 2 + index_t{600'000} * 4);
 
     auto plan = net.plan({1, 3, 32, 32});
-    cuda::basic_device_tensor<float, cuda::emulator> x(device, plan.input_shape()), y(device, plan.output_shape());
+    cuda::basic_device_tensor<float, emulator> x(device, plan.input_shape()), y(device, plan.output_shape());
     const tensor<float> images = random_images(plan.input_shape(), 943);
     x.upload(images.view(), 0);
     const index_t before = device.allocations(), launches = device.launches();
@@ -122,7 +122,7 @@ TEST_CASE("A run on the emulated device allocates nothing, and children have no 
 }
 
 TEST_CASE("A library runs the plain layers whose sums nobody wants, on the network's own weights and memory") {
-    cuda::emulator device(4);
+    emulator device(4);
     const network host =
         models::load(arch::resnet18, form::kernel_dna, random_values(kernel_dna_keys(arch::resnet18), 946));
     const tensor<float> x = random_images({2, 3, 33, 32}, 947);
@@ -130,12 +130,11 @@ TEST_CASE("A library runs the plain layers whose sums nobody wants, on the netwo
     const auto own = net(x.view());
 
     int asked = 0, ran = 0;
-    device.library =
-        [&](const cuda::plain_convolution& c) -> std::shared_ptr<const cuda::emulator::library_convolution> {
+    device.library = [&](const cuda::plain_convolution& c) -> std::shared_ptr<const emulator::library_convolution> {
         ++asked;
         CHECK(c.out == output_shape(c.in, c.kernel, c.params));
         if (c.kernel.kh == 1) return nullptr;  // a library need not take everything
-        auto out = std::make_shared<cuda::emulator::library_convolution>();
+        auto out = std::make_shared<emulator::library_convolution>();
         out->scratch = 1 << 20;
         out->work = [c, &ran](const cuda::plain_convolution_call& call) {
             ++ran;
@@ -165,14 +164,14 @@ TEST_CASE("A library runs the plain layers whose sums nobody wants, on the netwo
     };
     const auto mixed = net(x.view());
     CHECK(relative_error(mixed.span(), own.span()) <= 1e-5);
-    // Of 19 plain layers: not the first, whose filters are not whole stages, nor five whose sums a router or the mean reads; and
-    // 1x1 kernels were not taken.
+    // Of 19 plain layers: not the first, whose filters are not whole stages, nor five whose sums a router or the mean
+    // reads; and 1x1 kernels were not taken.
     CHECK(asked == 13);
     CHECK(ran == 9);
 }
 
 TEST_CASE("Pooling on the emulated device keeps NaN, ignores padding, and takes any number of channels") {
-    cuda::emulator device(4, 3);
+    emulator device(4, 3);
     check_pooling(device, 0);
 }
 
@@ -216,7 +215,7 @@ TEST_CASE("Few input channels are stored in fours where only convolutions read t
         copy(x.view(), nhwc.view());
         for (const variant& v : variants)
             for (const precision p : device_precisions) {
-                cuda::emulator device(4, 6);
+                emulator device(4, 6);
                 const cuda::basic_network net(v.net, device, {.numbers = p});
                 auto plan = net.plan(x.shape());
                 const bool copies = plan.explain().find("asynchronous copies") != std::string::npos;
@@ -224,7 +223,7 @@ TEST_CASE("Few input channels are stored in fours where only convolutions read t
                 const bool stored = plan.explain().find("channels stored") != std::string::npos;
                 CHECK(stored == (v.stored_in_fours && channels % 4 != 0));
                 // From both orders.
-                cuda::basic_device_tensor<float, cuda::emulator> in(device, x.shape(), layout::nchw),
+                cuda::basic_device_tensor<float, emulator> in(device, x.shape(), layout::nchw),
                     y(device, plan.output_shape(), layout::nchw);
                 in.upload(x.view(), 0);
                 net.run(plan, std::as_const(in).view(), y.view(), 0);
@@ -236,7 +235,7 @@ TEST_CASE("Few input channels are stored in fours where only convolutions read t
 }
 
 TEST_CASE("What has no device form is named, and so are arguments that do not fit") {
-    cuda::emulator device;
+    emulator device;
     // A router of the tests' own, whose type nobody named.
     rng r(944, 0);
     conv_case c;
@@ -251,7 +250,7 @@ TEST_CASE("What has no device form is named, and so are arguments that do not fi
     const network host = models::load(arch::resnet18, form::plain, random_values(plain_keys::of(arch::resnet18), 945));
     const cuda::basic_network net(host, device), other(host, device);
     auto plan = net.plan({1, 3, 32, 32});
-    cuda::basic_device_tensor<float, cuda::emulator> x(device, {1, 3, 32, 32}), wrong(device, {1, 3, 32, 33}),
+    cuda::basic_device_tensor<float, emulator> x(device, {1, 3, 32, 32}), wrong(device, {1, 3, 32, 33}),
         y(device, plan.output_shape());
     check_error([&] { return net.plan({1, 4, 32, 32}); }, "network input", "3 channels", "C 4");
     check_error(

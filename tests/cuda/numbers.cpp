@@ -1,13 +1,13 @@
 // Conversions of the device's numbers, and that the emulator finds what it promises to find.
-#include <kdna/cuda/emulator.hpp>
-#include <kdna/cuda/memory.hpp>
-#include <kdna/cuda/product.hpp>
-#include <kdna/cuda/span.hpp>
+#include <kdna/cuda/device/memory.hpp>
+#include <kdna/cuda/device/span.hpp>
+#include <kdna/cuda/programs/product.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "cuda/emulator/emulator.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/random.hpp"
@@ -79,7 +79,7 @@ enum class fault {
 };
 
 /// Sums neighbours through shared memory, with a fault.
-struct faulty_kernel {
+struct faulty_program {
     struct arguments {
         device_span<const float> x{};
         device_span<float> y{};
@@ -88,7 +88,7 @@ struct faulty_kernel {
     struct registers {
         float sum;
     };
-    static constexpr const char* name = "faulty_kernel";
+    static constexpr const char* name = "faulty_program";
     static constexpr int threads = 64;
     static int shared_bytes(const arguments&) { return 4 * threads + 16 * threads; }
 
@@ -126,8 +126,8 @@ void run_faulty(fault what) {
     const auto from = device.allocate(128 * 4), to = device.allocate(128 * 4);
     device.upload(from, x.data(), 128 * 4, 0);
     try {
-        device.launch<faulty_kernel>({2, 1, 1},
-                                     {{static_cast<float*>(from), 128}, {static_cast<float*>(to), 128}, what}, 0);
+        device.launch<faulty_program>({2, 1, 1},
+                                      {{static_cast<float*>(from), 128}, {static_cast<float*>(to), 128}, what}, 0);
     } catch (...) {
         device.release(from);
         device.release(to);
@@ -140,7 +140,7 @@ void run_faulty(fault what) {
 
 }  // namespace
 
-TEST_CASE("The emulator runs a kernel without faults and finds each of those it promises to find") {
+TEST_CASE("The emulator runs a program without faults and finds each of those it promises to find") {
     run_faulty(fault::none);
     const auto finds = [](fault what, const char* where, const char* expected) {
         check_error([&] { run_faulty(what); }, where, expected, "");
@@ -158,7 +158,7 @@ TEST_CASE("The emulator runs a kernel without faults and finds each of those it 
 namespace {
 
 /// One warp fills eight rows each of four matrices, and loads them.
-struct matrices_kernel {
+struct matrices_program {
     struct arguments {
         device_span<float> y{};  ///< [lane][4]
         fault what = fault::none;
@@ -166,7 +166,7 @@ struct matrices_kernel {
     struct registers {
         std::uint32_t words[2][4];
     };
-    static constexpr const char* name = "matrices_kernel";
+    static constexpr const char* name = "matrices_program";
     static constexpr int threads = 32, row = 48;  // bytes from row to row
     static int shared_bytes(const arguments&) { return threads * row; }
 
@@ -203,7 +203,7 @@ struct matrices_kernel {
 std::vector<float> run_matrices(fault what) {
     emulator device;
     const device_memory<emulator> y(device, 32 * 8 * 4);
-    device.launch<matrices_kernel>({1, 1, 1}, {y.span<float>(0, 32 * 8), what}, 0);
+    device.launch<matrices_program>({1, 1, 1}, {y.span<float>(0, 32 * 8), what}, 0);
     std::vector<float> out(32 * 8);
     device.download(out.data(), y.data(), y.bytes(), 0);
     return out;
@@ -213,8 +213,8 @@ std::vector<float> run_matrices(fault what) {
 
 TEST_CASE("Matrices are loaded as the PTX manual says of ldmatrix, and the emulator finds faults in that as well") {
     const std::vector<float> found = run_matrices(fault::none);
-    // "Each thread in a warp receives fragments of a row": thread l element l % 4 of row l / 4 of matrix i in its register i, where the
-    // row begins at the address that thread 8i + l / 4 gave.
+    // "Each thread in a warp receives fragments of a row": thread l element l % 4 of row l / 4 of matrix i in its
+    // register i, where the row begins at the address that thread 8i + l / 4 gave.
     for (int lane = 0; lane < 32; ++lane)
         for (int i = 0; i < 4; ++i) {
             const int row = 8 * i + lane / 4;
@@ -223,7 +223,7 @@ TEST_CASE("Matrices are loaded as the PTX manual says of ldmatrix, and the emula
                   static_cast<float>(4 * ((row + 24) % 32) + lane % 4));
         }
     const auto finds = [](fault what, const char* expected) {
-        check_error([&] { return run_matrices(what); }, "matrices_kernel", expected, "");
+        check_error([&] { return run_matrices(what); }, "matrices_program", expected, "");
     };
     finds(fault::unaligned, "aligned to 16");
     finds(fault::unwritten, "was written");
@@ -232,7 +232,8 @@ TEST_CASE("Matrices are loaded as the PTX manual says of ldmatrix, and the emula
 }
 
 TEST_CASE("The emulated tensor cores multiply fragments laid out as the PTX manual says") {
-    // The product of two small matrices, with operands placed by the manual's formulas for rows and columns, element by element.
+    // The product of two small matrices, with operands placed by the manual's formulas for rows and columns, element by
+    // element.
     struct registers {
         float sums[1][2][4];
         std::uint32_t a[1][4], b[1][4];
@@ -246,7 +247,7 @@ TEST_CASE("The emulated tensor cores multiply fragments laid out as the PTX manu
     const auto check = [&](auto instruction, int depth, auto place) {
         registers warp[32] = {};
         for (int lane = 0; lane < 32; ++lane) place(lane, warp[lane]);
-        instruction.emulate([&](int lane) -> registers& { return warp[lane]; });
+        emulated_tensor_cores<decltype(instruction)>::multiply([&](int lane) -> registers& { return warp[lane]; });
         for (int lane = 0; lane < 32; ++lane)
             for (int j = 0; j < 2; ++j)
                 for (int i = 0; i < 4; ++i) {
@@ -256,8 +257,8 @@ TEST_CASE("The emulated tensor cores multiply fragments laid out as the PTX manu
                     CHECK(warp[lane].sums[0][j][i] == sum);
                 }
     };
-    // m16n8k16: a_i has row g, or g + 8 where 2 <= i < 4 or 6 <= i; column 2t + (i & 1), plus 8 where i >= 4. b_i has row
-    // 2t + (i & 1), plus 8 where i >= 2; column g.
+    // m16n8k16: a_i has row g, or g + 8 where 2 <= i < 4 or 6 <= i; column 2t + (i & 1), plus 8 where i >= 4. b_i has
+    // row 2t + (i & 1), plus 8 where i >= 2; column g.
     check(cuda::detail::mma<precision::f16>{}, 16, [&](int lane, registers& to) {
         const int g = lane / 4, t = lane % 4;
         for (int i = 0; i < 8; ++i) {

@@ -1,4 +1,4 @@
-// What the emulator counts of the traffic of kernels, and that kdna's own move little more than they must.
+// What the emulator counts of the traffic of programs, and that kdna's own move little more than they must.
 #include <cstdio>
 #include <string>
 
@@ -14,13 +14,13 @@ namespace {
 
 /// Every thread reads and writes one pack, `apart` bytes from its neighbour's, in shared and in device memory.
 template <class T, int N>
-struct strided_kernel {
+struct strided_program {
     struct arguments {
         device_span<T> x{};
         int apart = 0;
     };
     struct registers {};
-    static constexpr const char* name = "strided_kernel";
+    static constexpr const char* name = "strided_program";
     static constexpr int threads = 32;
     static int shared_bytes(const arguments& a) { return threads * a.apart + 16; }
 
@@ -42,13 +42,13 @@ struct strided_kernel {
 
 /// Wavefronts and sectors of 32 lanes that read N T each, `apart` bytes from one another.
 template <class T, int N>
-kernel_traffic traffic_at(int apart) {
+program_traffic traffic_at(int apart) {
     emulator device;
     const device_memory<emulator> x(device, 32 * apart + 16);
     device.measure(true);
-    using kernel = strided_kernel<T, N>;
-    device.launch<kernel>({1, 1, 1}, {x.template span<T>(0, x.bytes() / static_cast<index_t>(sizeof(T))), apart}, 0);
-    return device.traffic().at("strided_kernel");
+    using program = strided_program<T, N>;
+    device.launch<program>({1, 1, 1}, {x.template span<T>(0, x.bytes() / static_cast<index_t>(sizeof(T))), apart}, 0);
+    return device.traffic().at("strided_program");
 }
 
 /// A layer without anything random: 3x3 or so, BatchNorm, perhaps a gate and a residual.
@@ -64,8 +64,12 @@ conv_recipe recipe_of(const layer_case& l) {
     conv_recipe r;
     r.name = "layer";
     r.kernel.shape = {l.o, l.c, l.window, l.window, l.groups};
-    r.kernel.weight = [](index_t, index_t o, index_t c, index_t t) {
-        return static_cast<float>((o * 7 + c * 3 + t) % 17 - 8) / 16.0F;
+    r.kernel.copy_weights = [k = r.kernel.shape](std::span<float> to) {
+        std::size_t next = 0;
+        for (index_t o = 0; o < k.o; ++o)
+            for (index_t c = 0; c < k.channels_per_group(); ++c)
+                for (index_t t = 0; t < k.taps(); ++t)
+                    to[next++] = static_cast<float>((o * 7 + c * 3 + t) % 17 - 8) / 16.0F;
     };
     r.params = {.stride = l.stride, .pad = l.pad < 0 ? l.window / 2 : l.pad};
     r.scale.assign(static_cast<std::size_t>(l.o), 0.5F);
@@ -85,8 +89,8 @@ conv_recipe recipe_of(const layer_case& l) {
     return r;
 }
 
-/// What the kernels of a layer move, of those whose name is given.
-kernel_traffic traffic_of(const layer_case& l, precision p, const std::string& kernel) {
+/// What the program of that name moves when the layer runs.
+program_traffic traffic_of(const layer_case& l, precision p, const std::string& program) {
     emulator device(l.multiprocessors, 5);
     tensor<float> x(l.in, layout::nhwc), residual;
     std::fill(x.span().begin(), x.span().end(), 1.0F);
@@ -98,10 +102,10 @@ kernel_traffic traffic_of(const layer_case& l, precision p, const std::string& k
     device.measure(true);
     run_on_device(device, r, {.numbers = p}, std::as_const(x).view(),
                   l.residual ? std::as_const(residual).view() : tensor_view<const float>{}, 0);
-    return device.traffic().at(kernel);
+    return device.traffic().at(program);
 }
 
-void print(const std::string& what, const kernel_traffic& t) {
+void print(const std::string& what, const program_traffic& t) {
     std::printf("%-60s", what.c_str());
     for (const access_counts& c :
          {t.shared_loads, t.shared_stores, t.shared_copies, t.device_loads, t.device_stores, t.device_copies})
@@ -115,11 +119,11 @@ void print(const std::string& what, const kernel_traffic& t) {
 }  // namespace
 
 TEST_CASE("The emulator counts wavefronts and sectors of accesses whose counts are known") {
-    const auto shared = [](const kernel_traffic& t) {
+    const auto shared = [](const program_traffic& t) {
         CHECK(t.shared_loads.accesses == 1);
         return std::pair(t.shared_loads.moved, t.shared_loads.least);
     };
-    const auto device = [](const kernel_traffic& t) {
+    const auto device = [](const program_traffic& t) {
         CHECK(t.device_loads.moved == t.device_stores.moved);
         return std::pair(t.device_loads.moved, t.device_loads.least);
     };
@@ -152,7 +156,7 @@ TEST_CASE("The emulator counts wavefronts and sectors of accesses whose counts a
 namespace {
 
 /// No bank conflicts; what is written and copied to the sector, loads within `loads` of it.
-void check_traffic(const std::string& what, const kernel_traffic& t, double loads) {
+void check_traffic(const std::string& what, const program_traffic& t, double loads) {
     INFO(what);
     for (const access_counts& c : {t.shared_loads, t.shared_stores, t.shared_copies, t.device_stores, t.device_copies})
         CHECK(c.moved == c.least);
@@ -172,38 +176,38 @@ TEST_CASE("Convolutions have no bank conflicts and move whole sectors, by every 
             layer_case l = whole_tiles;
             l.multiprocessors = multiprocessors;
             const std::string what = concat(to_string(p), ", ", multiprocessors);
-            const kernel_traffic plain = traffic_of(l, p, "conv_kernel");
+            const program_traffic plain = traffic_of(l, p, "convolution_program");
             // Of factors, a lane has eight floats for its eight halves: two loads, each of every other 16 bytes.
             check_traffic(what, plain, bytes_of(p) == 2 ? 1.25 : 1.0);
             CHECK(plain.device_copies.accesses == plain.shared_copies.accesses);
             l.gate = true;
-            check_traffic(what + ", gated", traffic_of(l, p, "conv_kernel"), bytes_of(p) == 2 ? 1.35 : 1.0);
+            check_traffic(what + ", gated", traffic_of(l, p, "convolution_program"), bytes_of(p) == 2 ? 1.35 : 1.0);
             l.multiprocessors = 100;
-            check_traffic(what + ", parts", traffic_of(l, p, "conv_finish_kernel"), 1.25);
+            check_traffic(what + ", parts", traffic_of(l, p, "convolution_finish_program"), 1.25);
             // C / groups no multiple of 16 bytes: copies of 8, or element by element.
             for (const index_t channels : {12, 10, 5}) {
                 const layer_case odd{.o = 128, .c = channels, .window = 3, .in = {1, channels, 18, 18}, .pad = 0};
-                const kernel_traffic t = traffic_of(odd, p, "conv_kernel");
+                const program_traffic t = traffic_of(odd, p, "convolution_program");
                 for (const access_counts& c : {t.shared_loads, t.shared_stores, t.shared_copies, t.device_stores})
                     CHECK(c.moved == c.least);
             }
         }
 }
 
-TEST_CASE("The other kernels have no bank conflicts and move whole sectors") {
+TEST_CASE("The other programs have no bank conflicts and move whole sectors") {
     for (const precision p : device_precisions) {
         layer_case l = whole_tiles;
         l.gate = true;
         const std::string what(to_string(p));
-        check_traffic(what, traffic_of(l, p, "channel_sums_kernel"), 1.0);
+        check_traffic(what, traffic_of(l, p, "channel_sums_program"), 1.0);
         l.groups = l.o;
-        check_traffic(what, traffic_of(l, p, "depthwise_kernel"), bytes_of(p) == 2 ? 1.15 : 1.0);
+        check_traffic(what, traffic_of(l, p, "depthwise_program"), bytes_of(p) == 2 ? 1.15 : 1.0);
     }
     // A router of few and of many outputs.
     for (const index_t channels : {64, 1024})
         check_traffic("",
                       traffic_of({.o = 64, .c = channels, .window = 1, .in = {2, channels, 8, 8}, .gate = true},
-                                 precision::f16, "router_kernel"),
+                                 precision::f16, "router_program"),
                       1.0);
 }
 
@@ -223,7 +227,8 @@ TEST_CASE("An image comes in by whole sectors, and the first layer reads it by a
         image.upload(images.view(), 0);
         device.measure(true);
         net.run(plan, std::as_const(image).view(), y.view(), 0);
-        const kernel_traffic &in = device.traffic().at("fours_kernel"), &conv = device.traffic().at("conv_kernel");
+        const program_traffic &in = device.traffic().at("fours_program"),
+                              &conv = device.traffic().at("convolution_program");
         CHECK(in.device_loads.waste() == 1.0);
         CHECK(in.device_stores.waste() == 1.0);
         CHECK(in.device_loads.bytes == 3 * 64 * 64 * 4);
@@ -236,7 +241,7 @@ TEST_CASE("An image comes in by whole sectors, and the first layer reads it by a
     }
 }
 
-TEST_CASE("What kernels move, printed", "[.print]") {
+TEST_CASE("What programs move, printed", "[.print]") {
     std::printf("%-60s %25s %25s %25s %25s %25s %25s\n", "moved/least", "shared loads", "stores", "copies",
                 "device loads", "stores", "copies");
     for (const precision p : device_precisions)
@@ -250,23 +255,23 @@ TEST_CASE("What kernels move, printed", "[.print]") {
                                    .residual = true,
                                    .multiprocessors = multiprocessors};
                 print(concat("conv ", to_string(p), multiprocessors == 1 ? " large" : " small", gate ? " gated" : ""),
-                      traffic_of(l, p, "conv_kernel"));
+                      traffic_of(l, p, "convolution_program"));
             }
     for (const precision p : {precision::f32, precision::f16}) {
         const std::string name(to_string(p));
         const layer_case l{.o = 128, .c = 128, .window = 3, .in = {2, 128, 8, 16}, .gate = true};
-        print("router_kernel", traffic_of(l, p, "router_kernel"));
-        print("channel_sums_kernel " + name, traffic_of(l, p, "channel_sums_kernel"));
+        print("router_program", traffic_of(l, p, "router_program"));
+        print("channel_sums_program " + name, traffic_of(l, p, "channel_sums_program"));
         layer_case d = l;
         d.groups = 128;
-        print("depthwise_kernel " + name, traffic_of(d, p, "depthwise_kernel"));
+        print("depthwise_program " + name, traffic_of(d, p, "depthwise_program"));
         layer_case s = l;
         s.gate = false;
         s.multiprocessors = 100;
-        print("conv_finish_kernel " + name, traffic_of(s, p, "conv_finish_kernel"));
-        print("conv_kernel in parts " + name, traffic_of(s, p, "conv_kernel"));
+        print("convolution_finish_program " + name, traffic_of(s, p, "convolution_finish_program"));
+        print("convolution_program in parts " + name, traffic_of(s, p, "convolution_program"));
         const layer_case stem{.o = 64, .c = 3, .window = 7, .in = {1, 3, 64, 64}, .stride = 2};
-        print("stem " + name, traffic_of(stem, p, "conv_kernel"));
+        print("stem " + name, traffic_of(stem, p, "convolution_program"));
         emulator device(20);
         for (const arch a : {arch::resnet18, arch::mobilenet_v2}) {
             const network host = models::load(a, form::kernel_dna, random_values(keys_of(a, form::kernel_dna), 921));
@@ -279,7 +284,7 @@ TEST_CASE("What kernels move, printed", "[.print]") {
             x.upload(images.view(), 0);
             net.run(plan, std::as_const(x).view(), y.view(), 0);
             std::printf("%s %s\n", std::string(models::arch_names[static_cast<std::size_t>(a)]).c_str(), name.c_str());
-            for (const auto& [kernel, t] : device.traffic()) print("  " + kernel, t);
+            for (const auto& [program, t] : device.traffic()) print("  " + program, t);
         }
     }
 }

@@ -2,6 +2,7 @@
 #
 #   - A header includes its own layer and lower ones. interop/ and cuda/ are leaves: they may include any layer, nobody includes
 #     them.
+#   - Only cuda/ and the umbrellas mention cuda. The macros of its compiler are no mention.
 #   - The umbrellas kdna.hpp and models.hpp are for users; no other header includes them. What kdna.hpp reaches, directly or
 #     not, has no io/, models/, interop/ or cuda/ in it.
 #   - xsimd is included by simd/simd.hpp only, nlohmann by io/ only, Eigen by interop/ only.
@@ -54,6 +55,12 @@ foreach(header IN LISTS headers)
     endif()
     if(folder STREQUAL "umbrella" AND NOT header MATCHES "^kdna/(kdna|models)\\.hpp$")
         complain("${header}: only the umbrellas kdna.hpp and models.hpp lie outside a layer's folder")
+    endif()
+    file(STRINGS ${ROOT}/${header} mentions REGEX "[Cc][Uu][Dd][Aa]")
+    string(REGEX REPLACE "__CUDA[A-Z_]*__" "" named "${mentions}")
+    if(named MATCHES "[Cc][Uu][Dd][Aa]" AND NOT folder MATCHES "^(cuda|umbrella)$")
+        list(GET mentions 0 mention)
+        complain("${header}: mentions cuda: ${mention}")
     endif()
     file(STRINGS ${ROOT}/${header} lines REGEX "^[ \t]*#[ \t]*include")
     set(edges_of_${header} "")

@@ -1,8 +1,11 @@
 // The order of packed weights.
 #include <kdna/tensor/packed_kernel.hpp>
 
+#include <atomic>
 #include <limits>
 #include <set>
+#include <thread>
+#include <vector>
 
 #include "support/errors.hpp"
 #include "support/random.hpp"
@@ -64,4 +67,30 @@ TEST_CASE("The layout of a kernel too large to pad throws instead of overflowing
     const index_t most = std::numeric_limits<index_t>::max();
     check_error([&] { panel_layout({.o = most}); }, "panel_layout", "fits in 64 bits", "");
     check_error([&] { panel_layout({.o = 1, .i = most / 2}); }, "panel_layout", "fits in 64 bits", "");
+}
+
+TEST_CASE("Weights can be copied before and after they are packed, by several threads while one of them packs",
+          "[threads]") {
+    kdna_test::rng r(221, 0);
+    const kernel_shape k{.o = 5 * simd::lanes + 3, .i = 16, .kh = 3, .kw = 3};
+    const auto weights = r.floats(weight_count(k), -1, 1);
+    const auto floats = static_cast<index_t>(weights.size());
+    for (int repeat = 0; repeat < 20; ++repeat) {
+        const packed_kernel kernel(k, weights);
+        CHECK(kernel.bytes() == 4 * floats);
+        std::vector<std::thread> threads;
+        std::atomic<int> wrong{0};
+        for (int i = 0; i < 4; ++i)
+            threads.emplace_back([&, i] {
+                std::vector<float> copy(weights.size());
+                if (i == 1) kernel.prepare();
+                if (i == 2 && kernel.weight(1, 2, 3) != weights[static_cast<std::size_t>((1 * 16 + 2) * 9 + 3)])
+                    ++wrong;
+                kernel.copy_weights(copy);
+                if (copy != weights) ++wrong;
+            });
+        for (std::thread& t : threads) t.join();
+        CHECK(wrong == 0);
+        CHECK(kernel.bytes() == 4 * kernel.layout().floats());
+    }
 }

@@ -1,4 +1,5 @@
-// What a backend is: it plans a convolution and runs it. Layers (nn/) and networks (models/) take one as a template parameter.
+// What a backend is: it plans a convolution and runs it. Layers (nn/) and networks (models/) take one as a template
+// parameter.
 #pragma once
 
 #include <concepts>
@@ -32,34 +33,32 @@ concept conv_backend =
     };
 // clang-format on
 
-namespace cuda {
-class gpu;
-/// Layers and networks on devices of a type: what it gives them is in kdna/cuda/ (conv2d.hpp, network.hpp).
-template <class Device>
-struct on;
-}  // namespace cuda
-
 namespace backend {
-/// A CUDA device. Files that name it are compiled by nvcc, include <kdna/cuda/cuda.hpp>, and link kdna::cuda.
-using cuda = KDNA_ABI::cuda::on<KDNA_ABI::cuda::gpu>;
+/// The backend of the devices of a type. The leaf that has the devices specialises the layers and network_on for it.
+template <class Device>
+struct on {
+    static constexpr bool on_device = true;
+    using device = Device;
+};
 }  // namespace backend
 
 /// A backend whose layers run on a device.
 template <class B>
-inline constexpr bool is_device_backend = false;
-template <class Device>
-inline constexpr bool is_device_backend<cuda::on<Device>> = true;
-template <class B>
-concept device_backend = is_device_backend<B>;
+concept device_backend = requires {
+    requires B::on_device;
+};
 
 /// What a layer can be made for.
 template <class B>
 concept layer_backend = conv_backend<B> || device_backend<B>;
 
-/// In class templates that kdna/cuda/ specialises for devices: stops where nobody has.
-#define KDNA_REQUIRE_HOST_BACKEND(B)                                                                             \
-    static_assert(KDNA_ABI::conv_backend<B>,                                                                     \
-                  "kdna: backend::cuda needs CUDA in this file; configure with -DKDNA_ENABLE_CUDA=ON, link the " \
-                  "target kdna::cuda, include <kdna/cuda/cuda.hpp>, and compile the file as CUDA (name it .cu)")
+/// What class templates require that run on the host, and that leaves specialise for devices. An umbrella that declares
+/// a device without its leaf specialises this as well, to say what to include (kdna.hpp).
+template <layer_backend B>
+struct host_backend_required {
+    static_assert(conv_backend<B>,
+                  "kdna: layers of this backend run on a device; include the header of the leaf that has them");
+};
+#define KDNA_REQUIRE_HOST_BACKEND(B) static_assert(sizeof(KDNA_ABI::host_backend_required<B>) > 0)
 
 }  // namespace kdna::inline KDNA_ABI

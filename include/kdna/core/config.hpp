@@ -153,7 +153,7 @@
 #define KDNA_NOINLINE inline
 #endif
 
-/// Marks functions that run on CUDA devices as well as on the host.
+/// Marks functions that run on devices as well as on the host.
 #if defined(__CUDACC__)
 #define KDNA_HOST_DEVICE __host__ __device__ __forceinline__
 #else

@@ -19,7 +19,7 @@
 #include <compilation_stopped_because_of_the_error_above>
 #endif
 
-// Device code of a CUDA file has none of its own, and the host's pass has been checked.
+// Device code has none of its own, and the host's pass has been checked.
 #if !defined(__SSE2__) && !defined(_M_X64) && !defined(__ARM_NEON) && !defined(_M_ARM64) &&                       \
     !defined(__ARM_FEATURE_SVE) && !defined(__wasm_simd128__) && !defined(__riscv_vector) && !defined(__VSX__) && \
     !(defined(_M_IX86_FP) && _M_IX86_FP >= 2) && !defined(__CUDA_ARCH__)

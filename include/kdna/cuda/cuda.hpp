@@ -1,10 +1,10 @@
 // Layers and networks on a CUDA device, under short names. Files that include this are compiled by nvcc.
 #pragma once
 
-#include <kdna/cuda/conv2d.hpp>
-#include <kdna/cuda/gpu.hpp>
-#include <kdna/cuda/network.hpp>
-#include <kdna/cuda/runtime_conv2d.hpp>
+#include <kdna/cuda/device/gpu.hpp>
+#include <kdna/cuda/layers/conv2d.hpp>
+#include <kdna/cuda/layers/network.hpp>
+#include <kdna/cuda/layers/runtime_conv2d.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
@@ -15,3 +15,10 @@ template <class T>
 using device_tensor = basic_device_tensor<T, gpu>;
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+namespace kdna::inline KDNA_ABI::backend {
+
+/// A CUDA device.
+using cuda = on<KDNA_ABI::cuda::gpu>;
+
+}  // namespace kdna::inline KDNA_ABI::backend

@@ -35,7 +35,7 @@ private:
 /// and I/groups are multiples of those, every block with the same atoms.
 class acdc_kernel {
 public:
-    using optional_members = members<member::assembly_terms, member::needs_mixture>;
+    using optional_members = members<member::assembly_terms, member::prepare, member::needs_mixture>;
     static constexpr bool needs_mixture = false;
 
     /// `atoms` [M, KH, KW]. Throws kdna::error if they do not fit the coefficients or the kernel.
@@ -48,6 +48,7 @@ public:
     [[nodiscard]] index_t assembly_terms() const noexcept { return cells_.shape().n; }
     [[nodiscard]] KDNA_FUNC const float* panel(index_t group, index_t p, const float*, float* scratch) const noexcept;
     [[nodiscard]] KDNA_FUNC double weight(index_t o, index_t c, index_t t, const float*) const noexcept;
+    void prepare() const { cells_.prepare(); }
     template <class F>
     void for_each_storage(F&& f) const {
         cells_.for_each_storage(f);

@@ -7,9 +7,9 @@
 #include <string_view>
 
 #include <kdna/core/arithmetic.hpp>
-#include <kdna/core/memory.hpp>
 #include <kdna/dna/source.hpp>
 #include <kdna/tensor/packed_kernel.hpp>
+#include <kdna/tensor/packed_once.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -22,7 +22,7 @@ struct cell_shape {
 
 [[nodiscard]] KDNA_FUNC std::string to_string(const cell_shape& s);
 
-/// The cells, packed once and shared by everyone who copies this handle. They lie as bank[block][tap][channel][cell][filter],
+/// The cells, packed once and shared by all copies of this handle. They lie as bank[block][tap][channel][cell][filter],
 /// in blocks of as many filters as a panel has, so that a combination of all cells streams them front to back.
 class cell_bank {
 public:
@@ -36,24 +36,34 @@ public:
     /// Filter 0 of a block in cell 0; those of cell i follow i * width_of(block) later.
     [[nodiscard]] KDNA_FUNC const float* rows(index_t block, index_t tap, index_t channel) const noexcept;
     [[nodiscard]] KDNA_FUNC float weight(index_t cell, index_t o, index_t c, index_t t) const noexcept;
+    void prepare() const { static_cast<void>(storage_->data()); }
+    /// The cells [n, o, c, kh, kw] that it was made of.
+    void copy_weights(std::span<float> to) const { storage_->weights.copy(to, *storage_); }
     template <class F>
     void for_each_storage(F&& f) const {
-        f(static_cast<const void*>(storage_.get()), storage_->data.bytes());
+        f(static_cast<const void*>(storage_.get()), storage_->weights.bytes());
     }
 
 private:
     struct storage {
-        storage(const cell_shape& s, std::span<const float> weights, std::string_view where) : shape(s) {
+        storage(const cell_shape& s, std::span<const float> cells, std::string_view where)
+            : shape(s), weights(cells, floats_of(s, where)) {}
+        [[nodiscard]] static index_t floats_of(const cell_shape& s, std::string_view where) {
             const index_t padded = checked_add(s.o, simd::lanes - 1, where) / simd::lanes * simd::lanes;
             const index_t floats = checked_mul(checked_mul(padded, s.c * s.taps(), where), s.n, where);
-            data = buffer<float>(checked_add(floats, simd::lanes, where));  // whole vectors are read from any filter on
+            return checked_add(floats, simd::lanes, where);  // whole vectors are read from any filter on
+        }
+        [[nodiscard]] const float* data() const { return weights.packed(*this); }
+        /// Calls f(offset in the bank, place in PyTorch's order) for every weight.
+        template <class F>
+        void for_each_weight(const F& f) const {
             std::size_t next = 0;
-            for (index_t i = 0; i < s.n; ++i)
-                for (index_t o = 0; o < s.o; ++o)
-                    for (index_t c = 0; c < s.c; ++c)
-                        for (index_t t = 0; t < s.taps(); ++t) {
+            for (index_t i = 0; i < shape.n; ++i)
+                for (index_t o = 0; o < shape.o; ++o)
+                    for (index_t c = 0; c < shape.c; ++c)
+                        for (index_t t = 0; t < shape.taps(); ++t) {
                             const index_t block = o / panel_layout::width;
-                            data[offset(block, t, c) + i * width_of(block) + o % panel_layout::width] = weights[next++];
+                            f(offset(block, t, c) + i * width_of(block) + o % panel_layout::width, next++);
                         }
         }
         [[nodiscard]] index_t width_of(index_t block) const noexcept {
@@ -64,7 +74,7 @@ private:
                    (block * panel_layout::width * shape.taps() * shape.c + (tap * shape.c + channel) * width_of(block));
         }
         cell_shape shape;
-        buffer<float> data;
+        packed_once weights;
     };
     explicit cell_bank(std::shared_ptr<const storage> s) : storage_(std::move(s)) {}
     std::shared_ptr<const storage> storage_;

@@ -21,7 +21,7 @@ KDNA_FUNC cell_bank cell_bank::pack(const cell_shape& s, std::span<const float> 
 }
 
 KDNA_FUNC const float* cell_bank::rows(index_t block, index_t tap, index_t channel) const noexcept {
-    return storage_->data.data() + storage_->offset(block, tap, channel);
+    return storage_->data() + storage_->offset(block, tap, channel);
 }
 
 KDNA_FUNC float cell_bank::weight(index_t cell, index_t o, index_t c, index_t t) const noexcept {

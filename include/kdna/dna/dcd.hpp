@@ -107,7 +107,10 @@ public:
     [[nodiscard]] KDNA_FUNC double middle(index_t j, index_t o, const float* t) const noexcept;
     /// (P u)[o].
     [[nodiscard]] KDNA_FUNC float shift(index_t o, const float* u) const noexcept;
-    [[nodiscard]] KDNA_FUNC index_t bytes() const noexcept;
+    void prepare() const { p_.prepare(); }
+    /// P [O, L].
+    void copy_p(std::span<float> to) const { p_.copy_weights(to); }
+    [[nodiscard]] index_t bytes() const { return p_.bytes() + static_cast<index_t>(q_.size() * sizeof(float)); }
 
 private:
     index_t rank_, channels_;
@@ -119,7 +122,7 @@ private:
 /// the routes of a dcd_router.
 class low_rank_kernel {
 public:
-    using optional_members = members<member::bias, member::assembly_terms>;
+    using optional_members = members<member::bias, member::assembly_terms, member::prepare>;
 
     explicit low_rank_kernel(std::shared_ptr<const low_rank_factors> low)
         : low_(std::move(low)), in_{low_->panels().shape().o, low_->rank()} {}
@@ -132,6 +135,7 @@ public:
     [[nodiscard]] KDNA_FUNC double weight(index_t o, index_t j, index_t, const float* routed) const noexcept;
     [[nodiscard]] static bool has_bias() noexcept { return true; }
     [[nodiscard]] KDNA_FUNC float bias(index_t o, const float* routed) const noexcept;
+    void prepare() const { low_->prepare(); }
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(low_.get()), low_->bytes());
@@ -146,7 +150,7 @@ static_assert(kernel_source<low_rank_kernel>);
 /// The layer as one kernel that is put together for each sample, a panel at a time. It needs the routes of a dcd_router.
 class dcd_kernel {
 public:
-    using optional_members = members<member::bias, member::assembly_terms, member::needs_mixture>;
+    using optional_members = members<member::bias, member::assembly_terms, member::prepare, member::needs_mixture>;
     static constexpr bool needs_mixture = true;
 
     /// W0 (one group, odd extents: the low-rank part stands on the centre tap, which a padding of half the extent lies over
@@ -171,6 +175,7 @@ public:
     [[nodiscard]] KDNA_FUNC double weight(index_t o, index_t c, index_t t, const float* routed) const noexcept;
     [[nodiscard]] static bool has_bias() noexcept { return true; }
     [[nodiscard]] KDNA_FUNC float bias(index_t o, const float* routed) const noexcept;
+    KDNA_FUNC void prepare() const;
     template <class F>
     void for_each_storage(F&& f) const {
         w0_.for_each_storage(f);

@@ -24,7 +24,8 @@ using warehouse = cell_bank;
 /// A layer's kernel as m combinations of the warehouse's n cells: m * n routed coefficients alpha[m, n] per sample.
 class warehouse_kernel {
 public:
-    using optional_members = members<member::assembly_terms, member::assemble, member::stored, member::needs_mixture>;
+    using optional_members =
+        members<member::assembly_terms, member::assemble, member::prepare, member::stored, member::needs_mixture>;
     static constexpr bool needs_mixture = true;
 
     /// Throws kdna::error if the cells do not tile the kernel.
@@ -45,6 +46,7 @@ public:
     [[nodiscard]] KDNA_FUNC std::span<const float> stored(index_t group, index_t p, const channel_range& channels,
                                                           index_t i, index_t n) const noexcept;
     [[nodiscard]] KDNA_FUNC double weight(index_t o, index_t c, index_t t, const float* alpha) const noexcept;
+    void prepare() const { cells_.prepare(); }
     template <class F>
     void for_each_storage(F&& f) const {
         cells_.for_each_storage(f);

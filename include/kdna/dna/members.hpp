@@ -63,6 +63,16 @@ struct assemble {
             { t.assemble(i, i, mixture, channels, to) } noexcept;
         };
 };
+/// Of a source: prepare().
+struct prepare {
+    template <class T> static constexpr bool named = requires { requires detail::is_function<decltype(&T::prepare)>; };
+    template <class T> static constexpr bool fits = requires(const T& t) { t.prepare(); };
+};
+/// Of a source: copy_weights(to).
+struct copy_weights {
+    template <class T> static constexpr bool named = requires { requires detail::is_function<decltype(&T::copy_weights)>; };
+    template <class T> static constexpr bool fits = requires(const T& t, std::span<float> to) { t.copy_weights(to); };
+};
 /// Of a source: expanded(group, p).
 struct expanded {
     template <class T> static constexpr bool named = requires { requires detail::is_function<decltype(&T::expanded)>; };

@@ -8,15 +8,16 @@
 
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/dna/source.hpp>
+#include <kdna/tensor/packed_once.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
 /// W = sum over i < n of a[i] * W_i, with a [n] routed per sample. The sum is made one panel at a time, in scratch. All n
-/// kernels are packed once, side by side, and shared by every copy of this handle.
+/// kernels are packed once, contiguous, and shared by every copy of this handle.
 class mixture_kernel {
 public:
-    using optional_members = members<member::bias, member::assembly_terms, member::assemble, member::expanded,
-                                     member::stored, member::needs_mixture>;
+    using optional_members = members<member::bias, member::assembly_terms, member::assemble, member::prepare,
+                                     member::copy_weights, member::expanded, member::stored, member::needs_mixture>;
     static constexpr bool needs_mixture = true;
 
     /// `weights` [n, O, I/groups, KH, KW]; `biases` [n, O], mixed with the same coefficients, or empty. Throws kdna::error
@@ -41,6 +42,9 @@ public:
                                                           index_t i, index_t n) const noexcept;
     [[nodiscard]] KDNA_FUNC double weight(index_t o, index_t c, index_t t, const float* mixture) const noexcept;
 
+    void prepare() const { static_cast<void>(storage_->data()); }
+    /// The kernels [n, O, I/groups, KH, KW] that it was made of.
+    void copy_weights(std::span<float> to) const { storage_->weights.copy(to, *storage_); }
     /// One weight, and one bias, of kernel i.
     [[nodiscard]] KDNA_FUNC float kernel_weight(index_t i, index_t o, index_t c, index_t t) const noexcept;
     [[nodiscard]] KDNA_FUNC float kernel_bias(index_t i, index_t o) const noexcept;
@@ -51,7 +55,7 @@ public:
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(storage_.get()),
-          storage_->data.bytes() + static_cast<index_t>(storage_->biases.size() * sizeof(float)));
+          storage_->weights.bytes() + static_cast<index_t>(storage_->biases.size() * sizeof(float)));
     }
 
 private:
@@ -59,17 +63,22 @@ private:
     [[nodiscard]] KDNA_FUNC const float* rows(index_t group, index_t p, index_t c) const noexcept;
     /// data[group][panel][kernel][channel][tap][filter]: what some channels are made of is one stream for each kernel.
     struct storage {
-        storage(index_t kernels, const kernel_shape& k, std::span<const float> weights, std::span<const float> bias,
-                std::string_view where)
+        storage(index_t kernels, const kernel_shape& k, std::span<const float> kernel_weights,
+                std::span<const float> bias, std::string_view where)
             : n(kernels),
               layout(k),
-              data(checked_mul(kernels, layout.floats(), where)),
-              biases(bias.begin(), bias.end()) {
+              biases(bias.begin(), bias.end()),
+              weights(kernel_weights, checked_mul(kernels, layout.floats(), where)) {}
+        [[nodiscard]] const float* data() const { return weights.packed(*this); }
+        /// Calls f(offset in the panels, place in PyTorch's order) for every weight.
+        template <class F>
+        void for_each_weight(const F& f) const {
+            const kernel_shape& k = layout.shape();
             std::size_t next = 0;
             for (index_t i = 0; i < n; ++i)
                 for (index_t o = 0; o < k.o; ++o)
                     for (index_t c = 0; c < k.channels_per_group(); ++c)
-                        for (index_t t = 0; t < k.taps(); ++t) data[offset_of(o, c, t, i)] = weights[next++];
+                        for (index_t t = 0; t < k.taps(); ++t) f(offset_of(o, c, t, i), next++);
         }
         [[nodiscard]] index_t offset_of(index_t o, index_t c, index_t t, index_t i) const noexcept {
             const panel_layout::position at = layout.position_of(o, c, t);
@@ -79,8 +88,8 @@ private:
         }
         index_t n;
         panel_layout layout;
-        buffer<float> data;
         std::vector<float> biases;
+        packed_once weights;
     };
     explicit mixture_kernel(std::shared_ptr<const storage> s) : storage_(std::move(s)) {}
     std::shared_ptr<const storage> storage_;

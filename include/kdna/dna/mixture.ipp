@@ -46,12 +46,12 @@ KDNA_FUNC std::span<const float> mixture_kernel::stored(index_t group, index_t p
 KDNA_FUNC double mixture_kernel::weight(index_t o, index_t c, index_t t, const float* mixture) const noexcept {
     double sum = 0.0;
     for (index_t i = 0; i < storage_->n; ++i)
-        sum += static_cast<double>(mixture[i]) * static_cast<double>(storage_->data[storage_->offset_of(o, c, t, i)]);
+        sum += static_cast<double>(mixture[i]) * static_cast<double>(storage_->data()[storage_->offset_of(o, c, t, i)]);
     return sum;
 }
 
 KDNA_FUNC float mixture_kernel::kernel_weight(index_t i, index_t o, index_t c, index_t t) const noexcept {
-    return storage_->data[storage_->offset_of(o, c, t, i)];
+    return storage_->data()[storage_->offset_of(o, c, t, i)];
 }
 
 KDNA_FUNC float mixture_kernel::kernel_bias(index_t i, index_t o) const noexcept {
@@ -66,7 +66,7 @@ KDNA_FUNC float mixture_kernel::bias(index_t o, const float* mixture) const noex
 }
 
 KDNA_FUNC const float* mixture_kernel::rows(index_t group, index_t p, index_t c) const noexcept {
-    return storage_->data.data() + storage_->n * layout().offset(group, p) + c * shape().taps() * layout().width_of(p);
+    return storage_->data() + storage_->n * layout().offset(group, p) + c * shape().taps() * layout().width_of(p);
 }
 
 }  // namespace kdna::inline KDNA_ABI

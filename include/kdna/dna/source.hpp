@@ -39,6 +39,9 @@ namespace kdna::inline KDNA_ABI {
 ///     has_bias(), bias(o, mixture)      a bias of its own, added after the filter modulation
 ///     assembly_terms()                  multiply-adds that panel() spends on one weight, for the cost model; else 1
 ///     assemble(group, p, mixture, channels, to)  makes the rows of some channels only: to[taps][channels.count][filter]
+///     prepare()                         makes ready what panel() reads, so that panel() then allocates nothing; called
+///                                       when a layer is planned
+///     copy_weights(to)                  writes everything that is stored in PyTorch's order (the function copy_weights)
 ///     expanded(group, p)                all n kernels of a mixture, [kernel][channel][tap][filter]: what a panel is the sum of, so
 ///                                       that the input can be mixed instead
 ///     stored(group, p, channels, i, n)  share i of n of the stored floats that those rows are made of, contiguous in memory,
@@ -58,19 +61,37 @@ concept kernel_source = std::copy_constructible<S> && requires(const S& s, index
     { s.panel(i, i, mixture, scratch) } noexcept -> std::same_as<const float*>;
     { s.weight(i, i, i, mixture) } -> std::convertible_to<double>;
     s.for_each_storage(visit);
-} && lists_optional_members<S, member::bias, member::assembly_terms, member::assemble, member::expanded, member::stored,
-                            member::needs_mixture, member::pointwise>
+} && lists_optional_members<S, member::bias, member::assembly_terms, member::assemble, member::prepare,
+                            member::copy_weights, member::expanded, member::stored, member::needs_mixture,
+                            member::pointwise>
   && optional_member_as_listed<S, member::bias> && optional_member_as_listed<S, member::assembly_terms>
-  && optional_member_as_listed<S, member::assemble> && optional_member_as_listed<S, member::expanded>
+  && optional_member_as_listed<S, member::assemble> && optional_member_as_listed<S, member::prepare>
+  && optional_member_as_listed<S, member::copy_weights> && optional_member_as_listed<S, member::expanded>
   && optional_member_as_listed<S, member::stored> && optional_member_as_listed<S, member::needs_mixture>
   && optional_member_as_listed<S, member::pointwise>;
 // clang-format on
+
+/// Writes what is stored as float32 in PyTorch's order, from which a backend with a layout of its own builds: the weights of a static
+/// source [O, I/groups, KH, KW], the kernels of a mixture [n, O, I/groups, KH, KW], or the cells of a bank [n, o, c, kh, kw]. Those
+/// are the very floats that the source was made of. A source without a member copy_weights has to be static.
+template <class S>
+void copy_weights(const S& stored, std::span<float> to) {
+    if constexpr (requires { stored.copy_weights(to); }) {
+        stored.copy_weights(to);
+    } else {
+        const kernel_shape& k = stored.layout().shape();
+        std::size_t next = 0;
+        for (index_t o = 0; o < k.o; ++o)
+            for (index_t c = 0; c < k.channels_per_group(); ++c)
+                for (index_t t = 0; t < k.taps(); ++t) to[next++] = static_cast<float>(stored.weight(o, c, t, nullptr));
+    }
+}
 
 /// One kernel [O, I/groups, KH, KW], packed once and shared by everyone who copies this handle: a plain convolution's
 /// kernel, and the parent of any number of children. Its weights live as long as the last layer that uses them.
 class dense_kernel {
 public:
-    using optional_members = members<member::stored, member::needs_mixture>;
+    using optional_members = members<member::prepare, member::copy_weights, member::stored, member::needs_mixture>;
     static constexpr bool needs_mixture = false;
 
     /// `weights` in PyTorch's order; they are copied into panels. Throws kdna::error if their count is not the shape's.
@@ -101,6 +122,8 @@ public:
         return share_of_runs(packed_->panel(group, p) + channels.first * width, depth * width, taps,
                              channels.count * width, i, n);
     }
+    void prepare() const { packed_->prepare(); }
+    void copy_weights(std::span<float> to) const { packed_->copy_weights(to); }
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(packed_.get()), packed_->bytes());
@@ -148,6 +171,8 @@ public:
         if constexpr (has::template has<member::stored>)
             stored_ = [](const void* p, index_t group, index_t panel, const channel_range& channels, index_t i,
                          index_t n) noexcept { return static_cast<const S*>(p)->stored(group, panel, channels, i, n); };
+        if constexpr (has::template has<member::prepare>)
+            prepare_ = [](const void* p) { static_cast<const S*>(p)->prepare(); };
         if constexpr (has::template has<member::assembly_terms>) assembly_terms_ = s.assembly_terms();
         if constexpr (has::template has<member::bias>)
             if (s.has_bias())
@@ -161,6 +186,10 @@ public:
     [[nodiscard]] index_t mixture_size() const noexcept { return mixture_size_; }
     /// Multiply-adds that panel() spends on one weight; 0 for a stored kernel.
     [[nodiscard]] index_t assembly_terms() const noexcept { return assembly_terms_; }
+    /// Makes ready what panel() reads.
+    void prepare() const {
+        if (prepare_ != nullptr) prepare_(source_);
+    }
     /// Whether it has a bias of its own, and that of filter o.
     [[nodiscard]] bool has_bias() const noexcept { return bias_ != nullptr; }
     [[nodiscard]] float bias(index_t o, const float* mixture) const noexcept { return bias_(source_, o, mixture); }
@@ -193,6 +222,7 @@ private:
     index_t scratch_floats_, mixture_size_, assembly_terms_;
     const float* (*panel_)(const void*, index_t, index_t, const float*, float*) noexcept;
     double (*weight_)(const void*, index_t, index_t, index_t, const float*);
+    void (*prepare_)(const void*) = nullptr;
     void (*assemble_)(const void*, index_t, index_t, const float*, const channel_range&, float*) noexcept = nullptr;
     const float* (*expanded_)(const void*, index_t, index_t) noexcept = nullptr;
     std::span<const float> (*stored_)(const void*, index_t, index_t, const channel_range&, index_t,

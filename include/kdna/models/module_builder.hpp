@@ -190,8 +190,8 @@ private:
 
 /// Builds a network from its state_dict, with or without a leading "module." on every key. `make(builder, input)` adds the
 /// layers and returns the output. Strict: throws kdna::error unless the tensors are exactly those of the network. Nothing of
-/// `weights` is referred to afterwards. For backend::cuda the network is put on a device; `where` is the context and the stream,
-/// or nothing, as in the constructor of cuda::network.
+/// `weights` is referred to afterwards. For the backend of a device the network is put there; `where` is what the constructor of
+/// that backend's networks takes: a context and a stream, or nothing.
 template <layer_backend B = backend::cpu, class Make, class... Where>
 [[nodiscard]] typename network_on<B>::type build(state_dict weights, index_t input_channels, Make&& make,
                                                  const Where&... where) {

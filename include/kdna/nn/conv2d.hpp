@@ -11,7 +11,7 @@ namespace kdna::inline KDNA_ABI {
 /// One convolution layer. Immutable once made: it may be run from many threads, each with a plan of its own.
 ///
 /// `Source` gives the weights (dense_kernel: a plain layer, a parent, or with an adapter a child; mixture_kernel: CondConv;
-/// or a type of yours), `Router` the factors that depend on the input, `Backend` computes (backend::cuda: kdna/cuda/cuda.hpp).
+/// or a type of yours), `Router` the factors that depend on the input, `Backend` computes.
 template <kernel_source Source = dense_kernel, router Router = no_router, layer_backend Backend = backend::cpu>
 class conv2d : public conv_layer<Backend>, public layer_calls<conv2d<Source, Router, Backend>> {
     KDNA_REQUIRE_HOST_BACKEND(Backend);

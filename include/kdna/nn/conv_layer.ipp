@@ -35,6 +35,7 @@ conv_layer<Backend>::conv_layer(const parts& of, std::vector<float> spatial, con
 template <conv_backend Backend>
 auto conv_layer<Backend>::plan_without_workspace(const shape4& in, const plan_options& options) const -> plan_type {
     const parts of = refs();
+    of.source.prepare();
     // There is something to choose where the backend uses the CPU's plans, as one of a user's own may.
     if constexpr (std::is_same_v<typename Backend::plan, conv::plan>)
         if (options.autotune && !of.router.takes_coefficients()) return tuned_plan(of, in, options);

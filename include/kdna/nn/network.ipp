@@ -5,6 +5,7 @@
 #include <set>
 
 #include <kdna/core/arithmetic.hpp>
+#include <kdna/nn/arena.hpp>
 #include <kdna/nn/network.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -315,25 +316,22 @@ KDNA_FUNC index_t network::place_means(network_plan& p) const {
     return floats;
 }
 
-/// Gives every inner value an offset that overlaps no value alive at the same time: largest first, lowest fit. A value that
-/// leaves its stage is kept for the whole batch, and for as long as both stages run. Returns the arena's bytes.
+/// Places the inner values in the arena. A value that leaves its stage is kept for the whole batch, and for as long as both
+/// stages run. Returns the arena's bytes.
 KDNA_FUNC index_t network::place_values(network_plan& p) const {
-    struct placed {
-        index_t first, last, offset, bytes;
-    };
     const auto count = static_cast<index_t>(steps_.size());
-    std::vector<index_t> last_use(p.shapes_.size(), 0), order;
-    std::vector<placed> values(p.shapes_.size());
+    std::vector<index_t> last_use(p.shapes_.size(), 0);
     for (index_t i = 0; i < count; ++i)
         for (const index_t id : steps_[position(i)].inputs) last_use[position(id)] = i;
     const auto stage_of = [&](index_t i) {
         return *std::find_if(p.stages_.begin(), p.stages_.end(),
                              [&](const network_plan::stage& s) { return static_cast<std::size_t>(i) < s.last; });
     };
-    p.offsets_.assign(p.shapes_.size(), 0);
     p.samples_.assign(p.shapes_.size(), p.shapes_.front().n);
-    for (index_t id = 1; id < count; ++id) {  // the last value is the caller's
-        placed v{id - 1, std::max(id - 1, last_use[position(id)]), 0, 0};
+    // Input and output are the caller's: they take no bytes.
+    std::vector<arena_value> values(p.shapes_.size());
+    for (index_t id = 1; id < count; ++id) {
+        arena_value v{id - 1, std::max(id - 1, last_use[position(id)]), 0};
         // A group's steps run in turns: what any of them touches is alive while all do.
         const auto group = [&](index_t i) { return p.group_of_[position(i)]; };
         if (group(v.first) != network_plan::none) v.first = static_cast<index_t>(p.groups_[group(v.first)].first);
@@ -353,24 +351,10 @@ KDNA_FUNC index_t network::place_values(network_plan& p) const {
         static_cast<void>(one.add<float>(element_count(held)));
         v.bytes = one.bytes();
         values[position(id)] = v;
-        order.push_back(id);
     }
-    std::stable_sort(order.begin(), order.end(),
-                     [&](index_t a, index_t b) { return values[position(a)].bytes > values[position(b)].bytes; });
-    std::vector<placed> done;
-    index_t total = 0;
-    for (const index_t id : order) {
-        placed v = values[position(id)];
-        std::sort(done.begin(), done.end(), [](const placed& a, const placed& b) { return a.offset < b.offset; });
-        for (const placed& other : done)
-            if (v.first <= other.last && other.first <= v.last && v.offset < other.offset + other.bytes &&
-                other.offset < v.offset + v.bytes)
-                v.offset = other.offset + other.bytes;
-        p.offsets_[position(id)] = v.offset;
-        total = std::max(total, checked_add(v.offset, v.bytes, "network arena"));
-        done.push_back(v);
-    }
-    return total;
+    arena_layout placed = place_in_arena(values, "network arena");
+    p.offsets_ = std::move(placed.offsets);
+    return placed.bytes;
 }
 
 }  // namespace kdna::inline KDNA_ABI

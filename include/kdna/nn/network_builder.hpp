@@ -81,8 +81,8 @@ private:
     std::vector<index_t> widths_;  // channels of the values so far, the input first
 };
 
-/// The networks of a backend: their type, on which host backend their layers are put together, and how they are made of that.
-/// Those of a device are in kdna/cuda/network.hpp.
+/// The networks of a backend: their type, on which host backend their layers are made, and how they are made from that.
+/// A leaf that has devices specialises it for them.
 template <layer_backend B>
 struct network_on {
     KDNA_REQUIRE_HOST_BACKEND(B);

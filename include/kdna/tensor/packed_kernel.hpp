@@ -9,6 +9,7 @@
 #include <kdna/core/memory.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/simd/lanes.hpp>
+#include <kdna/tensor/packed_once.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -55,28 +56,44 @@ public:
     [[nodiscard]] KDNA_FUNC position position_of(index_t o, index_t c, index_t t) const noexcept;
     [[nodiscard]] KDNA_FUNC index_t offset_of(index_t o, index_t c, index_t t) const noexcept;
 
+    /// Calls f(offset in the panels, place in PyTorch's order [O, I/groups, KH, KW]) for every weight.
+    template <class F>
+    void for_each_weight(const F& f) const {
+        std::size_t i = 0;
+        for (index_t o = 0; o < shape_.o; ++o)
+            for (index_t c = 0; c < shape_.channels_per_group(); ++c)
+                for (index_t t = 0; t < shape_.taps(); ++t) f(offset_of(o, c, t), i++);
+    }
+
 private:
     kernel_shape shape_{};
     index_t groups_ = 1, filters_ = 1, depth_ = 1, panels_ = 1, group_floats_ = 0, floats_ = 0;
 };
 
-/// A kernel packed once, immutable afterwards.
+/// A kernel that is packed once, when its panels are first read (packed_once.hpp).
 class packed_kernel {
 public:
     /// `weights` are dense [O, I/groups, KH, KW] (PyTorch's order). Throws kdna::error if their count is not the shape's.
-    KDNA_FUNC packed_kernel(const kernel_shape& k, std::span<const float> weights,
-                            std::string_view where = "packed_kernel");
+    packed_kernel(const kernel_shape& k, std::span<const float> weights, std::string_view where = "packed_kernel")
+        : layout_(checked(k, weights, where)), weights_(weights, layout_.floats()) {}
+
+    /// Packs the panels, so that reading them allocates nothing afterwards.
+    void prepare() const { static_cast<void>(data()); }
 
     [[nodiscard]] const panel_layout& layout() const noexcept { return layout_; }
     [[nodiscard]] KDNA_FUNC const float* panel(index_t group, index_t panel) const noexcept;
     [[nodiscard]] KDNA_FUNC float weight(index_t o, index_t c, index_t t) const noexcept;
-    [[nodiscard]] index_t bytes() const noexcept { return data_.bytes(); }
+    /// The weights [O, I/groups, KH, KW] that it was made of.
+    void copy_weights(std::span<float> to) const { weights_.copy(to, layout_); }
+    /// Bytes that it holds: the weights, and once it is packed the panels instead.
+    [[nodiscard]] index_t bytes() const { return weights_.bytes(); }
 
 private:
     KDNA_FUNC static panel_layout checked(const kernel_shape& k, std::span<const float> weights,
                                           std::string_view where);
+    [[nodiscard]] const float* data() const { return weights_.packed(layout_); }
     panel_layout layout_;
-    buffer<float> data_;
+    packed_once weights_;
 };
 
 }  // namespace kdna::inline KDNA_ABI

@@ -40,21 +40,12 @@ KDNA_FUNC index_t panel_layout::offset_of(index_t o, index_t c, index_t t) const
     return offset(at.group, at.panel) + at.offset;
 }
 
-KDNA_FUNC packed_kernel::packed_kernel(const kernel_shape& k, std::span<const float> weights, std::string_view where)
-    : layout_(checked(k, weights, where)), data_(layout_.floats()) {
-    const index_t channels = k.channels_per_group(), taps = k.taps();
-    for (index_t o = 0; o < k.o; ++o)
-        for (index_t c = 0; c < channels; ++c)
-            for (index_t t = 0; t < taps; ++t)
-                data_[layout_.offset_of(o, c, t)] = weights[static_cast<std::size_t>((o * channels + c) * taps + t)];
-}
-
 KDNA_FUNC const float* packed_kernel::panel(index_t group, index_t panel) const noexcept {
-    return data_.data() + layout_.offset(group, panel);
+    return data() + layout_.offset(group, panel);
 }
 
 KDNA_FUNC float packed_kernel::weight(index_t o, index_t c, index_t t) const noexcept {
-    return data_[layout_.offset_of(o, c, t)];
+    return data()[layout_.offset_of(o, c, t)];
 }
 
 KDNA_FUNC panel_layout packed_kernel::checked(const kernel_shape& k, std::span<const float> weights,

@@ -1,4 +1,4 @@
-// All kernels, for a GPU.
+// All programs, for a GPU.
 #include "cuda/gpu/device.hpp"
 
 template class kdna::cuda::device_conv<kdna::cuda::gpu>;

@@ -2,7 +2,7 @@
 #define CATCH_CONFIG_RUNNER
 #include <cstdio>
 
-#include <kdna/cuda/runtime.hpp>
+#include <kdna/cuda/device/runtime.hpp>
 
 #include "support/catch.hpp"
 

@@ -10,7 +10,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include <kdna/cuda/number.hpp>
+#include <kdna/cuda/device/numbers.hpp>
 
 #include "cuda/ptx/instructions.hpp"
 

@@ -227,7 +227,7 @@ private:
     void branch(instruction& i) {
         require_operands(1);
         const auto label = e_.labels.find(s_->operands[0].name);
-        if (label == e_.labels.end()) fail("a label of the kernel", s_->text);
+        if (label == e_.labels.end()) fail("a label of the program", s_->text);
         i.kind = flow::branch;
         i.target = label->second;
     }

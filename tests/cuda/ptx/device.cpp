@@ -1,4 +1,4 @@
-// The device's layers and networks, and its kernels' text, which the build has nvcc write.
+// The device's layers and networks, and its programs' text, which the build has nvcc write.
 #include "cuda/ptx/device.hpp"
 
 #include <fstream>
@@ -10,13 +10,13 @@ template class kdna::cuda::basic_network<kdna_test::ptx_device>;
 
 namespace kdna_test {
 
-const ptx::module& compiled_kernels() {
-    static const ptx::module kernels = [] {
+const ptx::module& compiled_programs() {
+    static const ptx::module programs = [] {
         std::ifstream file(KDNA_PTX);
         if (!file) throw kdna::error(KDNA_PTX, "a file that can be read", "none");
         return ptx::module(std::string(std::istreambuf_iterator<char>(file), {}));
     }();
-    return kernels;
+    return programs;
 }
 
 }  // namespace kdna_test

@@ -1,5 +1,5 @@
-// A device whose kernels are nvcc's PTX, interpreted. Host code is compiled as C++: of kernels it takes their arguments, the number
-// of threads and bytes of shared memory, and nothing of their programs.
+// A device whose programs are nvcc's PTX, interpreted. Host code is compiled as C++: of programs it takes their arguments, the number
+// of threads and bytes of shared memory, and nothing else.
 #pragma once
 
 #include <functional>
@@ -7,25 +7,25 @@
 #include <typeinfo>
 #include <utility>
 
-#include <kdna/cuda/device.hpp>
-#include <kdna/cuda/network.hpp>
+#include <kdna/cuda/device/device.hpp>
+#include <kdna/cuda/layers/network.hpp>
 
 #include "cuda/ptx/interpreter.hpp"
 
 namespace kdna::inline KDNA_ABI::cuda {
 
 /// Stands where gpu.hpp, which this code cannot include, has the function template: of the two, names are mangled alike.
-template <class Kernel>
-struct kernel_entry {};
+template <class Program>
+struct program_entry {};
 
 }  // namespace kdna::inline KDNA_ABI::cuda
 
 namespace kdna_test {
 
-/// The kernels that nvcc compiled for the tests on a GPU (../gpu/device.cu).
-[[nodiscard]] const ptx::module& compiled_kernels();
+/// The programs that nvcc compiled for the tests on a GPU (../gpu/device.cu).
+[[nodiscard]] const ptx::module& compiled_programs();
 
-/// Models device_api (kdna/cuda/device.hpp).
+/// Models device_api (kdna/cuda/device/device.hpp).
 class ptx_device {
 public:
     using stream = int;
@@ -45,21 +45,21 @@ public:
     }
     static void synchronize(stream) {}
 
-    template <class Kernel>
-    void launch(const kdna::cuda::grid_size& grid, const typename Kernel::arguments& arguments, stream) {
-        kdna::cuda::check_grid<Kernel>(grid);
+    template <class Program>
+    void launch(const kdna::cuda::grid_size& grid, const typename Program::arguments& arguments, stream) {
+        kdna::cuda::check_grid<Program>(grid);
         // Itanium C++ ABI: the name of the type, behind _Z, is how the name of the function begins.
-        static const ptx::program& kernel =
-            compiled_kernels().kernel(std::string("_Z") + typeid(kdna::cuda::kernel_entry<Kernel>).name());
-        ptx::run(kernel,
-                 {.name = Kernel::name,
+        static const ptx::program& program =
+            compiled_programs().program_of(std::string("_Z") + typeid(kdna::cuda::program_entry<Program>).name());
+        ptx::run(program,
+                 {.name = Program::name,
                   .x = grid.x,
                   .y = grid.y,
                   .z = grid.z,
-                  .threads = Kernel::threads,
+                  .threads = Program::threads,
                   .arguments = &arguments,
                   .argument_bytes = sizeof(arguments),
-                  .shared_bytes = static_cast<std::size_t>(Kernel::shared_bytes(arguments)),
+                  .shared_bytes = static_cast<std::size_t>(Program::shared_bytes(arguments)),
                   .seed = ++seed_},
                  heap_);
     }

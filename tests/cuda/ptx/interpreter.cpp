@@ -75,7 +75,7 @@ public:
     block_runner(const program& p, const launch& l, device_heap& heap)
         : p_(p), l_(l), warps_(static_cast<std::size_t>(l.threads / warp_lanes)) {
         m_.heap = &heap;
-        m_.shared.begin_kernel(p.static_shared_bytes + l.shared_bytes, p.cell_bytes);
+        m_.shared.begin_program(p.static_shared_bytes + l.shared_bytes, p.cell_bytes);
         m_.local_bytes = p.local_bytes;
         m_.local.assign(static_cast<std::size_t>(l.threads) * p.local_bytes, std::byte{0xff});
         m_.parameter_bytes = p.parameter_bytes;
@@ -195,7 +195,7 @@ private:
     void follow(warp& w, lane_group g) {
         const std::size_t meeting = w.next_meeting(g.at);
         for (;;) {
-            if (g.at >= p_.code.size()) throw fault{"an instruction that ends the thread", "the end of the kernel"};
+            if (g.at >= p_.code.size()) throw fault{"an instruction that ends the thread", "the end of the program"};
             const instruction& i = p_.code[g.at];
             m_.current = &i;
             lane_mask active = g.mask;
@@ -245,19 +245,19 @@ private:
 }  // namespace
 
 module::module(std::string text) :text_(std::move(text)), parsed_(parse(text_)) {
-    for (const entry_text& e : parsed_.entries) kernels_.push_back(decode(e, parsed_.variables));
+    for (const entry_text& e : parsed_.entries) programs_.push_back(decode(e, parsed_.variables));
 }
 
-const program& module::kernel(std::string_view beginning) const {
+const program& module::program_of(std::string_view beginning) const {
     const program* found = nullptr;
     int count = 0;
-    for (const program& p : kernels_)
+    for (const program& p : programs_)
         if (p.name.starts_with(beginning)) {
             found = &p;
             ++count;
         }
     if (count != 1)
-        throw kdna::error("PTX", kdna::concat("one kernel whose name begins with ", beginning), kdna::concat(count));
+        throw kdna::error("PTX", kdna::concat("one program whose name begins with ", beginning), kdna::concat(count));
     return *found;
 }
 

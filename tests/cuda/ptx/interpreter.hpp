@@ -1,8 +1,8 @@
-// Runs PTX on the host: the very text that nvcc made of the kernels, before ptxas makes machine code of it.
+// Runs PTX on the host: the very text that nvcc made of the programs, before ptxas makes machine code of it.
 //
 // Blocks run one after another, and so do a block's warps, each until a barrier. The lanes of a warp go through the same
 // instruction together, those that stand at the earliest one first, so that what has diverged meets again. kdna::error, with
-// the kernel, block, thread, line and instruction, is thrown where a kernel
+// the program, block, thread, line and instruction, is thrown where a program
 //   - has an instruction that the interpreter does not know (when the text is read),
 //   - touches device memory that is not allocated, or shared memory or parameters outside of theirs, or unaligned,
 //   - reads shared memory that nobody wrote, or that an asynchronous copy of its own or another thread has still to write,
@@ -20,7 +20,7 @@
 
 namespace kdna_test::ptx {
 
-/// The kernels of a PTX text.
+/// The programs of a PTX text.
 class module {
 public:
     /// Throws kdna::error.
@@ -28,14 +28,14 @@ public:
     module(const module&) = delete;
     module& operator=(const module&) = delete;
 
-    /// The only kernel whose name begins so. Throws kdna::error.
-    [[nodiscard]] const program& kernel(std::string_view beginning) const;
-    [[nodiscard]] const std::deque<program>& kernels() const noexcept { return kernels_; }
+    /// The only program whose name begins so. Throws kdna::error.
+    [[nodiscard]] const program& program_of(std::string_view beginning) const;
+    [[nodiscard]] const std::deque<program>& programs() const noexcept { return programs_; }
 
 private:
     std::string text_;
     module_text parsed_{};
-    std::deque<program> kernels_{};
+    std::deque<program> programs_{};
 };
 
 struct launch {

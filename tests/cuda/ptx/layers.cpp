@@ -1,4 +1,4 @@
-// Random layers of all methods, as on the emulated device (../layers.cpp), by nvcc's kernels.
+// Random layers of all methods, as on the emulated device (../layers.cpp), by nvcc's programs.
 #include "cuda/ptx/device.hpp"
 #include "cuda/random_layers.hpp"
 
@@ -38,26 +38,26 @@ void check_large_tiles(std::uint64_t stream) {
 
 }  // namespace
 
-TEST_CASE("Plain layers by nvcc's kernels are the formula's") { check_all_precisions<method::plain>(900, 60); }
-TEST_CASE("Gated layers by nvcc's kernels are the formula's") { check_all_precisions<method::gated>(901, 60); }
-TEST_CASE("Layers with all factors routed, by nvcc's kernels, are the formula's") {
+TEST_CASE("Plain layers by nvcc's programs are the formula's") { check_all_precisions<method::plain>(900, 60); }
+TEST_CASE("Gated layers by nvcc's programs are the formula's") { check_all_precisions<method::gated>(901, 60); }
+TEST_CASE("Layers with all factors routed, by nvcc's programs, are the formula's") {
     check_all_precisions<method::odconv>(902, 30);
 }
-TEST_CASE("Mixtures by nvcc's kernels are the formula's") {
+TEST_CASE("Mixtures by nvcc's programs are the formula's") {
     check_all_precisions<method::condconv>(903, 15);
     check_all_precisions<method::dyconv>(904, 15);
     check_all_precisions<method::odconv_n>(905, 25);
 }
-TEST_CASE("Layers of a warehouse's cells by nvcc's kernels are the formula's") {
+TEST_CASE("Layers of a warehouse's cells by nvcc's programs are the formula's") {
     check_all_precisions<method::warehouse>(908, 25);
 }
-TEST_CASE("DCD layers by nvcc's kernels are the formula's") { check_all_precisions<method::dcd>(909, 25); }
-TEST_CASE("Kernels that come with a call, by nvcc's kernels, are the formula's") {
+TEST_CASE("DCD layers by nvcc's programs are the formula's") { check_all_precisions<method::dcd>(909, 25); }
+TEST_CASE("Kernels that come with a call, by nvcc's programs, are the formula's") {
     check_runtime_kernels<make_device>();
 }
-TEST_CASE("X-volutions by nvcc's kernels are the formula's") { check_x_volutions<make_device>(); }
-TEST_CASE("Layers of large tiles by nvcc's kernels are the formula's") {
+TEST_CASE("X-volutions by nvcc's programs are the formula's") { check_x_volutions<make_device>(); }
+TEST_CASE("Layers of large tiles by nvcc's programs are the formula's") {
     check_large_tiles<method::plain>(912);
     check_large_tiles<method::gated>(913);
 }
-TEST_CASE("Static sources by nvcc's kernels are the formula's") { check_static_sources<make_device>(); }
+TEST_CASE("Static sources by nvcc's programs are the formula's") { check_static_sources<make_device>(); }

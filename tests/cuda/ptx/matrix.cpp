@@ -1,7 +1,7 @@
 // Instructions of a whole warp on matrices: "mma", "ldmatrix".
 #include <cmath>
 
-#include <kdna/cuda/number.hpp>
+#include <kdna/cuda/device/numbers.hpp>
 
 #include "cuda/ptx/instructions.hpp"
 

@@ -1,4 +1,4 @@
-// The memory that interpreted kernels touch, and what is wrong with how they do.
+// The memory that interpreted programs touch, and what is wrong with how they do.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace kdna_test::ptx {
 
-/// What a kernel did wrong; whoever knows where adds that (interpreter.cpp).
+/// What a program did wrong; the place is added where it is known (interpreter.cpp).
 struct fault {
     std::string expected, found;
 };
@@ -40,7 +40,7 @@ public:
         last_ = {};
         free(p);
     }
-    /// The memory at an address of a kernel's. Throws fault.
+    /// The memory at an address of a program's. Throws fault.
     [[nodiscard]] std::byte* at(std::uint64_t address, std::size_t bytes, std::size_t aligned) {
         if (address % aligned != 0)
             throw fault{kdna::concat("an address aligned to ", aligned, " bytes"), kdna::concat(address)};
@@ -77,8 +77,8 @@ public:
     /// In the place of a thread: more than one of them.
     static constexpr int many = -1;
 
-    /// `cell_bytes`: the smallest access of the kernel.
-    void begin_kernel(std::size_t bytes, std::size_t cell_bytes) {
+    /// `cell_bytes`: the smallest access of the program.
+    void begin_program(std::size_t bytes, std::size_t cell_bytes) {
         bytes_.assign(bytes, std::byte{0xff});
         cell_bytes_ = cell_bytes;
         cells_.assign(bytes / cell_bytes + 1, {});

@@ -1,4 +1,4 @@
-// Whole networks by nvcc's kernels.
+// Whole networks by nvcc's programs.
 #include <array>
 
 #include "cuda/device_networks.hpp"
@@ -7,7 +7,7 @@
 using namespace kdna;
 using namespace kdna_test;
 
-TEST_CASE("Networks by nvcc's kernels give the CPU's logits") {
+TEST_CASE("Networks by nvcc's programs give the CPU's logits") {
     ptx_device device(20);
     check_network(device, arch::mobilenet_v2_1d2, form::kernel_dna, keys_of(arch::mobilenet_v2_1d2, form::kernel_dna),
                   {2, 3, 32, 32}, device_precisions, 0);
@@ -16,13 +16,13 @@ TEST_CASE("Networks by nvcc's kernels give the CPU's logits") {
                   halves, 0);
 }
 
-TEST_CASE("PyTorch's answers come out of nvcc's kernels") {
+TEST_CASE("PyTorch's answers come out of nvcc's programs") {
     ptx_device device(60);
     check_golden(device, 0);
     check_golden_kernels(device, 0);
 }
 
-TEST_CASE("Pooling by nvcc's kernels keeps NaN, ignores padding, and takes any number of channels") {
+TEST_CASE("Pooling by nvcc's programs keeps NaN, ignores padding, and takes any number of channels") {
     ptx_device device(4);
     check_pooling(device, 0);
 }

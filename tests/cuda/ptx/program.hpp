@@ -1,4 +1,4 @@
-// A kernel decoded: instructions that know what they do and where in a warp's registers their operands lie.
+// A program decoded: instructions that know what they do and where in a warp's registers their operands lie.
 #pragma once
 
 #include <cstddef>

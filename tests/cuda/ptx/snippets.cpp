@@ -25,7 +25,7 @@ std::vector<std::uint32_t> run_snippet(const std::string& body, int threads = 32
     ptx::device_heap heap;
     auto* out = static_cast<std::uint32_t*>(heap.allocate(64 * 4));
     ptx::run(
-        m.kernel("k"),
+        m.program_of("k"),
         {.name = "snippet", .threads = threads, .arguments = &out, .argument_bytes = sizeof(out), .shared_bytes = 1024},
         heap);
     return {out, out + 64};
