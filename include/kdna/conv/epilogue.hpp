@@ -23,7 +23,7 @@ struct tile_output {
     const float* shift = nullptr;  ///< b, likewise
     index_t first = 0;             ///< filter of the tile's first column
     index_t filters = 0;           ///< filters of the tile that exist
-    activation_kind act = activation_kind::none;
+    activation act = activation::none;
     /// Not null: each filter's sum over the tile's pixels, finished, goes to column_sums[filter]. For clamps only.
     float* column_sums = nullptr;
     float* sums = nullptr;     ///< not null: the tile goes here as it is, [row][vector], and the rest is not looked at

@@ -224,7 +224,7 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
 
     const index_t panel_first = chunk * p.panel_chunk,
                   panel_end = std::min(panel_first + p.panel_chunk, kernel.panels());
-    const bool clamps = is_clamp(c.act.kind);
+    const bool clamps = is_clamp(c.act);
     const bool stored = p.mixes_input || c.source.scratch_floats() == 0;
     const auto multiply = [&](const prepared_tile& tile, index_t panel, const float* weights, index_t part,
                               index_t parts) {
@@ -254,7 +254,7 @@ inline void gemm_task(const plan& p, const call& c, const float* zeros, const th
                                                     .shift = c.factors.shift.of(tile.n),
                                                     .first = first_filter,
                                                     .filters = kernel.filters_of(panel),
-                                                    .act = c.act.kind,
+                                                    .act = c.act,
                                                     .column_sums = clamps ? tile.sums : nullptr});
         if (!clamps)
             activate(c.act, tile.y, tile.height, c.y.stride.c, first_filter, kernel.filters_of(panel), tile.sums);

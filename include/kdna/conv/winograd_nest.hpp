@@ -94,8 +94,7 @@ void winograd_output(const plan& p, const call& c, const winograd_tile& tile, in
         }
         winograd<M>::output(d, 1, t + j, n);
     }
-    const finisher finish(c.factors.scale.of(tile.n) + filter, c.factors.shift.of(tile.n) + filter,
-                          range_of(c.act.kind));
+    const finisher finish(c.factors.scale.of(tile.n) + filter, c.factors.shift.of(tile.n) + filter, range_of(c.act));
     const index_t rows = std::min<index_t>(p.out.h - tile.h, M), columns = std::min<index_t>(p.out.w - tile.w, M);
     const bool has_residual = c.residual.data != nullptr;
     const bool whole =
@@ -123,7 +122,7 @@ void winograd_output(const plan& p, const call& c, const winograd_tile& tile, in
         y += c.y.stride.h;
         if (has_residual) residual += c.residual.stride.h;
     }
-    if (float* sums = part_sums(p, c, tile.n, tile.part); sums != nullptr && is_clamp(c.act.kind))
+    if (float* sums = part_sums(p, c, tile.n, tile.part); sums != nullptr && is_clamp(c.act))
         add_to(sums + filter, sum, count);
 }
 
@@ -237,7 +236,7 @@ void finish_tiles(const plan& p, const call& c, index_t first, index_t count, in
             winograd_output<M>(p, c, winograd_tile_at(p, first + i), filter, std::min(p.out.c - filter, simd::lanes),
                                products + i * width + j, count * width);
         }
-    if (is_clamp(c.act.kind)) return;
+    if (is_clamp(c.act)) return;
     const index_t filter = panel * panel_layout::width, filters = c.source.layout().filters_of(panel);
     for (index_t i = 0; i < count; ++i) {
         const winograd_tile tile = winograd_tile_at(p, first + i);

@@ -89,6 +89,8 @@ public:
     }
     /// None.
     layer_activation() = default;
+    /// Floats in memory.
+    [[nodiscard]] index_t floats() const noexcept { return static_cast<index_t>(of_channel_.size()); }
     /// Refers to this object's parameters.
     [[nodiscard]] activation value() const noexcept {
         return {kind_, number_, std::span(of_channel_).first(channels_)};
