@@ -77,7 +77,8 @@ void position_nest(const Kernel& kernel, const position_call& p, const float** a
                     detail::weigh_neighbours<1>(p, at, weights + g * taps, taps, y_h, y_w, c,
                                                 std::min(end - c, simd::lanes));
             }
-            if (!is_clamp(p.act)) activate(p.act, p.y.at(n, 0, y_h, y_w), p.y.stride.c, 0, kernel.channels(), nullptr);
+            if (!is_clamp(p.act))
+                activate(p.act, p.y.at(n, 0, y_h, y_w), 1, 0, p.y.stride.c, 0, kernel.channels(), nullptr);
         }
     }
 }
