@@ -58,9 +58,11 @@ for purpose in "$@"; do
             ;;
         ci)
             tool g++ g++
-            tool clang clang++
-            if ! has_command git; then extra git; fi
-            if ! has_command clang-format; then extra clang-format; fi
+            for name in clang clang-format clang-tidy git qemu-user:qemu-x86_64 g++-aarch64-linux-gnu:aarch64-linux-gnu-g++; do
+                if ! has_command "${name#*:}"; then extra "${name%:*}"; fi
+            done
+            # libFuzzer and the sanitizers of clang, without which its programs are not fuzzed.
+            if ! compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a' > /dev/null; then extra libclang-rt-14-dev; fi
             ;;
         *)
             echo "tools/setup.sh: no purpose \"$purpose\"; there are build, tests, demo, peers and ci" >&2

@@ -86,6 +86,7 @@ struct mma {
     template <class Lane>
     static void emulate(Lane&& lane) {
         auto& first = lane(0);
+        // NOLINTNEXTLINE(bugprone-sizeof-expression)
         constexpr int across = 2 * sizeof(first.b) / sizeof(first.b[0]), down = sizeof(first.a) / sizeof(first.a[0]);
         float b[across][8][16];
         for (int j = 0; j < across; ++j)

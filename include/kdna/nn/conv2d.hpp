@@ -294,7 +294,7 @@ public:
     template <class F>
     void for_each_storage(F&& f) const {
         source_.for_each_storage(f);
-        index_t floats = static_cast<index_t>(scale_.size() + shift_.size() + bias_scale_.size() + spatial_.size());
+        auto floats = static_cast<index_t>(scale_.size() + shift_.size() + bias_scale_.size() + spatial_.size());
         if constexpr (requires { router_.floats(); }) floats += router_.floats();
         transformed_->for_each_storage(f);
         f(static_cast<const void*>(scale_.data()), floats * static_cast<index_t>(sizeof(float)));
