@@ -28,10 +28,7 @@ public:
     [[nodiscard]] index_t floats() const noexcept { return routing_.floats(); }
     [[nodiscard]] const fully_connected& routing() const noexcept { return routing_; }
 
-    void operator()(const float* pooled, const route& out, float*) const noexcept {
-        routing_(pooled, out.mixture);
-        simd::activate(activation_kind::sigmoid, out.mixture, routing_.outputs());
-    }
+    KDNA_FUNC void operator()(const float* pooled, const route& out, float*) const noexcept;
 
 private:
     fully_connected routing_;
@@ -39,3 +36,7 @@ private:
 static_assert(router<condconv_router>);
 
 }  // namespace kdna::inline KDNA_ABI
+
+#ifndef KDNA_COMPILED
+#include <kdna/dna/condconv.ipp>
+#endif

@@ -30,12 +30,7 @@ public:
     [[nodiscard]] const fully_connected& fc1() const noexcept { return fc1_; }
     [[nodiscard]] const fully_connected& fc2() const noexcept { return fc2_; }
 
-    void operator()(const float* pooled, const route& out, float* scratch) const noexcept {
-        fc1_(pooled, scratch);
-        simd::activate(activation_kind::relu, scratch, fc1_.outputs());
-        fc2_(scratch, out.mixture);
-        softmax(out.mixture, fc2_.outputs());
-    }
+    KDNA_FUNC void operator()(const float* pooled, const route& out, float* scratch) const noexcept;
 
 private:
     fully_connected fc1_, fc2_;
@@ -43,3 +38,7 @@ private:
 static_assert(router<dyconv_router>);
 
 }  // namespace kdna::inline KDNA_ABI
+
+#ifndef KDNA_COMPILED
+#include <kdna/dna/dyconv.ipp>
+#endif

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,7 +10,6 @@
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/core/config.hpp>
 #include <kdna/core/error.hpp>
-#include <kdna/simd/simd.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -21,22 +19,8 @@ class fully_connected {
 public:
     fully_connected() = default;
     /// `bias` may be empty. Throws kdna::error if `inputs` < 1 or the lengths do not fit.
-    fully_connected(std::span<const float> weight, std::span<const float> bias, index_t inputs, std::string_view where)
-        : inputs_(inputs) {
-        const auto size = static_cast<index_t>(weight.size());
-        if (inputs < 1 || size < inputs || size % inputs != 0)
-            throw error(concat(where, ".weight"), concat("a positive multiple of ", inputs, " values"), concat(size));
-        outputs_ = size / inputs;
-        if (!bias.empty() && static_cast<index_t>(bias.size()) != outputs_)
-            throw error(concat(where, ".bias"), concat(outputs_, " values"), concat(bias.size()));
-        padded_ = (outputs_ + simd::lanes - 1) / simd::lanes * simd::lanes;
-        bias_.assign(static_cast<std::size_t>(padded_), 0.0F);
-        std::copy(bias.begin(), bias.end(), bias_.begin());
-        transposed_.assign(static_cast<std::size_t>(checked_mul(inputs_, padded_, where)), 0.0F);
-        for (index_t o = 0; o < outputs_; ++o)
-            for (index_t i = 0; i < inputs_; ++i)
-                transposed_[at(i, o)] = weight[static_cast<std::size_t>(o * inputs_ + i)];
-    }
+    KDNA_FUNC fully_connected(std::span<const float> weight, std::span<const float> bias, index_t inputs,
+                              std::string_view where);
 
     [[nodiscard]] index_t inputs() const noexcept { return inputs_; }
     [[nodiscard]] index_t outputs() const noexcept { return outputs_; }
@@ -46,64 +30,24 @@ public:
     /// Floats in memory: weights and bias, in whole vectors.
     [[nodiscard]] index_t floats() const noexcept { return static_cast<index_t>(transposed_.size() + bias_.size()); }
 
-    void operator()(const float* x, float* y) const noexcept {
-        index_t o = 0;
-        for (; o + 4 * simd::lanes <= padded_; o += 4 * simd::lanes) columns<4>(x, y, o);
-        for (; o < padded_; o += simd::lanes) columns<1>(x, y, o);
-    }
+    KDNA_FUNC void operator()(const float* x, float* y) const noexcept;
 
     /// Makes this layer compute scale * (W x + b) + shift; how a BatchNorm behind it is folded in.
-    void then_affine(std::span<const double> scale, std::span<const double> shift) {
-        for (index_t o = 0; o < outputs_; ++o) {
-            const double m = scale[static_cast<std::size_t>(o)];
-            float& b = bias_[static_cast<std::size_t>(o)];
-            b = static_cast<float>(m * static_cast<double>(b) + shift[static_cast<std::size_t>(o)]);
-            for (index_t i = 0; i < inputs_; ++i)
-                transposed_[at(i, o)] = static_cast<float>(m * static_cast<double>(transposed_[at(i, o)]));
-        }
-    }
+    KDNA_FUNC void then_affine(std::span<const double> scale, std::span<const double> shift);
 
 private:
-    [[nodiscard]] std::size_t at(index_t i, index_t o) const noexcept {
-        return static_cast<std::size_t>(i * padded_ + o);
-    }
+    [[nodiscard]] KDNA_FUNC std::size_t at(index_t i, index_t o) const noexcept;
     /// Outputs [o, o + Vectors * lanes), kept in registers while the inputs pass by. Two sums each, of even and odd inputs:
     /// one would wait for its own additions.
     template <int Vectors>
-    void columns(const float* x, float* y, index_t o) const noexcept {
-        simd::vec even[Vectors], odd[Vectors];
-        KDNA_UNROLL
-        for (int j = 0; j < Vectors; ++j) {
-            even[j] = simd::load(bias_.data() + o + j * simd::lanes);
-            odd[j] = simd::zero();
-        }
-        const float* w = transposed_.data() + o;
-        index_t i = 0;
-        for (; i + 2 <= inputs_; i += 2, w += 2 * padded_) {
-            const simd::vec a(x[i]), b(x[i + 1]);
-            KDNA_UNROLL
-            for (int j = 0; j < Vectors; ++j) {
-                even[j] = simd::multiply_add(a, simd::load(w + j * simd::lanes), even[j]);
-                odd[j] = simd::multiply_add(b, simd::load(w + padded_ + j * simd::lanes), odd[j]);
-            }
-        }
-        if (i < inputs_) {
-            KDNA_UNROLL
-            for (int j = 0; j < Vectors; ++j)
-                even[j] = simd::multiply_add(simd::vec(x[i]), simd::load(w + j * simd::lanes), even[j]);
-        }
-        KDNA_UNROLL
-        for (int j = 0; j < Vectors; ++j) {
-            const index_t first = o + j * simd::lanes, count = std::min(outputs_ - first, simd::lanes);
-            if (count == simd::lanes)
-                simd::store(y + first, even[j] + odd[j]);
-            else
-                simd::store_strided(y + first, even[j] + odd[j], 1, count);
-        }
-    }
+    void columns(const float* x, float* y, index_t o) const noexcept;
 
     index_t inputs_ = 0, outputs_ = 0, padded_ = 0;
     std::vector<float> transposed_, bias_;
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#ifndef KDNA_COMPILED
+#include <kdna/dna/fully_connected.ipp>
+#endif

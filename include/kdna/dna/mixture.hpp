@@ -8,7 +8,6 @@
 
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/dna/source.hpp>
-#include <kdna/simd/combine.hpp>
 #include <kdna/tensor/packed_once.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -23,18 +22,9 @@ public:
 
     /// `weights` [n, O, I/groups, KH, KW]; `biases` [n, O], mixed with the same coefficients, or empty. Throws kdna::error
     /// if n < 1 or a length does not fit.
-    [[nodiscard]] static mixture_kernel pack(index_t n, const kernel_shape& k, std::span<const float> weights,
-                                             std::span<const float> biases = {},
-                                             std::string_view where = "mixture_kernel") {
-        if (n < 1) throw error(std::string(where), "at least one kernel", concat(n));
-        const index_t size = weight_count(k, where);
-        if (static_cast<index_t>(weights.size()) != checked_mul(n, size, where))
-            throw error(std::string(where), concat(n, " x ", size, " weights for ", to_string(k)),
-                        concat(weights.size()));
-        if (!biases.empty() && static_cast<index_t>(biases.size()) != checked_mul(n, k.o, where))
-            throw error(concat(where, " bias"), concat(n, " x ", k.o, " values"), concat(biases.size()));
-        return mixture_kernel(std::make_shared<const storage>(n, k, weights, biases, where));
-    }
+    [[nodiscard]] KDNA_FUNC static mixture_kernel pack(index_t n, const kernel_shape& k, std::span<const float> weights,
+                                                       std::span<const float> biases = {},
+                                                       std::string_view where = "mixture_kernel");
 
     [[nodiscard]] const kernel_shape& shape() const noexcept { return layout().shape(); }
     [[nodiscard]] const panel_layout& layout() const noexcept { return storage_->layout; }
@@ -42,56 +32,26 @@ public:
     [[nodiscard]] index_t scratch_floats() const noexcept { return layout().panel_floats(); }
     [[nodiscard]] index_t assembly_terms() const noexcept { return storage_->n; }
 
-    [[nodiscard]] const float* panel(index_t group, index_t p, const float* mixture, float* scratch) const noexcept {
-        assemble(group, p, mixture, {0, layout().depth() / shape().taps()}, scratch);
-        return scratch;
-    }
-    void assemble(index_t group, index_t p, const float* mixture, const channel_range& channels,
-                  float* to) const noexcept {
-        const index_t width = layout().width_of(p), taps = shape().taps(), n = storage_->n,
-                      stride = layout().depth() * width;
-        for (index_t c = 0; c < channels.count; ++c) {
-            const float* from = rows(group, p, channels.first + c);
-            if (width == simd::lanes)
-                combine_runs<1>(mixture, from, stride, n, taps, to + c * width, channels.count * width);
-            else
-                combine_runs<2>(mixture, from, stride, n, taps, to + c * width, channels.count * width);
-        }
-    }
+    [[nodiscard]] KDNA_FUNC const float* panel(index_t group, index_t p, const float* mixture,
+                                               float* scratch) const noexcept;
+    KDNA_FUNC void assemble(index_t group, index_t p, const float* mixture, const channel_range& channels,
+                            float* to) const noexcept;
     /// [kernel][channel][tap][filter].
     [[nodiscard]] const float* expanded(index_t group, index_t p) const noexcept { return rows(group, p, 0); }
-    [[nodiscard]] std::span<const float> stored(index_t group, index_t p, const channel_range& channels, index_t i,
-                                                index_t n) const noexcept {
-        const index_t width = layout().width_of(p);
-        return share_of_runs(rows(group, p, channels.first), layout().depth() * width, storage_->n,
-                             channels.count * shape().taps() * width, i, n);
-    }
-    [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float* mixture) const noexcept {
-        double sum = 0.0;
-        for (index_t i = 0; i < storage_->n; ++i)
-            sum += static_cast<double>(mixture[i]) *
-                   static_cast<double>(storage_->data()[storage_->offset_of(o, c, t, i)]);
-        return sum;
-    }
+    [[nodiscard]] KDNA_FUNC std::span<const float> stored(index_t group, index_t p, const channel_range& channels,
+                                                          index_t i, index_t n) const noexcept;
+    [[nodiscard]] KDNA_FUNC double weight(index_t o, index_t c, index_t t, const float* mixture) const noexcept;
 
-    void prepare() const { static_cast<void>(storage_->data()); }
+    /// Packs the kernels, so that reading them allocates nothing afterwards.
+    KDNA_FUNC void prepare() const;
     /// The kernels [n, O, I/groups, KH, KW] that it was made of.
-    void copy_weights(std::span<float> to) const { storage_->weights.copy(to, *storage_); }
+    KDNA_FUNC void copy_weights(std::span<float> to) const;
     /// One weight, and one bias, of kernel i.
-    [[nodiscard]] float kernel_weight(index_t i, index_t o, index_t c, index_t t) const noexcept {
-        return storage_->data()[storage_->offset_of(o, c, t, i)];
-    }
-    [[nodiscard]] float kernel_bias(index_t i, index_t o) const noexcept {
-        return storage_->biases[static_cast<std::size_t>(i * shape().o + o)];
-    }
+    [[nodiscard]] KDNA_FUNC float kernel_weight(index_t i, index_t o, index_t c, index_t t) const noexcept;
+    [[nodiscard]] KDNA_FUNC float kernel_bias(index_t i, index_t o) const noexcept;
 
     [[nodiscard]] bool has_bias() const noexcept { return !storage_->biases.empty(); }
-    [[nodiscard]] float bias(index_t o, const float* mixture) const noexcept {
-        float sum = 0.0F;
-        for (index_t i = 0; i < storage_->n; ++i)
-            sum += mixture[i] * storage_->biases[static_cast<std::size_t>(i * shape().o + o)];
-        return sum;
-    }
+    [[nodiscard]] KDNA_FUNC float bias(index_t o, const float* mixture) const noexcept;
 
     template <class F>
     void for_each_storage(F&& f) const {
@@ -101,9 +61,7 @@ public:
 
 private:
     /// Tap 0 of one channel of a panel, in kernel 0.
-    [[nodiscard]] const float* rows(index_t group, index_t p, index_t c) const noexcept {
-        return storage_->data() + storage_->n * layout().offset(group, p) + c * shape().taps() * layout().width_of(p);
-    }
+    [[nodiscard]] KDNA_FUNC const float* rows(index_t group, index_t p, index_t c) const noexcept;
     /// data[group][panel][kernel][channel][tap][filter]: what some channels are made of is one stream for each kernel.
     struct storage {
         storage(index_t kernels, const kernel_shape& k, std::span<const float> kernel_weights,
@@ -140,3 +98,7 @@ private:
 static_assert(kernel_source<mixture_kernel>);
 
 }  // namespace kdna::inline KDNA_ABI
+
+#ifndef KDNA_COMPILED
+#include <kdna/dna/mixture.ipp>
+#endif

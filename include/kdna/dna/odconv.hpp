@@ -40,16 +40,9 @@ public:
           kernel_(w.kernel, squeeze_.hidden(), concat(where, ".kernel_fc")) {}
 
     [[nodiscard]] index_t input_channels() const noexcept { return squeeze_.channels(); }
-    [[nodiscard]] route_widths widths() const noexcept {
-        return {.mixture = kernel_.outputs(),
-                .channel = channel_.outputs(),
-                .filter = filter_.outputs(),
-                .spatial = spatial_.outputs()};
-    }
+    [[nodiscard]] KDNA_FUNC route_widths widths() const noexcept;
     [[nodiscard]] index_t scratch_floats() const noexcept { return squeeze_.hidden(); }
-    [[nodiscard]] index_t floats() const noexcept {
-        return squeeze_.floats() + channel_.floats() + filter_.floats() + spatial_.floats() + kernel_.floats();
-    }
+    [[nodiscard]] KDNA_FUNC index_t floats() const noexcept;
 
     /// fc with BN folded in, and the heads; null: there is none.
     [[nodiscard]] const fully_connected& squeezing() const noexcept { return squeeze_.layer(); }
@@ -58,26 +51,17 @@ public:
     [[nodiscard]] const fully_connected* spatial_head() const noexcept { return spatial_.layer(); }
     [[nodiscard]] const fully_connected* kernel_head() const noexcept { return kernel_.layer(); }
 
-    void operator()(const float* pooled, const route& out, float* z) const noexcept {
-        squeeze_(pooled, z);
-        channel_(z, out.channel);
-        simd::activate(activation_kind::sigmoid, out.channel, channel_.outputs());
-        filter_(z, out.filter);
-        simd::activate(activation_kind::sigmoid, out.filter, filter_.outputs());
-        spatial_(z, out.spatial);
-        simd::activate(activation_kind::sigmoid, out.spatial, spatial_.outputs());
-        kernel_(z, out.mixture);
-        if (kernel_.outputs() > 0) softmax(out.mixture, kernel_.outputs());
-    }
+    KDNA_FUNC void operator()(const float* pooled, const route& out, float* z) const noexcept;
 
 private:
-    [[nodiscard]] static index_t channels_of(const odconv_weights& w, std::string_view where) {
-        if (w.channel.bias.empty()) throw error(concat(where, ".channel_fc.bias"), "one value per channel", "0");
-        return static_cast<index_t>(w.channel.bias.size());
-    }
+    [[nodiscard]] KDNA_FUNC static index_t channels_of(const odconv_weights& w, std::string_view where);
     squeeze squeeze_;
     optional_head channel_, filter_, spatial_, kernel_;
 };
 static_assert(router<odconv_router>);
 
 }  // namespace kdna::inline KDNA_ABI
+
+#ifndef KDNA_COMPILED
+#include <kdna/dna/odconv.ipp>
+#endif

@@ -6,7 +6,6 @@
 
 #include <kdna/core/error.hpp>
 #include <kdna/core/shape.hpp>
-#include <kdna/simd/simd.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -42,25 +41,15 @@ concept position_kernel = std::copy_constructible<K> && requires(const K& k, con
 class dot_product_attention {
 public:
     /// Throws kdna::error unless there is a channel and the window is odd on both axes.
-    dot_product_attention(index_t channels, const extent2& window, float w_q = 1.0F, float w_k = 1.0F, float w_v = 1.0F,
-                          std::string_view where = "dot_product_attention")
-        : channels_(channels), window_(window), factor_(w_q * w_k * w_v) {
-        if (channels < 1) throw error(std::string(where), "at least one channel", concat(channels));
-        if (window.h < 1 || window.w < 1 || window.h % 2 == 0 || window.w % 2 == 0)
-            throw error(std::string(where), "an odd window", concat(window.h, "x", window.w));
-    }
+    KDNA_FUNC dot_product_attention(index_t channels, const extent2& window, float w_q = 1.0F, float w_k = 1.0F,
+                                    float w_v = 1.0F, std::string_view where = "dot_product_attention");
 
     [[nodiscard]] index_t channels() const noexcept { return channels_; }
     [[nodiscard]] static constexpr index_t groups() noexcept { return 1; }
     [[nodiscard]] extent2 window() const noexcept { return window_; }
     [[nodiscard]] float factor() const noexcept { return factor_; }
 
-    void operator()(const neighbourhood& at, float* weights) const noexcept {
-        const index_t taps = window_.h * window_.w;
-        index_t i = 0;
-        for (; i + 8 <= taps; i += 8) products<8>(at, i, weights);
-        for (; i < taps; ++i) products<1>(at, i, weights);
-    }
+    KDNA_FUNC void operator()(const neighbourhood& at, float* weights) const noexcept;
 
 private:
     /// <x0, xi> for `Count` neighbours from `first` on, which share what they load of x0.
@@ -92,3 +81,7 @@ private:
 static_assert(position_kernel<dot_product_attention>);
 
 }  // namespace kdna::inline KDNA_ABI
+
+#ifndef KDNA_COMPILED
+#include <kdna/dna/position_kernel.ipp>
+#endif

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -31,45 +30,18 @@ public:
     /// `codebook` [n, KH, KW] of +1 and -1, n a power of two up to 2^16, KH * KW up to 32. `index`: tau = log2(n) bits for
     /// each slice (o, c), slice s = o * I/groups + c in bits [s * tau, (s + 1) * tau), counted from the lowest bit of byte 0.
     /// Throws kdna::error if something does not fit, or if an entry is not +-1.
-    [[nodiscard]] static codebook_kernel pack(const kernel_shape& k, std::span<const float> codebook,
-                                              std::span<const std::uint8_t> index,
-                                              std::string_view where = "codebook_kernel") {
-        return codebook_kernel(std::make_shared<const storage>(k, codebook, index, where));
-    }
+    [[nodiscard]] KDNA_FUNC static codebook_kernel pack(const kernel_shape& k, std::span<const float> codebook,
+                                                        std::span<const std::uint8_t> index,
+                                                        std::string_view where = "codebook_kernel");
     /// The kernel with alpha [O] on its filters. Throws kdna::error if the length is not O.
-    [[nodiscard]] adapted<codebook_kernel> scaled(std::span<const float> alpha,
-                                                  std::string_view where = "codebook_kernel") const {
-        if (static_cast<index_t>(alpha.size()) != layout().shape().o)
-            throw error(concat(where, " alpha"), concat(layout().shape().o, " values"), concat(alpha.size()));
-        return {*this, {}, {alpha.begin(), alpha.end()}};
-    }
+    [[nodiscard]] KDNA_FUNC adapted<codebook_kernel> scaled(std::span<const float> alpha,
+                                                            std::string_view where = "codebook_kernel") const;
 
     [[nodiscard]] const panel_layout& layout() const noexcept { return storage_->layout; }
     [[nodiscard]] static index_t mixture_size() noexcept { return 0; }
     [[nodiscard]] index_t scratch_floats() const noexcept { return layout().panel_floats(); }
-    [[nodiscard]] const float* panel(index_t group, index_t p, const float*, float* scratch) const noexcept {
-        const storage& s = *storage_;
-        const index_t channels = s.channels(), taps = layout().shape().taps(), width = layout().width_of(p),
-                      filters = layout().filters_of(p);
-        for (index_t c = 0; c < channels; ++c) {
-            std::uint32_t negative[panel_layout::width];
-            for (index_t f = 0; f < filters; ++f) negative[f] = s.negative[s.code(group, p, c, f)];
-            for (index_t t = 0; t < taps; ++t) {
-                // The sign goes straight into the float's highest bit.
-                std::uint32_t bits[panel_layout::width] = {};
-                for (index_t f = 0; f < filters; ++f) bits[f] = one | (negative[f] >> t << 31U);
-                std::memcpy(scratch + (t * channels + c) * width, bits,
-                            static_cast<std::size_t>(width) * sizeof(float));
-            }
-        }
-        return scratch;
-    }
-    [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float*) const noexcept {
-        const index_t filters = layout().filters(), in_group = o % filters;
-        const std::uint32_t signs = storage_->negative[storage_->code(o / filters, in_group / panel_layout::width, c,
-                                                                      in_group % panel_layout::width)];
-        return (signs >> t & 1U) != 0 ? -1.0 : 1.0;
-    }
+    [[nodiscard]] KDNA_FUNC const float* panel(index_t group, index_t p, const float*, float* scratch) const noexcept;
+    [[nodiscard]] KDNA_FUNC double weight(index_t o, index_t c, index_t t, const float*) const noexcept;
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(storage_.get()),
@@ -150,3 +122,7 @@ private:
 static_assert(kernel_source<codebook_kernel>);
 
 }  // namespace kdna::inline KDNA_ABI
+
+#ifndef KDNA_COMPILED
+#include <kdna/dna/sparse_kernel.ipp>
+#endif

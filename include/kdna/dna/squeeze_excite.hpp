@@ -38,20 +38,17 @@ public:
     [[nodiscard]] const fully_connected& squeezing() const noexcept { return squeeze_.layer(); }
     [[nodiscard]] const fully_connected& exciting() const noexcept { return excite_; }
 
-    void operator()(const float* pooled, const route& out, float* scratch) const noexcept {
-        squeeze_(pooled, scratch);
-        excite_(scratch, out.channel);
-        simd::activate(activation_kind::sigmoid, out.channel, excite_.outputs());
-    }
+    KDNA_FUNC void operator()(const float* pooled, const route& out, float* scratch) const noexcept;
 
 private:
-    [[nodiscard]] static index_t channels_of(const squeeze_excite_weights& w, std::string_view where) {
-        if (w.fc2_bias.empty()) throw error(concat(where, ".fc2.bias"), "one value per channel", "0");
-        return static_cast<index_t>(w.fc2_bias.size());
-    }
+    [[nodiscard]] KDNA_FUNC static index_t channels_of(const squeeze_excite_weights& w, std::string_view where);
     squeeze squeeze_;
     fully_connected excite_;
 };
 static_assert(router<squeeze_excite>);
 
 }  // namespace kdna::inline KDNA_ABI
+
+#ifndef KDNA_COMPILED
+#include <kdna/dna/squeeze_excite.ipp>
+#endif

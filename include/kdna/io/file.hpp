@@ -27,13 +27,9 @@ namespace detail {
 
 static_assert(std::endian::native == std::endian::little, "kdna::io copies little-endian numbers as they are");
 
-[[nodiscard]] inline std::string file_name(const std::filesystem::path& path) {
-    return printable(path.string(), std::numeric_limits<std::size_t>::max());
-}
+[[nodiscard]] KDNA_FUNC std::string file_name(const std::filesystem::path& path);
 
-[[nodiscard]] inline std::string last_system_error() {
-    return errno != 0 ? std::generic_category().message(errno) : std::string("an unknown error");
-}
+[[nodiscard]] KDNA_FUNC std::string last_system_error();
 
 // The sources below share this interface: name() for messages, size() in bytes, read(out) of the next out.size() bytes.
 
@@ -44,12 +40,7 @@ public:
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] index_t size() const noexcept { return static_cast<index_t>(size_); }
-    void read(std::span<std::byte> out) {
-        if (out.size() > rest_.size()) throw error(name_, concat(out.size(), " more bytes"), concat(rest_.size()));
-        if (out.empty()) return;
-        std::memcpy(out.data(), rest_.data(), out.size());
-        rest_ = rest_.subspan(out.size());
-    }
+    KDNA_FUNC void read(std::span<std::byte> out);
 
 private:
     std::span<const std::byte> rest_;
@@ -59,30 +50,11 @@ private:
 
 class file_source {
 public:
-    explicit file_source(const std::filesystem::path& path) : name_(file_name(path)) {
-        // Asked for before opening: a pipe would wait for its writer, and the size of a device says nothing.
-        std::error_code failure;
-        const auto status = std::filesystem::status(path, failure);
-        if (status.type() == std::filesystem::file_type::not_found) throw error(name_, "a file", "no such file");
-        if (failure) throw error(name_, "a readable file", failure.message());
-        if (std::filesystem::is_directory(status)) throw error(name_, "a file", "a directory");
-        if (!std::filesystem::is_regular_file(status)) throw error(name_, "a regular file", "a device, pipe or socket");
-        const auto size = std::filesystem::file_size(path, failure);
-        if (failure) throw error(name_, "a readable file", failure.message());
-        if (!std::in_range<index_t>(size)) throw error(name_, "a file of less than 2^63 bytes", concat(size, " bytes"));
-        size_ = static_cast<index_t>(size);
-        errno = 0;
-        stream_.open(path, std::ios::binary);
-        if (!stream_) throw error(name_, "a readable file", last_system_error());
-    }
+    KDNA_FUNC explicit file_source(const std::filesystem::path& path);
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] index_t size() const noexcept { return size_; }
-    void read(std::span<std::byte> out) {
-        if (out.empty()) return;
-        stream_.read(reinterpret_cast<char*>(out.data()), static_cast<std::streamsize>(out.size()));
-        if (!stream_) throw error(name_, concat(out.size(), " more bytes"), concat(stream_.gcount()));
-    }
+    KDNA_FUNC void read(std::span<std::byte> out);
 
 private:
     std::ifstream stream_;
@@ -125,14 +97,14 @@ void replace_file(const std::filesystem::path& path, Write&& write) {
     file.path.clear();
 }
 
-inline void write_bytes(std::ostream& stream, std::span<const std::byte> bytes) {
-    stream.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-}
+KDNA_FUNC void write_bytes(std::ostream& stream, std::span<const std::byte> bytes);
 
-inline void write_bytes(std::ostream& stream, std::string_view text) {
-    write_bytes(stream, std::as_bytes(std::span(text)));
-}
+KDNA_FUNC void write_bytes(std::ostream& stream, std::string_view text);
 
 }  // namespace detail
 
 }  // namespace kdna::inline KDNA_ABI
+
+#ifndef KDNA_COMPILED
+#include <kdna/io/file.ipp>
+#endif

@@ -65,13 +65,7 @@ private:
 
 namespace detail {
 
-inline void check_tensor_name(std::string_view name, std::string_view where) {
-    if (name.empty()) throw error(where.empty() ? "state_dict" : std::string(where), "a tensor name", "an empty name");
-    for (const char c : name)
-        if (is_control(c))
-            throw error(std::string(where), "a tensor name without control characters",
-                        concat("byte ", static_cast<int>(c)));
-}
+KDNA_FUNC void check_tensor_name(std::string_view name, std::string_view where);
 
 }  // namespace detail
 
@@ -81,62 +75,23 @@ public:
     using tensor_map = std::map<std::string, tensor_data, std::less<>>;
 
     /// Throws kdna::error for a name that is there already, is empty or contains control characters.
-    void add(std::string name, tensor_data tensor) {
-        detail::check_tensor_name(name, detail::printable(name));
-        if (contains(name))
-            throw error(detail::printable(name), "a tensor name used once", "a second tensor of that name");
-        tensors_.emplace(std::move(name), std::move(tensor));
-    }
+    KDNA_FUNC void add(std::string name, tensor_data tensor);
 
     [[nodiscard]] bool contains(std::string_view name) const { return tensors_.contains(name); }
     [[nodiscard]] index_t size() const noexcept { return static_cast<index_t>(tensors_.size()); }
 
-    [[nodiscard]] std::vector<std::string> names() const {
-        std::vector<std::string> out;
-        out.reserve(tensors_.size());
-        for (const auto& [name, tensor] : tensors_) out.push_back(name);
-        return out;
-    }
+    [[nodiscard]] KDNA_FUNC std::vector<std::string> names() const;
 
     /// Throws kdna::error if there is no such tensor.
-    [[nodiscard]] const tensor_data& at(std::string_view name) const {
-        const auto it = tensors_.find(name);
-        if (it == tensors_.end()) throw missing(name);
-        return it->second;
-    }
+    [[nodiscard]] KDNA_FUNC const tensor_data& at(std::string_view name) const;
 
     /// Takes a tensor out. Throws kdna::error if there is no such tensor.
-    tensor_data extract(std::string_view name) {
-        const auto it = tensors_.find(name);
-        if (it == tensors_.end()) throw missing(name);
-        tensor_data out = std::move(it->second);
-        tensors_.erase(it);
-        return out;
-    }
+    KDNA_FUNC tensor_data extract(std::string_view name);
 
     /// Removes `prefix` from all names, as the "module." that torch's DataParallel puts before them. Returns false, and
     /// changes nothing, if no name has it. Throws kdna::error, and changes nothing, if only some names have it or a
     /// name is nothing else.
-    bool strip_prefix(std::string_view prefix = "module.") {
-        std::string_view with, without;
-        for (const auto& [name, tensor] : tensors_) {
-            if (name == prefix)
-                throw error(name, concat("a name after the prefix \"", prefix, "\""), "only the prefix");
-            (name.starts_with(prefix) ? with : without) = name;
-        }
-        if (with.empty() || prefix.empty()) return false;
-        if (!without.empty())
-            throw error(detail::printable(without), concat("the prefix \"", prefix, "\" in all names or in none"),
-                        concat("a name without it beside ", detail::printable(with)));
-        tensor_map stripped;
-        while (!tensors_.empty()) {
-            auto node = tensors_.extract(tensors_.begin());
-            node.key().erase(0, prefix.size());
-            stripped.insert(std::move(node));
-        }
-        tensors_ = std::move(stripped);
-        return true;
-    }
+    KDNA_FUNC bool strip_prefix(std::string_view prefix = "module.");
 
     [[nodiscard]] const tensor_map& tensors() const noexcept { return tensors_; }
 
@@ -145,9 +100,7 @@ public:
     [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept { return metadata_; }
 
 private:
-    static error missing(std::string_view name) {
-        return {std::string(name), "a tensor of this name", "no such tensor"};
-    }
+    KDNA_FUNC static error missing(std::string_view name);
 
     tensor_map tensors_;
     std::map<std::string, std::string> metadata_;
@@ -156,35 +109,11 @@ private:
 namespace detail {
 
 // The least number of characters to insert, remove or replace to turn a into b.
-[[nodiscard]] inline std::size_t edit_distance(std::string_view a, std::string_view b) {
-    std::vector<std::size_t> row(b.size() + 1);
-    for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-    for (std::size_t i = 1; i <= a.size(); ++i) {
-        std::size_t diagonal = row[0];
-        row[0] = i;
-        for (std::size_t j = 1; j <= b.size(); ++j) {
-            const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-            diagonal = row[j];
-            row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-        }
-    }
-    return row[b.size()];
-}
+[[nodiscard]] KDNA_FUNC std::size_t edit_distance(std::string_view a, std::string_view b);
 
 // Whether `have` is probably what `want` was meant to be: it has a prefix more or less, or is a few letters off.
 // Numbers must agree, or every layer would be taken for its neighbour.
-[[nodiscard]] inline bool similar_names(std::string_view want, std::string_view have) {
-    const auto digits = [](std::string_view name) {
-        std::string out;
-        for (const char c : name)
-            if (c >= '0' && c <= '9') out += c;
-        return out;
-    };
-    if (digits(want) != digits(have)) return false;
-    if (have.ends_with(concat(".", want)) || want.ends_with(concat(".", have))) return true;
-    const std::size_t longer = std::max(want.size(), have.size()), shorter = std::min(want.size(), have.size());
-    return longer - shorter <= 3 && edit_distance(want, have) <= std::min<std::size_t>(3, shorter / 4);
-}
+[[nodiscard]] KDNA_FUNC bool similar_names(std::string_view want, std::string_view have);
 
 }  // namespace detail
 
@@ -198,11 +127,7 @@ public:
 
     /// The same reader with `prefix` put before every name: `scope("layer3.").take("conv2.weight", ...)` takes
     /// "layer3.conv2.weight". Scopes nest.
-    [[nodiscard]] state_dict_reader scope(std::string_view prefix) const {
-        state_dict_reader out(*this);
-        out.prefix_ += prefix;
-        return out;
-    }
+    [[nodiscard]] KDNA_FUNC state_dict_reader scope(std::string_view prefix) const;
 
     /// What `scope` has put before the names; empty for the whole file.
     [[nodiscard]] const std::string& prefix() const noexcept { return prefix_; }
@@ -211,18 +136,11 @@ public:
     [[nodiscard]] bool contains(std::string_view name) const { return dict_->contains(concat(prefix_, name)); }
 
     /// Shape of a tensor, to infer widths from. Does not count as taking it. Throws kdna::error if there is none.
-    [[nodiscard]] const std::vector<index_t>& shape_of(std::string_view name) const {
-        return find(concat(prefix_, name), "a tensor").shape();
-    }
+    [[nodiscard]] KDNA_FUNC const std::vector<index_t>& shape_of(std::string_view name) const;
 
     /// Extent `axis` of a tensor that must have `rank` of them, to infer widths from. Does not count as taking it. Throws
     /// kdna::error if there is no such tensor or it has another rank.
-    [[nodiscard]] index_t extent(std::string_view name, std::size_t axis, std::size_t rank) const {
-        const std::vector<index_t>& shape = shape_of(name);
-        if (shape.size() != rank || axis >= rank)
-            throw error(concat(prefix_, name), concat(rank, " dimensions"), concat(shape.size()));
-        return shape[axis];
-    }
+    [[nodiscard]] KDNA_FUNC index_t extent(std::string_view name, std::size_t axis, std::size_t rank) const;
 
     /// The values of a tensor of exactly this shape and of element type T, float32 unless said otherwise; taking one twice is
     /// fine. Throws kdna::error naming the tensor, what was expected and what was found, if it is missing or has another type
@@ -234,48 +152,18 @@ public:
     }
 
     /// The value of an int64 scalar, such as BatchNorm's `num_batches_tracked`. Throws kdna::error as `take` does.
-    std::int64_t take_i64_scalar(std::string_view name) const {
-        const std::string key = concat(prefix_, name);
-        return take_as(key, dtype::i64, {}).values<std::int64_t>(key)[0];
-    }
+    KDNA_FUNC std::int64_t take_i64_scalar(std::string_view name) const;
 
     /// Throws kdna::error naming the first few tensors (of this scope) that were not taken, if there are any.
-    void finish() const {
-        constexpr index_t shown = 4;
-        index_t left = 0;
-        std::string first, list;
-        for (const auto& [name, tensor] : dict_->tensors()) {
-            if (!name.starts_with(prefix_) || taken_->contains(name)) continue;
-            if (left == 0) first = detail::printable(name);
-            if (left++ < shown) list += concat(list.empty() ? "" : ", ", detail::printable(name));
-        }
-        if (left == 0) return;
-        throw error(
-            first, "every tensor to be used by the model",
-            concat(left, left == 1 ? " unused tensor: " : " unused tensors: ", list, left > shown ? ", ..." : ""));
-    }
+    KDNA_FUNC void finish() const;
 
 private:
     using name_set = std::set<std::string, std::less<>>;
 
-    [[nodiscard]] const tensor_data& find(const std::string& key, const std::string& expected) const {
-        const auto it = dict_->tensors().find(key);
-        if (it != dict_->tensors().end()) return it->second;
-        for (const auto& [name, tensor] : dict_->tensors())
-            if (!taken_->contains(name) && detail::similar_names(key, name))
-                throw error(key, expected, concat("no such tensor; did you mean ", detail::printable(name), "?"));
-        throw error(key, expected, "no such tensor");
-    }
+    [[nodiscard]] KDNA_FUNC const tensor_data& find(const std::string& key, const std::string& expected) const;
 
-    [[nodiscard]] const tensor_data& take_as(const std::string& key, dtype type,
-                                             const std::vector<index_t>& shape) const {
-        const std::string expected = to_string(type, shape);
-        const tensor_data& tensor = find(key, expected);
-        if (tensor.type() != type || tensor.shape() != shape)
-            throw error(key, expected, to_string(tensor.type(), tensor.shape()));
-        taken_->insert(key);
-        return tensor;
-    }
+    [[nodiscard]] KDNA_FUNC const tensor_data& take_as(const std::string& key, dtype type,
+                                                       const std::vector<index_t>& shape) const;
 
     const state_dict* dict_;
     std::shared_ptr<name_set> taken_;
@@ -283,3 +171,7 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#ifndef KDNA_COMPILED
+#include <kdna/io/state_dict.ipp>
+#endif

@@ -26,17 +26,7 @@ public:
 
     panel_layout() = default;
     /// Throws kdna::error if the shape is not a kernel's.
-    explicit panel_layout(const kernel_shape& k) : shape_(k) {
-        static_cast<void>(weight_count(k, "panel_layout"));
-        const bool dw = k.depthwise();
-        groups_ = dw ? 1 : k.groups;
-        filters_ = dw ? k.o : k.filters_per_group();
-        depth_ = dw ? k.taps() : checked_mul(k.taps(), k.channels_per_group(), "panel_layout");
-        const index_t padded = checked_add(filters_, simd::lanes - 1, "panel_layout") / simd::lanes * simd::lanes;
-        panels_ = (filters_ - 1) / width + 1;
-        group_floats_ = checked_mul(padded, depth_, "panel_layout");
-        floats_ = checked_mul(groups_, group_floats_, "panel_layout");
-    }
+    KDNA_FUNC explicit panel_layout(const kernel_shape& k);
 
     [[nodiscard]] const kernel_shape& shape() const noexcept { return shape_; }
     /// Groups that are packed apart; 1 for a depthwise kernel, whose filters share panels.
@@ -44,9 +34,7 @@ public:
     /// Filters per packed group.
     [[nodiscard]] index_t filters() const noexcept { return filters_; }
     /// Filters per packed group, with the zeros that fill its last vector.
-    [[nodiscard]] index_t padded_filters() const noexcept {
-        return (filters_ + simd::lanes - 1) / simd::lanes * simd::lanes;
-    }
+    [[nodiscard]] KDNA_FUNC index_t padded_filters() const noexcept;
     /// Weights per filter: K of the matrix product.
     [[nodiscard]] index_t depth() const noexcept { return depth_; }
     /// Panels per packed group.
@@ -58,26 +46,15 @@ public:
     /// Filters of panel p that exist, 1 ... width.
     [[nodiscard]] index_t filters_of(index_t panel) const noexcept { return std::min(width, filters_ - panel * width); }
     /// Stored filters of panel p: one or two vectors.
-    [[nodiscard]] index_t width_of(index_t panel) const noexcept {
-        return filters_of(panel) <= simd::lanes ? simd::lanes : width;
-    }
-    [[nodiscard]] index_t offset(index_t group, index_t panel) const noexcept {
-        return group * group_floats_ + panel * width * depth_;
-    }
+    [[nodiscard]] KDNA_FUNC index_t width_of(index_t panel) const noexcept;
+    [[nodiscard]] KDNA_FUNC index_t offset(index_t group, index_t panel) const noexcept;
     /// Which panel holds a weight, and where in it.
     struct position {
         index_t group, panel, offset;
     };
     /// Of weight (filter o, channel c within its group, tap t).
-    [[nodiscard]] position position_of(index_t o, index_t c, index_t t) const noexcept {
-        const index_t group = shape_.depthwise() ? 0 : o / filters_, f = shape_.depthwise() ? o : o % filters_;
-        const index_t panel = f / width, depth = shape_.depthwise() ? t : t * shape_.channels_per_group() + c;
-        return {group, panel, depth * width_of(panel) + f % width};
-    }
-    [[nodiscard]] index_t offset_of(index_t o, index_t c, index_t t) const noexcept {
-        const position at = position_of(o, c, t);
-        return offset(at.group, at.panel) + at.offset;
-    }
+    [[nodiscard]] KDNA_FUNC position position_of(index_t o, index_t c, index_t t) const noexcept;
+    [[nodiscard]] KDNA_FUNC index_t offset_of(index_t o, index_t c, index_t t) const noexcept;
 
     /// Calls f(offset in the panels, place in PyTorch's order [O, I/groups, KH, KW]) for every weight.
     template <class F>
@@ -97,34 +74,30 @@ private:
 class packed_kernel {
 public:
     /// `weights` are dense [O, I/groups, KH, KW] (PyTorch's order). Throws kdna::error if their count is not the shape's.
-    packed_kernel(const kernel_shape& k, std::span<const float> weights, std::string_view where = "packed_kernel")
-        : layout_(checked(k, weights, where)), weights_(weights, layout_.floats()) {}
+    KDNA_FUNC packed_kernel(const kernel_shape& k, std::span<const float> weights,
+                            std::string_view where = "packed_kernel");
 
     /// Packs the panels, so that reading them allocates nothing afterwards.
-    void prepare() const { static_cast<void>(data()); }
+    KDNA_FUNC void prepare() const;
 
     [[nodiscard]] const panel_layout& layout() const noexcept { return layout_; }
-    [[nodiscard]] const float* panel(index_t group, index_t panel) const noexcept {
-        return data() + layout_.offset(group, panel);
-    }
-    [[nodiscard]] float weight(index_t o, index_t c, index_t t) const noexcept {
-        return data()[layout_.offset_of(o, c, t)];
-    }
+    [[nodiscard]] KDNA_FUNC const float* panel(index_t group, index_t panel) const noexcept;
+    [[nodiscard]] KDNA_FUNC float weight(index_t o, index_t c, index_t t) const noexcept;
     /// The weights [O, I/groups, KH, KW] that it was made of.
-    void copy_weights(std::span<float> to) const { weights_.copy(to, layout_); }
+    KDNA_FUNC void copy_weights(std::span<float> to) const;
     /// Bytes that it holds: the weights, and once it is packed the panels instead.
     [[nodiscard]] index_t bytes() const { return weights_.bytes(); }
 
 private:
-    static panel_layout checked(const kernel_shape& k, std::span<const float> weights, std::string_view where) {
-        const index_t expected = weight_count(k, where);
-        if (static_cast<index_t>(weights.size()) != expected)
-            throw error(std::string(where), concat(expected, " weights for ", to_string(k)), concat(weights.size()));
-        return panel_layout(k);
-    }
-    [[nodiscard]] const float* data() const { return weights_.packed(layout_); }
+    KDNA_FUNC static panel_layout checked(const kernel_shape& k, std::span<const float> weights,
+                                          std::string_view where);
+    [[nodiscard]] KDNA_FUNC const float* data() const;
     panel_layout layout_;
     packed_once weights_;
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#ifndef KDNA_COMPILED
+#include <kdna/tensor/packed_kernel.ipp>
+#endif

@@ -1,0 +1,13 @@
+// Definitions of condconv.hpp.
+#pragma once
+
+#include <kdna/dna/condconv.hpp>
+
+namespace kdna::inline KDNA_ABI {
+
+KDNA_FUNC void condconv_router::operator()(const float* pooled, const route& out, float*) const noexcept {
+    routing_(pooled, out.mixture);
+    simd::activate(activation_kind::sigmoid, out.mixture, routing_.outputs());
+}
+
+}  // namespace kdna::inline KDNA_ABI
