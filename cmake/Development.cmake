@@ -1,4 +1,4 @@
-# kdna_dev: what the tests, examples and benchmarks of this repository are compiled with. Never exported.
+# kdna_dev: the flags that the tests, examples and benchmarks of this repository are compiled with. Never exported.
 include(CheckCXXCompilerFlag)
 find_package(Threads REQUIRED)
 set(CMAKE_CXX_EXTENSIONS OFF)
@@ -31,6 +31,15 @@ if(KDNA_SANITIZE)
     list(JOIN KDNA_SANITIZE "," sanitizers)
     target_compile_options(kdna_dev INTERFACE -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(kdna_dev INTERFACE -fsanitize=${sanitizers})
+endif()
+
+# What tests, examples and benchmarks link: kdna::compiled, unless they are to be compiled from the headers alone.
+set(kdna_library "")
+if(TARGET kdna_compiled)
+    target_compile_options(kdna_compiled PRIVATE $<TARGET_PROPERTY:kdna_dev,INTERFACE_COMPILE_OPTIONS>)
+    if(NOT KDNA_HEADER_ONLY)
+        set(kdna_library kdna::compiled)
+    endif()
 endif()
 
 # Known-answer cases that lie beside the source tree, if they do.

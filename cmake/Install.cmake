@@ -5,7 +5,8 @@ include(CMakePackageConfigHelpers)
 # Everything is text, the same for every processor.
 set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/kdna)
 
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/kdna DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/kdna DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp"
+        PATTERN "*.ipp")
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 # One export per component, so that a user without a component's dependency can load the others.

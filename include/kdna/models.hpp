@@ -5,6 +5,7 @@
 #include <kdna/io/safetensors.hpp>
 #include <kdna/kdna.hpp>
 #include <kdna/models/dynamic_layers.hpp>
+#include <kdna/models/load_on.hpp>
 #include <kdna/models/mobilenet_v2.hpp>
 #include <kdna/models/resnet.hpp>
 #include <kdna/models/zoo.hpp>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kdna/dna/acdc.hpp>
+#include <kdna/dna/cell_assembly.hpp>
 
 namespace kdna::inline KDNA_ABI {
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include <kdna/dna/cell_assembly.hpp>
 #include <kdna/dna/kernel_warehouse.hpp>
 
 namespace kdna::inline KDNA_ABI {

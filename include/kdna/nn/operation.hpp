@@ -250,3 +250,10 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#ifdef KDNA_COMPILED
+namespace kdna::inline KDNA_ABI {
+extern template class convolution_operation<backend::cpu>;
+extern template class linear_operation<backend::cpu>;
+}  // namespace kdna::inline KDNA_ABI
+#endif

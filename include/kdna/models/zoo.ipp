@@ -1,0 +1,15 @@
+// Definitions of zoo.hpp.
+#pragma once
+
+#include <utility>
+
+#include <kdna/models/load_on.hpp>
+#include <kdna/models/zoo.hpp>
+
+namespace kdna::inline KDNA_ABI::models {
+
+KDNA_FUNC network load(arch a, form f, state_dict weights) { return load<backend::cpu>(a, f, std::move(weights)); }
+
+KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f) { return load<backend::cpu>(a, file, f); }
+
+}  // namespace kdna::inline KDNA_ABI::models

@@ -1,0 +1,2 @@
+// kdna::compiled: the published networks.
+#include <kdna/models/zoo.ipp>

@@ -1,0 +1,15 @@
+// kdna::compiled: layers on the CPU and networks.
+#include <kdna/nn/arena.ipp>
+#include <kdna/nn/autotune.ipp>
+#include <kdna/nn/bands.ipp>
+#include <kdna/nn/conv_layer.ipp>
+#include <kdna/nn/layer.ipp>
+#include <kdna/nn/network.ipp>
+#include <kdna/nn/network_builder.ipp>
+#include <kdna/nn/pool.ipp>
+
+namespace kdna::inline KDNA_ABI {
+template class conv_layer<backend::cpu>;
+template class convolution_operation<backend::cpu>;
+template class linear_operation<backend::cpu>;
+}  // namespace kdna::inline KDNA_ABI
