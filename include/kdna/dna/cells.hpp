@@ -36,9 +36,10 @@ public:
     /// Filter 0 of a block in cell 0; those of cell i follow i * width_of(block) later.
     [[nodiscard]] KDNA_FUNC const float* rows(index_t block, index_t tap, index_t channel) const noexcept;
     [[nodiscard]] KDNA_FUNC float weight(index_t cell, index_t o, index_t c, index_t t) const noexcept;
-    void prepare() const { static_cast<void>(storage_->data()); }
+    /// Packs the cells, so that reading them allocates nothing afterwards.
+    KDNA_FUNC void prepare() const;
     /// The cells [n, o, c, kh, kw] that it was made of.
-    void copy_weights(std::span<float> to) const { storage_->weights.copy(to, *storage_); }
+    KDNA_FUNC void copy_weights(std::span<float> to) const;
     template <class F>
     void for_each_storage(F&& f) const {
         f(static_cast<const void*>(storage_.get()), storage_->weights.bytes());

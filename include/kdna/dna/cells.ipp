@@ -29,6 +29,10 @@ KDNA_FUNC float cell_bank::weight(index_t cell, index_t o, index_t c, index_t t)
     return rows(block, t, c)[cell * width_of(block) + o % panel_layout::width];
 }
 
+KDNA_FUNC void cell_bank::prepare() const { static_cast<void>(storage_->data()); }
+
+KDNA_FUNC void cell_bank::copy_weights(std::span<float> to) const { storage_->weights.copy(to, *storage_); }
+
 KDNA_FUNC celled_layout::celled_layout(const kernel_shape& k, const cell_shape& cell, std::string_view where)
     : panels_(checked(k, where)), cell_(cell) {
     const index_t channels = k.channels_per_group();

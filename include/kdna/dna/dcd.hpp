@@ -110,7 +110,7 @@ public:
     void prepare() const { p_.prepare(); }
     /// P [O, L].
     void copy_p(std::span<float> to) const { p_.copy_weights(to); }
-    [[nodiscard]] index_t bytes() const { return p_.bytes() + static_cast<index_t>(q_.size() * sizeof(float)); }
+    [[nodiscard]] KDNA_FUNC index_t bytes() const;
 
 private:
     index_t rank_, channels_;
@@ -175,7 +175,10 @@ public:
     [[nodiscard]] KDNA_FUNC double weight(index_t o, index_t c, index_t t, const float* routed) const noexcept;
     [[nodiscard]] static bool has_bias() noexcept { return true; }
     [[nodiscard]] KDNA_FUNC float bias(index_t o, const float* routed) const noexcept;
-    KDNA_FUNC void prepare() const;
+    void prepare() const {
+        w0_.prepare();
+        low_->prepare();
+    }
     template <class F>
     void for_each_storage(F&& f) const {
         w0_.for_each_storage(f);

@@ -120,6 +120,10 @@ KDNA_FUNC float low_rank_factors::shift(index_t o, const float* u) const noexcep
     return sum;
 }
 
+KDNA_FUNC index_t low_rank_factors::bytes() const {
+    return p_.bytes() + static_cast<index_t>(q_.size() * sizeof(float));
+}
+
 KDNA_FUNC const float* low_rank_kernel::panel(index_t, index_t p, const float* routed, float* scratch) const noexcept {
     low_->middle(p, routed + in_.core_at(), scratch);
     return scratch;
@@ -192,11 +196,6 @@ KDNA_FUNC double dcd_kernel::weight(index_t o, index_t c, index_t t, const float
 KDNA_FUNC float dcd_kernel::bias(index_t o, const float* routed) const noexcept {
     return low_->shift(o, routed + in_.shift_at()) +
            (bias_.empty() ? 0.0F : routed[o] * bias_[static_cast<std::size_t>(o)]);
-}
-
-KDNA_FUNC void dcd_kernel::prepare() const {
-    w0_.prepare();
-    low_->prepare();
 }
 
 }  // namespace kdna::inline KDNA_ABI

@@ -42,9 +42,10 @@ public:
                                                           index_t i, index_t n) const noexcept;
     [[nodiscard]] KDNA_FUNC double weight(index_t o, index_t c, index_t t, const float* mixture) const noexcept;
 
-    void prepare() const { static_cast<void>(storage_->data()); }
+    /// Packs the kernels, so that reading them allocates nothing afterwards.
+    KDNA_FUNC void prepare() const;
     /// The kernels [n, O, I/groups, KH, KW] that it was made of.
-    void copy_weights(std::span<float> to) const { storage_->weights.copy(to, *storage_); }
+    KDNA_FUNC void copy_weights(std::span<float> to) const;
     /// One weight, and one bias, of kernel i.
     [[nodiscard]] KDNA_FUNC float kernel_weight(index_t i, index_t o, index_t c, index_t t) const noexcept;
     [[nodiscard]] KDNA_FUNC float kernel_bias(index_t i, index_t o) const noexcept;

@@ -50,6 +50,10 @@ KDNA_FUNC double mixture_kernel::weight(index_t o, index_t c, index_t t, const f
     return sum;
 }
 
+KDNA_FUNC void mixture_kernel::prepare() const { static_cast<void>(storage_->data()); }
+
+KDNA_FUNC void mixture_kernel::copy_weights(std::span<float> to) const { storage_->weights.copy(to, *storage_); }
+
 KDNA_FUNC float mixture_kernel::kernel_weight(index_t i, index_t o, index_t c, index_t t) const noexcept {
     return storage_->data()[storage_->offset_of(o, c, t, i)];
 }

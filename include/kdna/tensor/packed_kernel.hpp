@@ -74,24 +74,24 @@ private:
 class packed_kernel {
 public:
     /// `weights` are dense [O, I/groups, KH, KW] (PyTorch's order). Throws kdna::error if their count is not the shape's.
-    packed_kernel(const kernel_shape& k, std::span<const float> weights, std::string_view where = "packed_kernel")
-        : layout_(checked(k, weights, where)), weights_(weights, layout_.floats()) {}
+    KDNA_FUNC packed_kernel(const kernel_shape& k, std::span<const float> weights,
+                            std::string_view where = "packed_kernel");
 
     /// Packs the panels, so that reading them allocates nothing afterwards.
-    void prepare() const { static_cast<void>(data()); }
+    KDNA_FUNC void prepare() const;
 
     [[nodiscard]] const panel_layout& layout() const noexcept { return layout_; }
     [[nodiscard]] KDNA_FUNC const float* panel(index_t group, index_t panel) const noexcept;
     [[nodiscard]] KDNA_FUNC float weight(index_t o, index_t c, index_t t) const noexcept;
     /// The weights [O, I/groups, KH, KW] that it was made of.
-    void copy_weights(std::span<float> to) const { weights_.copy(to, layout_); }
+    KDNA_FUNC void copy_weights(std::span<float> to) const;
     /// Bytes that it holds: the weights, and once it is packed the panels instead.
     [[nodiscard]] index_t bytes() const { return weights_.bytes(); }
 
 private:
     KDNA_FUNC static panel_layout checked(const kernel_shape& k, std::span<const float> weights,
                                           std::string_view where);
-    [[nodiscard]] const float* data() const { return weights_.packed(layout_); }
+    [[nodiscard]] KDNA_FUNC const float* data() const;
     panel_layout layout_;
     packed_once weights_;
 };
