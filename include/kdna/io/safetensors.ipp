@@ -346,8 +346,8 @@ KDNA_FUNC void save_safetensors(const std::filesystem::path& path, const state_d
         end = checked_add(end, static_cast<index_t>(tensor.bytes().size()), name);
         std::string shape;
         for (const index_t extent : tensor.shape()) shape += concat(shape.empty() ? "" : ",", extent);
-        header += concat(header.size() > 1 ? "," : "", detail::json_string(name), ":{\"dtype\":\"", type->first,
-                         "\",\"shape\":[", shape, "],\"data_offsets\":[", begin, ",", end, "]}");
+        header += concat(header.size() > 1 ? "," : "", detail::json_string(name), R"(:{"dtype":")", type->first,
+                         R"(","shape":[)", shape, R"(],"data_offsets":[)", begin, ",", end, "]}");
     }
     header += '}';
     while (header.size() % 8 != 0) header += ' ';
