@@ -73,7 +73,7 @@ TEST_CASE("A tuned plan says what it tried, and is one of the candidates") {
     const std::string& text = plan.explain();
     INFO(text);
     CHECK(has(text, ", tuned: "));
-    CHECK(has(text, ", F(4x4) "));
+    CHECK(has(text, " winograd F(4x4) "));
     CHECK(text.substr(text.size() - 3) == " ms");
     CHECK(has(text, ": winograd F(") == (plan.transformed_bytes() > 0));
     CHECK_FALSE(has(layer.plan({1, layer_channels, 28, 28}).explain(), "tuned"));
@@ -85,11 +85,27 @@ TEST_CASE("A tuned plan says what it tried, and is one of the candidates") {
         has(child_layer<backend::reference>().plan({1, layer_channels, 9, 9}, {.autotune = true}).explain(), "tuned"));
 }
 
+TEST_CASE("Depthwise layers are tuned between channels and planes in the vectors") {
+    // About as fast either way.
+    rng r(804, 0);
+    const kernel_shape k{.o = 12, .i = 12, .kh = 5, .kw = 5, .groups = 12};
+    const conv2d layer(dense_kernel::pack(k, r.floats(weight_count(k), -0.2, 0.2)), {.pad = 2});
+    const std::string text = layer.plan({1, k.i, 40, 40}, {.autotune = true}).explain();
+    INFO(text);
+    CHECK(has(text, " depthwise "));
+    CHECK(has(text, " planes "));
+    // What is to run in bands is not run on planes.
+    const std::string bands = layer.plan({1, k.i, 40, 40}, {.in_bands = true, .autotune = true}).explain();
+    INFO(bands);
+    CHECK(has(bands, ": depthwise, "));
+    CHECK_FALSE(has(bands, "planes"));
+}
+
 TEST_CASE("Tuning keeps to the budget") {
     const index_t bytes2 = 16 * layer_channels * layer_channels * 4;
     const auto plan = plain_layer(3).plan({1, layer_channels, 28, 28}, {.transform_budget = bytes2, .autotune = true});
     INFO(plan.explain());
-    CHECK(has(plan.explain(), "F(2x2) "));
+    CHECK(has(plan.explain(), " winograd F(2x2) "));
     CHECK(plan.transformed_bytes() <= bytes2);
 }
 

@@ -46,7 +46,7 @@ struct patient_reference {
     [[nodiscard]] static plan make_plan(const kdna::conv::problem& q, const kdna::shape4& in,
                                         kdna::conv::input_order order, index_t threads, std::string_view where) {
         return {kdna::backend::reference::make_plan(q, in, order, threads, where),
-                static_cast<double>(q.assembly_terms * q.kernel->floats())};
+                static_cast<double>(q.assembly_terms * q.kernel().floats())};
     }
     [[nodiscard]] static std::string explain(const kdna::conv::problem& q, const plan& p) {
         return kdna::backend::reference::explain(q, p);
