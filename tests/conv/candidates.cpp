@@ -192,22 +192,6 @@ TEST_CASE("Kernels that do not fit the budget are prepared part by part") {
     CHECK(prepared_with(1) == std::vector<index_t>{0, 0, 0, 0});
 }
 
-TEST_CASE("A child with spatial factors is run by the algorithm of its parent") {
-    // One channel, 7x7 taps, one output: planes and matrix product take about as long.
-    for (const index_t extent : {1, 2, 3, 7})
-        for (index_t taps = 2; taps <= 11; ++taps) {
-            rng r(823, static_cast<std::uint64_t>(taps));
-            candidate_case one(r, {.kh = taps, .kw = taps}, {.pad = taps / 2}, {1, 1, extent, extent});
-            if (one.out.h < 1) continue;
-            const auto name = [&](bool factors) {
-                one.q.channel_factor = one.q.spatial_factor = factors;
-                return conv::make_plan(one.q, one.in, conv::input_order::any, 1, "test").name;
-            };
-            INFO(taps << " taps on " << extent);
-            CHECK(name(true) == name(false));
-        }
-}
-
 TEST_CASE("An algorithm needs a table of functions and nothing else") {
     rng r(824, 0);
     const candidate_case one(r, {.o = 5, .i = 3, .kh = 3, .kw = 3}, {.pad = 1}, {2, 3, 6, 7});

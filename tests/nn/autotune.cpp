@@ -85,20 +85,22 @@ TEST_CASE("A tuned plan says what it tried, and is one of the candidates") {
         has(child_layer<backend::reference>().plan({1, layer_channels, 9, 9}, {.autotune = true}).explain(), "tuned"));
 }
 
-TEST_CASE("Depthwise layers are tuned between channels and planes in the vectors") {
-    // About as fast either way.
-    rng r(804, 0);
-    const kernel_shape k{.o = 12, .i = 12, .kh = 5, .kw = 5, .groups = 12};
-    const conv2d layer(dense_kernel::pack(k, r.floats(weight_count(k), -0.2, 0.2)), {.pad = 2});
-    const std::string text = layer.plan({1, k.i, 40, 40}, {.autotune = true}).explain();
-    INFO(text);
-    CHECK(has(text, " depthwise "));
-    CHECK(has(text, " planes "));
-    // What is to run in bands is not run on planes.
-    const std::string bands = layer.plan({1, k.i, 40, 40}, {.in_bands = true, .autotune = true}).explain();
-    INFO(bands);
-    CHECK(has(bands, ": depthwise, "));
-    CHECK_FALSE(has(bands, "planes"));
+TEST_CASE("Depthwise layers are tuned between channels and columns in the vectors") {
+    const auto text_of = [](index_t channels, const plan_options& options) {
+        rng r(804, 0);
+        const kernel_shape k{.o = channels, .i = channels, .kh = 5, .kw = 5, .groups = channels};
+        const conv2d layer(dense_kernel::pack(k, r.floats(weight_count(k), -0.2, 0.2)), {.pad = 2});
+        return layer.plan({1, channels, 40, 40}, options).explain();
+    };
+    const std::string either = text_of(simd::lanes, {.autotune = true});  // expected to take about as long
+    INFO(either);
+    CHECK(has(either, " depthwise "));
+    CHECK(has(either, " planes "));
+    // What is to run in bands is not run on planes, which cannot.
+    for (const bool autotune : {false, true}) {
+        CHECK(has(text_of(3, {.autotune = autotune}), ": planes, "));
+        CHECK(has(text_of(3, {.in_bands = true, .autotune = autotune}), ": depthwise, "));
+    }
 }
 
 TEST_CASE("Tuning keeps to the budget") {

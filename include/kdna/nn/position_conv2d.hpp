@@ -8,7 +8,6 @@
 #include <vector>
 
 #include <kdna/conv/position/nest.hpp>
-#include <kdna/conv/stage.hpp>
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/nn/operation.hpp>
 
@@ -17,9 +16,9 @@ namespace kdna::inline KDNA_ABI {
 /// The memory of a position layer for one input shape. A plan serves one run at a time; make one per thread.
 class position_plan {
 public:
-    [[nodiscard]] const shape4& input_shape() const noexcept { return in_; }
-    [[nodiscard]] const shape4& output_shape() const noexcept { return out_; }
-    [[nodiscard]] index_t workspace_bytes() const noexcept { return bytes_; }
+    [[nodiscard]] const shape4& input_shape() const noexcept { return decisions_.in; }
+    [[nodiscard]] const shape4& output_shape() const noexcept { return decisions_.out; }
+    [[nodiscard]] index_t workspace_bytes() const noexcept { return decisions_.workspace_bytes; }
     /// A few words about the window, its groups, and the workspace.
     [[nodiscard]] const std::string& explain() const noexcept { return text_; }
 
@@ -27,10 +26,8 @@ private:
     template <position_kernel>
     friend class position_conv2d;
     std::shared_ptr<const char> owner_{};
-    shape4 in_{}, out_{};
-    conv::stage_layout staged_{};
+    conv::position::plan decisions_{};
     executor_ref executor_{};
-    index_t threads_ = 1, zeros_at_ = 0, staged_at_ = 0, spaces_at_ = 0, thread_bytes_ = 0, weights_at_ = 0, bytes_ = 0;
     buffer<std::byte> own_workspace_{};
     std::byte* workspace_ = nullptr;
     std::string text_{};
@@ -81,7 +78,7 @@ public:
     /// Allocates everything a run needs for inputs of shape `in`. Throws kdna::error.
     [[nodiscard]] plan_type plan(const shape4& in, const plan_options& options = {}) const {
         plan_type p = plan_without_workspace(in, options);
-        p.own_workspace_ = buffer<std::byte>(p.bytes_, options.memory);
+        p.own_workspace_ = buffer<std::byte>(p.workspace_bytes(), options.memory);
         p.workspace_ = p.own_workspace_.data();
         return p;
     }
@@ -89,25 +86,10 @@ public:
     [[nodiscard]] plan_type plan_without_workspace(const shape4& in, const plan_options& options = {}) const {
         plan_type p;
         p.owner_ = identity_;
-        p.in_ = in;
-        p.out_ = output_shape(in);
-        p.staged_ = {.in = in, .pixel_floats = in.c};
         p.executor_ = options.executor;
-        p.threads_ =
-            std::clamp<index_t>(p.executor_.concurrency(), 1, checked_mul(in.n, std::min(in.h, p.out_.h), name_));
-        const index_t taps = checked_mul(kernel_.window().h, kernel_.window().w, name_);
-        workspace_layout shared, thread;
-        p.zeros_at_ = shared.template add<float>(in.c);
-        if (options.order == input_order::any) p.staged_at_ = shared.template add<float>(p.staged_.floats());
-        static_cast<void>(thread.template add<const float*>(taps));
-        p.weights_at_ = thread.template add<float>(checked_mul(taps, kernel_.groups(), name_));
-        p.spaces_at_ = shared.bytes();
-        p.thread_bytes_ = thread.bytes();
-        p.bytes_ = checked_add(p.spaces_at_, checked_mul(p.threads_, p.thread_bytes_, name_), name_);
-        p.text_ = concat(name_, ": ", kernel_.window().h, "x", kernel_.window().w, " kernel per position, ",
-                         kernel_.groups(), kernel_.groups() == 1 ? " group" : " groups", " on ", to_string(in),
-                         p.staged_at_ > 0 ? ", input copied if strided" : "", ", ", p.threads_,
-                         p.threads_ == 1 ? " thread" : " threads", ", workspace ", (p.bytes_ + 1023) / 1024, " KiB");
+        p.decisions_ = conv::position::make_plan(in, output_shape(in), kernel_.window(), kernel_.groups(),
+                                                 options.order, p.executor_.concurrency(), name_);
+        p.text_ = concat(name_, ": ", conv::position::explain(p.decisions_));
         return p;
     }
     static void use_workspace(plan_type& p, std::byte* workspace) noexcept { p.workspace_ = workspace; }
@@ -120,14 +102,14 @@ public:
             if (found != expected) throw error(concat(name_, " ", what), to_string(expected), to_string(found));
         };
         if (p.owner_ != identity_) throw error(name_, "a plan of this layer", "another layer's");
-        require("input", p.in_, x.shape, x.data);
-        require("output", p.out_, y.shape, y.data);
+        require("input", p.input_shape(), x.shape, x.data);
+        require("output", p.output_shape(), y.shape, y.data);
         if (residual_)
-            require("residual", p.out_, residual.shape, residual.data);
+            require("residual", p.output_shape(), residual.shape, residual.data);
         else if (residual.data != nullptr)
             throw error(concat(name_, " residual"), "none (the layer was made without)", to_string(residual.shape));
         if (p.workspace_ == nullptr) throw error(name_, "a plan with a workspace", "one without");
-        if (strided(x) && p.staged_at_ == 0)
+        if (x.stride.c != 1 && x.shape.c > 1 && !p.decisions_.stages)
             throw error(concat(name_, " input"), "neighbouring channels side by side, as the plan was promised",
                         concat("channel stride ", x.stride.c));
     }
@@ -148,33 +130,11 @@ public:
             contract_failure(e);
         }
 #endif
-        auto* zeros = at_offset<float>(p.workspace_, p.zeros_at_);
-        std::fill_n(zeros, p.in_.c, 0.0F);
-        conv::position_call c{x, y, residual, scale_.data(), shift_.data(), act_, zeros, params_};
-        const auto in_chunks = [&](index_t rows, const auto& work) {
-            p.executor_.parallel_for(p.threads_, [&](index_t i) {
-                work(p.workspace_ + p.spaces_at_ + i * p.thread_bytes_, rows * i / p.threads_,
-                     rows * (i + 1) / p.threads_);
-            });
-        };
-        if (strided(x)) {
-            auto* staged = at_offset<float>(p.workspace_, p.staged_at_);
-            in_chunks(p.in_.n * p.in_.h, [&](std::byte*, index_t first, index_t last) {
-                conv::stage_rows(p.staged_, x, 0, {}, staged, first, last);
-            });
-            c.x = p.staged_.view(staged);
-        }
-        in_chunks(p.out_.n * p.out_.h, [&](std::byte* space, index_t first, index_t last) {
-            conv::position_nest(kernel_, c, at_offset<const float*>(space, 0), at_offset<float>(space, p.weights_at_),
-                                first, last);
-        });
-        return c.x;
+        return conv::position::run(kernel_, p.decisions_, {x, y, residual, scale_.data(), shift_.data(), act_, params_},
+                                   p.workspace_, p.executor_);
     }
 
 private:
-    [[nodiscard]] static bool strided(const tensor_view<const float>& x) noexcept {
-        return x.stride.c != 1 && x.shape.c > 1;
-    }
     Kernel kernel_;
     conv_params params_;
     std::string name_;
