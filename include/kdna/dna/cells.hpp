@@ -1,4 +1,4 @@
-// Kernels that are put together from cells which several layers share.
+// Kernels that are assembled from cells which several layers share.
 #pragma once
 
 #include <algorithm>
@@ -119,7 +119,7 @@ public:
     /// Combinations the kernel is made of, m = gs * go * gi.
     [[nodiscard]] index_t combinations() const noexcept { return pieces_ * filters_ * channels_; }
 
-    /// Puts the rows of some channels of panel p of a group together: to[taps][range.count][filter]. `factors(j)` are the n
+    /// Assembles the rows of some channels of panel p of a group: to[taps][range.count][filter]. `factors(j)` are the n
     /// factors of combination j.
     template <class Factors>
     void assemble(const cell_bank& bank, index_t group, index_t p, const Factors& factors, const channel_range& range,

@@ -235,7 +235,7 @@ private:
 };
 static_assert(kernel_source<low_rank_kernel>);
 
-/// The layer as one kernel that is put together for each sample, a panel at a time. It needs the routes of a dcd_router.
+/// The layer as one kernel that is assembled for each sample, a panel at a time. It needs the routes of a dcd_router.
 class dcd_kernel {
 public:
     static constexpr bool needs_mixture = true;

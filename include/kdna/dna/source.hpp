@@ -46,8 +46,8 @@ struct channel_range {
 ///     copy_weights(to)                  writes everything that is stored in PyTorch's order (the function copy_weights)
 ///     expanded(group, p)                all n kernels of a mixture, [kernel][channel][tap][filter]: what a panel is the sum of, so
 ///                                       that the input can be mixed instead
-///     stored(group, p, channels, i, n)  share i of n of the stored floats that those rows are made of, neighbours in memory:
-///                                       what is asked for ahead
+///     stored(group, p, channels, i, n)  share i of n of the stored floats that those rows are made of, contiguous in memory:
+///                                       what is prefetched
 ///     needs_mixture                     static constexpr bool: whether mixture_size() is above 0, where the type knows
 ///     pointwise                         static constexpr bool: whether every kernel is 1x1, where the type knows
 ///
