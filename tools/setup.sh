@@ -58,9 +58,11 @@ for purpose in "$@"; do
             ;;
         ci)
             tool g++ g++
-            tool clang clang++
-            if ! has_command git; then extra git; fi
-            if ! has_command clang-format; then extra clang-format; fi
+            for name in clang clang-format clang-tidy git qemu-user:qemu-x86_64 g++-aarch64-linux-gnu:aarch64-linux-gnu-g++; do
+                if ! has_command "${name#*:}"; then extra "${name%:*}"; fi
+            done
+            # libFuzzer and the sanitizers of clang, without which its programs are not fuzzed.
+            if ! compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a' > /dev/null; then extra libclang-rt-14-dev; fi
             # Compiles for Windows, and runs there.
             if ! has_command x86_64-w64-mingw32-g++-posix; then extra g++-mingw-w64-x86-64-posix; fi
             if ! has_command wine64 wine && [[ ! -x /usr/lib/wine/wine64 ]]; then extra wine64; fi

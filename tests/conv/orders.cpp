@@ -45,6 +45,7 @@ double run_layer(const Make& make, const shape4& in, const plan_options& options
 TEST_CASE("Panels of many channels are transformed in parts, for several samples at a time") {
     rng r(861, 0);
     for (const index_t channels : {72, 200, 330}) {
+        if (channels > 72 && scaled(100) < 10) continue;  // minutes where the processor is emulated
         const kernel_shape k{.o = 40, .i = channels, .kh = 3, .kw = 3};
         const auto weights = r.floats(3 * weight_count(k), -0.1, 0.1);
         const linear_router router(r, channels, {.mixture = 3, .channel = channels, .filter = k.o, .spatial = 9});

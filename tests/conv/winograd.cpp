@@ -100,8 +100,10 @@ TEST_CASE("Winograd agrees for every padding, several samples, panels and blocks
         for (const index_t o : {index_t{1}, lanes - 1, lanes, 2 * lanes, 2 * lanes + 1, 5 * lanes})
             CHECK(error_of(m, {3, 5, o, 6, 7}, stream++) <= bound(m, 5));
         // Blocks that end in the middle of a sample, and more threads than blocks.
-        CHECK(error_of(m, {5, 200, 33, 12, 13}, stream++) <= bound(m, 200));
-        CHECK(error_of(m, {1, 64, 64, 28, 28}, stream++) <= bound(m, 64));
+        if (scaled(100) >= 10) {  // minutes where the processor is emulated
+            CHECK(error_of(m, {5, 200, 33, 12, 13}, stream++) <= bound(m, 200));
+            CHECK(error_of(m, {1, 64, 64, 28, 28}, stream++) <= bound(m, 64));
+        }
         CHECK(error_of(m, {1, 16, 70, 5, 5}, stream++, layout::nhwc, 4) <= bound(m, 16));
     }
 }

@@ -22,7 +22,7 @@ struct reference {
 
     static void run(const plan& p, const conv::call& c, std::byte* workspace, const executor_ref&) noexcept {
         const index_t end = c.rows.count > 0 ? c.rows.first + c.rows.count : p.out.h;
-        double* filter = reinterpret_cast<double*>(workspace);
+        auto* filter = reinterpret_cast<double*>(workspace);
         for (index_t n = 0; n < p.out.n; ++n)
             for (index_t o = 0; o < p.out.c; ++o) {
                 write_out(c, n, o, filter);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <iterator>
 
 #include <kdna/core/activation.hpp>
 #include <kdna/simd/activation.hpp>
@@ -23,7 +24,7 @@ struct tile_output {
     const float* shift = nullptr;  ///< b, likewise
     index_t first = 0;             ///< filter of the tile's first column
     index_t filters = 0;           ///< filters of the tile that exist
-    activation_kind act = activation_kind::none;
+    activation act = activation::none;
     /// Not null: each filter's sum over the tile's pixels, finished, goes to column_sums[filter]. For clamps only.
     float* column_sums = nullptr;
     float* sums = nullptr;     ///< not null: the tile goes here as it is, [row][vector], and the rest is not looked at
@@ -90,22 +91,22 @@ KDNA_NOINLINE void finish_strided(const float* acc, index_t rows, index_t vector
     }
 }
 
-/// Applies an activation that is no clamp to filters [first, first + filters) of one stored pixel, in place. `y`: its filter 0;
-/// `stride`: floats between filters. `sums`: null, or where the results are added to, those of filter o to sums[o].
-inline void activate(const activation& act, float* y, index_t stride, index_t first, index_t filters,
-                     float* sums) noexcept {
-    simd::activate(act.kind, act.number, act.of_channel.empty() ? nullptr : act.of_channel.data() + first,
-                   y + first * stride, stride, filters, sums != nullptr ? sums + first : nullptr);
-}
-/// The same for every pixel of a tile; y[row] is filter 0 of a pixel.
+/// Applies an activation that is no clamp to filters [first, first + filters) of stored pixels, in place. y[row]: filter 0 of
+/// a pixel; `stride`: floats between filters. `sums`: null, or where the results are added to, those of filter o to sums[o].
 KDNA_NOINLINE void activate(const activation& act, float* const* y, index_t rows, index_t stride, index_t first,
                             index_t filters, float* sums) noexcept {
-    for (index_t r = 0; r < rows; ++r) activate(act, y[r], stride, first, filters, sums);
+    simd::activate(act.kind, act.number, act.of_channel.empty() ? nullptr : act.of_channel.data() + first, y, rows,
+                   first * stride, stride, filters, sums != nullptr ? sums + first : nullptr);
 }
-/// The same for `columns` pixels `pixel_stride` apart.
+/// The same for `columns` pixels, `pixel_stride` floats apart from y on.
 KDNA_NOINLINE void activate(const activation& act, float* y, index_t columns, index_t pixel_stride, index_t stride,
                             index_t first, index_t filters, float* sums) noexcept {
-    for (index_t w = 0; w < columns; ++w) activate(act, y + w * pixel_stride, stride, first, filters, sums);
+    float* pixels[16];
+    for (index_t w = 0; w < columns;) {
+        index_t some = 0;
+        for (; some < std::ssize(pixels) && w < columns; ++some, ++w) pixels[some] = y + w * pixel_stride;
+        activate(act, pixels, some, stride, first, filters, sums);
+    }
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv

@@ -138,10 +138,12 @@ inline constexpr int activation_kinds = static_cast<int>(std::size(detail::facts
 
 /// Whether a clamp_range says all about it.
 [[nodiscard]] constexpr bool is_clamp(activation_kind kind) noexcept { return detail::facts_of(kind).clamps; }
+[[nodiscard]] constexpr bool is_clamp(const activation& act) noexcept { return is_clamp(act.kind); }
 /// Whether every channel has a parameter of its own.
 [[nodiscard]] constexpr bool takes_channels(activation_kind kind) noexcept {
     return detail::facts_of(kind).takes_channels;
 }
 [[nodiscard]] constexpr clamp_range range_of(activation_kind kind) noexcept { return detail::facts_of(kind).range; }
+[[nodiscard]] constexpr clamp_range range_of(const activation& act) noexcept { return range_of(act.kind); }
 
 }  // namespace kdna::inline KDNA_ABI

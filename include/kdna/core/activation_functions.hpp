@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 
 #include <kdna/core/activation.hpp>
 
@@ -42,6 +41,13 @@ struct activation_operations<float> {
     KDNA_HOST_DEVICE static float where_positive(float x, float yes, float no) noexcept { return x > 0.0F ? yes : no; }
 };
 
+#define KDNA_CLAMP(name, low, high) \
+    if constexpr (Kind == activation_kind::name) return clamp(x, of(low), of(high));
+#define KDNA_PLAIN(name, formula) \
+    if constexpr (Kind == activation_kind::name) return formula;
+#define KDNA_NUMBER(name, default_a, formula) KDNA_PLAIN(name, formula)
+#define KDNA_CHANNELS(name, formula) KDNA_PLAIN(name, formula)
+
 /// The formulas of the list, over numbers of type N.
 template <class N>
 struct activation_formulas : activation_operations<N> {
@@ -51,21 +57,24 @@ struct activation_formulas : activation_operations<N> {
 
     /// The function of that kind at x; a is its parameter, if it has one.
     template <activation_kind Kind>
-    KDNA_HOST_DEVICE static N apply([[maybe_unused]] const N& x, [[maybe_unused]] const N& a) noexcept {
-        constexpr float infinity = std::numeric_limits<float>::infinity();
-#define KDNA_CLAMP(name, low, high) \
-    if constexpr (Kind == activation_kind::name) return clamp(x, of(low), of(high));
-#define KDNA_PLAIN(name, formula) \
-    if constexpr (Kind == activation_kind::name) return formula;
-#define KDNA_NUMBER(name, default_a, formula) KDNA_PLAIN(name, formula)
-#define KDNA_CHANNELS(name, formula) KDNA_PLAIN(name, formula)
+    static N apply([[maybe_unused]] const N& x, [[maybe_unused]] const N& a) noexcept {
+        using detail::infinity;
         KDNA_ACTIVATIONS(KDNA_CLAMP, KDNA_PLAIN, KDNA_NUMBER, KDNA_CHANNELS)
+    }
+};
+/// The same text for devices: what is marked for them can have no vectors among its arguments.
+template <>
+struct activation_formulas<float> : activation_operations<float> {
+    template <activation_kind Kind>
+    KDNA_HOST_DEVICE static float apply([[maybe_unused]] float x, [[maybe_unused]] float a) noexcept {
+        using detail::infinity;
+        KDNA_ACTIVATIONS(KDNA_CLAMP, KDNA_PLAIN, KDNA_NUMBER, KDNA_CHANNELS)
+    }
+};
 #undef KDNA_CLAMP
 #undef KDNA_PLAIN
 #undef KDNA_NUMBER
 #undef KDNA_CHANNELS
-    }
-};
 
 /// The function of that kind at x, for double and for float on devices; a is its parameter, if it has one.
 template <class N>

@@ -30,8 +30,8 @@ struct extent2 {
 /// Padding, each side on its own. One number: all sides. Two: rows (top and bottom), columns (left and right).
 struct padding {
     index_t top, bottom, left, right;
-    constexpr padding(index_t all)
-        : top(all), bottom(all), left(all), right(all) {}  // NOLINT(google-explicit-constructor)
+    // NOLINTNEXTLINE(google-explicit-constructor)
+    constexpr padding(index_t all) : top(all), bottom(all), left(all), right(all) {}
     constexpr padding(index_t rows, index_t columns) : top(rows), bottom(rows), left(columns), right(columns) {}
     constexpr padding(index_t t, index_t b, index_t l, index_t r) : top(t), bottom(b), left(l), right(r) {}
     friend constexpr bool operator==(const padding&, const padding&) = default;

@@ -45,6 +45,8 @@ public:
     KDNA_FUNC layer_activation(const activation& act, index_t channels, index_t more, std::string_view where);
     /// None.
     layer_activation() = default;
+    /// Floats in memory.
+    [[nodiscard]] index_t floats() const noexcept { return static_cast<index_t>(of_channel_.size()); }
     /// Refers to this object's parameters.
     [[nodiscard]] KDNA_FUNC activation value() const noexcept;
 

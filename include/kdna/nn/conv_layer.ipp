@@ -183,7 +183,7 @@ bool conv_layer<Backend>::reads_channel_means() const noexcept {
 template <conv_backend Backend>
 void conv_layer<Backend>::visit_own_storage(const storage_visitor& f) const {
     const auto floats = static_cast<index_t>(scale_.size() + shift_.size() + bias_scale_.size() + spatial_.size()) +
-                        refs().router.floats();
+                        act_.floats() + refs().router.floats();
     prepared_->for_each_storage(f);
     f(scale_.data(), floats * static_cast<index_t>(sizeof(float)));
 }

@@ -29,14 +29,18 @@ struct activation_operations<simd::vec> {
 namespace simd {
 namespace detail {
 
-/// v[i] = f(v[i]) for whole vectors, `vectors` of them; a of the i-th at a + i * a_step.
+/// v[i] = f(v[i]) for `vectors` whole vectors at v = rows[r] + offset of every row; a of the i-th vector at a + i * a_step.
 template <activation_kind Kind>
-KDNA_NOINLINE void activate_vectors(float* v, index_t vectors, const float* a, index_t a_step) noexcept {
-    for (index_t i = 0; i < vectors; ++i, v += lanes, a += a_step)
-        store(v, activation_formulas<vec>::apply<Kind>(load(v), load(a)));
+KDNA_NOINLINE void activate_vectors(float* const* rows, index_t row_count, index_t offset, index_t vectors,
+                                    const float* a, index_t a_step) noexcept {
+    for (index_t r = 0; r < row_count; ++r) {
+        float* const v = rows[r] + offset;
+        for (index_t i = 0; i < vectors; ++i)
+            store(v + i * lanes, activation_formulas<vec>::apply<Kind>(load(v + i * lanes), load(a + i * a_step)));
+    }
 }
 
-using activation_function = void (*)(float*, index_t, const float*, index_t) noexcept;
+using activation_function = void (*)(float* const*, index_t, index_t, index_t, const float*, index_t) noexcept;
 [[nodiscard]] inline activation_function activation_function_for(activation_kind kind) noexcept {
 #define KDNA_CLAMP(name, low, high) &activate_vectors<activation_kind::name>,
 #define KDNA_PLAIN(name, formula) &activate_vectors<activation_kind::name>,
@@ -53,8 +57,8 @@ using activation_function = void (*)(float*, index_t, const float*, index_t) noe
 
 }  // namespace detail
 
-KDNA_FUNC void activate(activation_kind kind, float a, const float* of_channel, float* y, index_t stride, index_t count,
-                        float* sums) noexcept {
+KDNA_FUNC void activate(activation_kind kind, float a, const float* of_channel, float* const* rows, index_t row_count,
+                        index_t offset, index_t stride, index_t count, float* sums) noexcept {
     const detail::activation_function function = detail::activation_function_for(kind);
     alignas(64) float same[lanes];
     std::fill_n(same, lanes, a);
@@ -63,24 +67,27 @@ KDNA_FUNC void activate(activation_kind kind, float a, const float* of_channel, 
     const auto add = [&](index_t i, const float* from, index_t some) {
         for (index_t j = 0; j < some; ++j) sums[i + j] += from[j];
     };
-    index_t i = 0;
-    if (stride == 1) {
-        const index_t vectors = count / lanes;
-        function(y, vectors, a_of(0), a_step);
-        i = vectors * lanes;
-        if (sums != nullptr) add(0, y, i);
+    const index_t vectors = stride == 1 ? count / lanes : 0, whole = vectors * lanes;
+    if (whole > 0) {
+        function(rows, row_count, offset, vectors, a_of(0), a_step);
+        for (index_t r = 0; r < row_count && sums != nullptr; ++r) add(0, rows[r] + offset, whole);
     }
+    if (whole == count) return;
     // Floats that are strided, or fewer than a vector: by way of a buffer.
     constexpr index_t most = 4 * lanes;
     alignas(64) float buffer[most];
-    for (index_t some = 0; i < count; i += some) {
-        some = std::min(count - i, most);
-        const index_t vectors = (some + lanes - 1) / lanes;
-        for (index_t j = 0; j < some; ++j) buffer[j] = y[(i + j) * stride];
-        std::fill(buffer + some, buffer + vectors * lanes, 0.0F);
-        function(buffer, vectors, a_of(i), a_step);
-        for (index_t j = 0; j < some; ++j) y[(i + j) * stride] = buffer[j];
-        if (sums != nullptr) add(i, buffer, some);
+    float* const in_buffer = buffer;
+    for (index_t r = 0; r < row_count; ++r) {
+        float* const y = rows[r] + offset;
+        for (index_t i = whole, some = 0; i < count; i += some) {
+            some = std::min(count - i, most);
+            const index_t parts = (some + lanes - 1) / lanes;
+            for (index_t j = 0; j < some; ++j) buffer[j] = y[(i + j) * stride];
+            std::fill(buffer + some, buffer + parts * lanes, 0.0F);
+            function(&in_buffer, 1, 0, parts, a_of(i), a_step);
+            for (index_t j = 0; j < some; ++j) y[(i + j) * stride] = buffer[j];
+            if (sums != nullptr) add(i, buffer, some);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ struct make_device {
 }  // namespace
 
 TEST_CASE("Plain layers on a GPU are the formula's") { check_plain_layers<make_device>(); }
+TEST_CASE("Every activation on a GPU is the formula's") { check_activations<make_device>(); }
 TEST_CASE("Gated layers on a GPU are the formula's") { check_gated_layers<make_device>(); }
 TEST_CASE("Layers of one kernel with all factors routed are the formula's on a GPU") {
     check_routed_layers<make_device>();

@@ -204,6 +204,7 @@ void add_floats(table& t) {
     t["lg2.approx.f32"] = lanewise([](float a) { return std::log2(a); });
     t["abs.f32"] = lanewise([](float a) { return std::abs(a); });
     t["neg.f32"] = lanewise([](float a) { return -a; });
+    t["copysign.f32"] = lanewise([](float a, float b) { return std::copysign(b, a); });
     t["min.f32"] = lanewise([](float a, float b) { return smaller(a, b); });
     t["max.f32"] = lanewise([](float a, float b) { return larger(a, b); });
     add_comparisons<float>(t, "f32");

@@ -39,6 +39,7 @@ void check_large_tiles(std::uint64_t stream) {
 }  // namespace
 
 TEST_CASE("Plain layers by nvcc's programs are the formula's") { check_all_precisions<method::plain>(900, 60); }
+TEST_CASE("Every activation by nvcc's programs is the formula's") { check_activations<make_device>(); }
 TEST_CASE("Gated layers by nvcc's programs are the formula's") { check_all_precisions<method::gated>(901, 60); }
 TEST_CASE("Layers with all factors routed, by nvcc's programs, are the formula's") {
     check_all_precisions<method::odconv>(902, 30);

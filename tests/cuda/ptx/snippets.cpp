@@ -95,6 +95,9 @@ TEST_CASE("Interpreted floats are the PTX manual's") {
     CHECK(result_of("cvt.rna.tf32.f32 %r1, " + literal(1.0F + 0x1p-11F) + ";") ==
           std::bit_cast<std::uint32_t>(1.0F + 0x1p-10F));
     CHECK(float_of("ex2.approx.ftz.f32 %f1, " + literal(-130.0F) + ";") == 0.0F);
+    // The sign of the first operand on the value of the second.
+    CHECK(float_of("copysign.f32 %f1, " + literal(-0.0F) + ", " + literal(2.0F) + ";") == -2.0F);
+    CHECK(float_of("copysign.f32 %f1, " + literal(1.0F) + ", " + literal(-2.0F) + ";") == 2.0F);
 }
 
 TEST_CASE("Interpreted lanes diverge, loop as often as each has to, and meet again") {

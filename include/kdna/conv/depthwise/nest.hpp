@@ -34,7 +34,7 @@ struct span {
     const float* scale;
     const float* shift;
     index_t filters;
-    activation_kind act;
+    activation act;
     float* sums;  ///< [filters], the finished outputs are added to it; null: not wanted, or act is no clamp
 };
 
@@ -243,9 +243,9 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
         s.scale = scale;
         s.shift = c.factors.shift.of(n) + filter;
         s.filters = channels;
-        s.act = c.act.kind;
+        s.act = c.act;
         for (index_t h = row_begin; h < row_end; ++h) {
-            s.sums = is_clamp(c.act.kind) ? part_sums(p, space, n, h) : nullptr;
+            s.sums = is_clamp(c.act) ? part_sums(p, space, n, h) : nullptr;
             if (s.sums != nullptr) s.sums += filter;
             const index_t top = h * c.params.stride.h - c.params.pad.top;
             const tap_range rows = taps_on_map(top, k.kh, c.params.dilation.h, x.shape.h);
@@ -279,7 +279,7 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
                 run_span(s, width);
             }
         }
-        for (index_t h = row_begin; h < row_end && !is_clamp(c.act.kind); ++h)
+        for (index_t h = row_begin; h < row_end && !is_clamp(c.act); ++h)
             activate(c.act, c.y.at(n, 0, h - c.rows.y_first, 0), p.out.w, c.y.stride.w, c.y.stride.c, filter, channels,
                      part_sums(p, space, n, h));
     }

@@ -118,25 +118,30 @@ void run_plane_tile(const plane_task& t, index_t h, index_t row_end, index_t w) 
             t.rows + ((h - t.first) * stride + taps.first * c.params.dilation.h) * row_floats + w, stride * row_floats,
             t.columns, k.kw, t.weights + taps.first * k.kw, taps.step * k.kw, acc);
     });
-    const finisher finish(t.scale, t.shift, range_of(c.act.kind));
+    const finisher finish(t.scale, t.shift, range_of(c.act));
     for (index_t row = h; row < std::min(h + tile_rows, row_end); ++row)
         for (index_t v = 0; v < Vectors; ++v) {
             const index_t column = w + v * simd::lanes, count = std::min(t.p->out.w - column, simd::lanes);
             if (count <= 0) break;
             const float* residual = c.residual.data != nullptr ? c.residual.at(t.n, t.channel, row, column) : nullptr;
-            float* const to = c.y.at(t.n, t.channel, row, column);
-            simd::vec y = finish(simd::load(acc + ((row - h) * Vectors + v) * simd::lanes), residual,
-                                 c.residual.stride.w, to, c.y.stride.w, count);
-            if (!is_clamp(c.act.kind)) {
-                simd::activate(c.act.kind, c.act.a(t.channel), nullptr, to, c.y.stride.w, count);
-                y = simd::load_strided(to, c.y.stride.w, count);
-            }
-            if (float* sums = part_sums(*t.p, *t.space, t.n, row); sums != nullptr) {
+            const simd::vec y = finish(simd::load(acc + ((row - h) * Vectors + v) * simd::lanes), residual,
+                                       c.residual.stride.w, c.y.at(t.n, t.channel, row, column), c.y.stride.w, count);
+            if (float* sums = part_sums(*t.p, *t.space, t.n, row); sums != nullptr && is_clamp(c.act)) {
                 alignas(alignment) float lane[simd::lanes];
                 simd::store(lane, y);
                 for (index_t i = 0; i < count; ++i) sums[t.channel] += lane[i];
             }
         }
+}
+
+/// Applies an activation that is no clamp to rows [first, last) of a channel's output, in place.
+KDNA_NOINLINE void activate_plane(const conv::plan& p, const call& c, const workspace_view& space, index_t n,
+                                  index_t channel, index_t first, index_t last) noexcept {
+    for (index_t h = first; h < last; ++h) {
+        simd::activate(c.act.kind, c.act.a(channel), nullptr, c.y.at(n, channel, h, 0), c.y.stride.w, p.out.w);
+        if (float* sums = part_sums(p, space, n, h); sums != nullptr)
+            for (index_t w = 0; w < p.out.w; ++w) sums[channel] += *c.y.at(n, channel, h, w);
+    }
 }
 
 /// One task: a channel of sample n, one block of output rows.
@@ -173,6 +178,7 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
         for (; w + simd::lanes < p.out.w; w += 2 * simd::lanes) run_plane_tile<2>(t, h, row_end, w);
         if (w < p.out.w) run_plane_tile<1>(t, h, row_end, w);
     }
+    if (!is_clamp(c.act)) activate_plane(p, c, space, n, channel, row_begin, row_end);
 }
 
 }  // namespace detail

@@ -40,7 +40,7 @@ void weigh_neighbours(const position_call& p, const neighbourhood& at, const flo
     }
     for (int v = 0; v < Vectors; ++v) {
         const index_t first = c + v * simd::lanes;
-        const finisher finish(p.scale + first, p.shift + first, range_of(p.act.kind));
+        const finisher finish(p.scale + first, p.shift + first, range_of(p.act));
         finish(acc[v], p.residual.data != nullptr ? p.residual.at(at.n, first, h, w) : nullptr, p.residual.stride.c,
                p.y.at(at.n, first, h, w), p.y.stride.c, Vectors == 1 ? count : simd::lanes);
     }
@@ -77,8 +77,8 @@ void position_nest(const Kernel& kernel, const position_call& p, const float** a
                     detail::weigh_neighbours<1>(p, at, weights + g * taps, taps, y_h, y_w, c,
                                                 std::min(end - c, simd::lanes));
             }
-            if (!is_clamp(p.act.kind))
-                activate(p.act, p.y.at(n, 0, y_h, y_w), p.y.stride.c, 0, kernel.channels(), nullptr);
+            if (!is_clamp(p.act))
+                activate(p.act, p.y.at(n, 0, y_h, y_w), 1, 0, p.y.stride.c, 0, kernel.channels(), nullptr);
         }
     }
 }

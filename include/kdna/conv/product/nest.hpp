@@ -190,7 +190,7 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
 
     const index_t panel_first = chunk * own.chunk_panels,
                   panel_end = std::min(panel_first + own.chunk_panels, kernel.panels());
-    const bool clamps = is_clamp(c.act.kind);
+    const bool clamps = is_clamp(c.act);
     const bool stored = mixes_input || c.source.scratch_floats() == 0;
     const auto multiply = [&](const prepared_tile& tile, index_t panel, const float* weights, index_t part,
                               index_t parts) {
@@ -220,7 +220,7 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
                                                     .shift = c.factors.shift.of(tile.n),
                                                     .first = first_filter,
                                                     .filters = kernel.filters_of(panel),
-                                                    .act = c.act.kind,
+                                                    .act = c.act,
                                                     .column_sums = clamps ? tile.sums : nullptr});
         if (!clamps)
             activate(c.act, tile.y, tile.height, c.y.stride.c, first_filter, kernel.filters_of(panel), tile.sums);

@@ -103,8 +103,7 @@ void transform_output(const conv::plan& p, const call& c, const workspace_view& 
         }
         transform<M>::output(d, 1, t + j, n);
     }
-    const finisher finish(c.factors.scale.of(tile.n) + filter, c.factors.shift.of(tile.n) + filter,
-                          range_of(c.act.kind));
+    const finisher finish(c.factors.scale.of(tile.n) + filter, c.factors.shift.of(tile.n) + filter, range_of(c.act));
     const index_t rows = std::min<index_t>(p.out.h - tile.h, M), columns = std::min<index_t>(p.out.w - tile.w, M);
     const bool has_residual = c.residual.data != nullptr;
     const bool whole =
@@ -132,7 +131,7 @@ void transform_output(const conv::plan& p, const call& c, const workspace_view& 
         y += c.y.stride.h;
         if (has_residual) residual += c.residual.stride.h;
     }
-    if (float* sums = part_sums(p, space, tile.n, tile.part); sums != nullptr && is_clamp(c.act.kind))
+    if (float* sums = part_sums(p, space, tile.n, tile.part); sums != nullptr && is_clamp(c.act))
         add_to(sums + filter, sum, count);
 }
 
@@ -201,7 +200,7 @@ void finish_tiles(const conv::plan& p, const plan& own, const call& c, const wor
             transform_output<M>(p, c, space, place_of(own, first + i), filter, std::min(p.out.c - filter, simd::lanes),
                                 products + i * width + j, count * width);
         }
-    if (!is_clamp(c.act.kind)) activate_tiles(p, own, c, space, first, count, panel);
+    if (!is_clamp(c.act)) activate_tiles(p, own, c, space, first, count, panel);
 }
 
 /// The three transforms of a variant. Only they are compiled for each; what calls them is not.

@@ -102,7 +102,7 @@ struct router_program {
             block.sync();
         }
         KDNA_DEVICE_NO_UNROLL
-        for (int i = 0; i < route_kinds; ++i)
+        for (int i = 0; i < route_kinds; ++i)  // NOLINT(modernize-loop-convert)
             route(block, a.heads[i], a.hidden.outputs > 0 ? hidden : means, out, a.routes, base);
         if (!a.biases) return;
         block.parallel([&](int thread, registers&) {
