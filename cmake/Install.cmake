@@ -2,7 +2,6 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-# Everything is text, the same for every processor.
 set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/kdna)
 
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/kdna DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp"
@@ -14,6 +13,12 @@ foreach(component IN LISTS components)
     string(REPLACE "_" "-" export ${component})
     install(TARGETS ${component} EXPORT ${export})
     install(EXPORT ${export} NAMESPACE kdna:: FILE ${export}-targets.cmake DESTINATION ${package_dir})
+endforeach()
+
+# The variants of libkdna for newer processors, where the loader looks for them; the export has the first.
+foreach(arch IN LISTS kdna_library_variants)
+    string(REPLACE "-" "_" name ${arch})
+    install(TARGETS kdna_library_${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/glibc-hwcaps/${arch} NAMELINK_SKIP)
 endforeach()
 
 # Headers that were downloaded, not found, go along in a folder of their own.

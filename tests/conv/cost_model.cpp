@@ -108,24 +108,3 @@ TEST_CASE("The 3x3 layers of the published networks are run by the variant that 
     CHECK(choice(256, 14) == "winograd F(4x4)");
     CHECK(choice(512, 7) == "winograd F(2x2)");
 }
-
-TEST_CASE("A plan can be told which variant to take, where it is possible") {
-    const kernel_shape k{.o = 2 * lanes, .i = 2 * lanes, .kh = 3, .kw = 3};
-    const panel_layout layout(k);
-    conv::problem q{.kernel = &layout, .params = {.pad = 1}, .transform_budget = index_t{1} << 40};
-    const auto m = [&](std::optional<int> variant) {
-        q.winograd = variant;
-        return conv::make_plan(q, {1, k.i, 28, 28}, input_order::any, 1, "test").winograd_m;
-    };
-    CHECK(m(std::nullopt) == 4);
-    CHECK(m(0) == 0);
-    CHECK(m(2) == 2);
-    q.transform_budget = 16 * k.i * k.o * 4;
-    CHECK(m(4) == 4);  // transformed as it is used
-    CHECK(conv::make_plan(q, {1, k.i, 28, 28}, input_order::any, 1, "test").transforms_panels);
-    q.transform_budget = 0;
-    CHECK(m(4) == 0);
-    q.transform_budget = 16 * k.i * k.o * 4;
-    q.params.stride = 2;
-    CHECK(m(2) == 0);
-}

@@ -1,5 +1,6 @@
 // What routers are made of, with arguments at the end of the numbers.
 #include <kdna/dna/dcd.hpp>
+#include <kdna/simd/activation.hpp>
 
 #include <limits>
 

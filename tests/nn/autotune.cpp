@@ -74,7 +74,7 @@ TEST_CASE("A tuned plan says what it tried, and is one of the candidates") {
     const std::string& text = plan.explain();
     INFO(text);
     CHECK(has(text, ", tuned: "));
-    CHECK(has(text, ", F(4x4) "));
+    CHECK(has(text, " winograd F(4x4) "));
     CHECK(text.substr(text.size() - 3) == " ms");
     CHECK(has(text, ": winograd F(") == (plan.transformed_bytes() > 0));
     CHECK_FALSE(has(kdna_test::explanation_of(layer, {1, layer_channels, 28, 28}), "tuned"));
@@ -89,11 +89,29 @@ TEST_CASE("A tuned plan says what it tried, and is one of the candidates") {
             "tuned"));
 }
 
+TEST_CASE("Depthwise layers are tuned between channels and columns in the vectors") {
+    const auto text_of = [](index_t channels, const plan_options& options) {
+        rng r(804, 0);
+        const kernel_shape k{.o = channels, .i = channels, .kh = 5, .kw = 5, .groups = channels};
+        const conv2d layer(dense_kernel::pack(k, r.floats(weight_count(k), -0.2, 0.2)), {.pad = 2});
+        return layer.plan({1, channels, 40, 40}, options).explain();
+    };
+    const std::string either = text_of(simd::lanes, {.autotune = true});  // expected to take about as long
+    INFO(either);
+    CHECK(has(either, " depthwise "));
+    CHECK(has(either, " planes "));
+    // What is to run in bands is not run on planes, which cannot.
+    for (const bool autotune : {false, true}) {
+        CHECK(has(text_of(3, {.autotune = autotune}), ": planes, "));
+        CHECK(has(text_of(3, {.in_bands = true, .autotune = autotune}), ": depthwise, "));
+    }
+}
+
 TEST_CASE("Tuning keeps to the budget") {
     const index_t bytes2 = 16 * layer_channels * layer_channels * 4;
     const auto plan = plain_layer(3).plan({1, layer_channels, 28, 28}, {.transform_budget = bytes2, .autotune = true});
     INFO(plan.explain());
-    CHECK(has(plan.explain(), "F(2x2) "));
+    CHECK(has(plan.explain(), " winograd F(2x2) "));
     CHECK(plan.transformed_bytes() <= bytes2);
 }
 

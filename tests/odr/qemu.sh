@@ -1,8 +1,9 @@
 #!/bin/sh
-# qemu.sh CPU EXPECTED PROGRAM: runs the program on a processor that qemu emulates, and expects a line in its output; SIGILL
+# qemu.sh CPU EXPECTED PROGRAM [ARGUMENTS...]: runs the program on a processor that qemu emulates, and expects a line in its output; SIGILL
 # expects that the program dies of an instruction which the processor lacks. 77 (skipped) without qemu.
 set -eu
-cpu=$1 expected=$2 program=$3
+cpu=$1 expected=$2
+shift 2
 qemu=""
 for name in qemu-x86_64 qemu-x86_64-static; do
     if command -v "$name" > /dev/null; then qemu=$name; fi
@@ -13,7 +14,7 @@ if [ -z "$qemu" ]; then
 fi
 
 status=0
-output=$("$qemu" -cpu "$cpu" "$program" 2>&1) || status=$?
+output=$("$qemu" -cpu "$cpu" "$@" 2>&1) || status=$?
 echo "$output" | grep -v "doesn't support requested feature" || true
 if [ "$expected" = SIGILL ]; then
     if [ "$status" -eq 132 ]; then

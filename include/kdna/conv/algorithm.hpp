@@ -1,11 +1,12 @@
-// What an algorithm is: it offers ways to run a problem, plans the one that is chosen, and runs it.
+// What an algorithm is: a table of functions. It offers ways to run a problem, plans the one that is chosen, and runs it.
 //
-// Each folder beside this file is one. Its algorithm.hpp has a function `offers` for the list in algorithms.hpp, and its plan.hpp
-// a struct that derives from algorithm_plan. Nothing else in the library knows of it (docs/extending.md).
+// Each folder beside this file is one. Its algorithm.hpp has the table, and its plan.hpp a struct with its decisions. Nothing
+// else in the library knows of it but the list in algorithms.hpp (docs/extending.md).
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,16 +38,16 @@ struct plan_request {
 
 /// One way in which an algorithm can run a problem, and what that is expected to cost.
 ///
-/// Offers are compared in the order in which they are made: one is taken if its cost is below `share` times the least before it.
+/// Offers are compared in the order in which they are made: one is taken if its cost is below `share` times that of the one that
+/// would be taken without it.
 /// Costs are of one sample and depend on nothing but the shapes of the layer and the map. A batch so has the bits of its samples,
 /// on any number of threads. They leave a child's factors out: a child with all of them at one has the bits of its parent.
 struct offer {
-    std::string_view name;  ///< a literal: "direct", "winograd F(4x4)"
-    double cost;            ///< in the cycles of cost.hpp, to be compared only
-    double share = 1.0;     ///< 0: for those who time the candidates (autotune); not taken by its cost
-    bool bands = true;      ///< whether calls may compute some rows at a time
-    plan (*make)(const plan_request& r, int variant);
-    int variant = 0;  ///< which of its algorithm's, for `make`
+    std::string_view name{};  ///< a literal: "direct", "winograd F(4x4)"
+    double cost = 0.0;        ///< in the cycles of cost.hpp, to be compared only
+    double share = 1.0;       ///< 0: for those who time the candidates (autotune); not taken by its cost
+    bool bands = true;        ///< whether calls may compute some rows at a time
+    int variant = 0;          ///< which of its algorithm's, for `make_plan`
 };
 using offer_list = std::vector<offer>;
 
@@ -74,28 +75,34 @@ struct explanation {
     std::string kernels{};     ///< not empty: what is done instead of assembling panels
 };
 
-/// The plan of one algorithm. Immutable once made; all members may be called from several threads at once.
-struct algorithm_plan {
-    algorithm_plan() = default;
-    algorithm_plan(const algorithm_plan&) = default;
-    algorithm_plan& operator=(const algorithm_plan&) = default;
-    virtual ~algorithm_plan() = default;
-
-    /// Tasks of a call, which may compute some rows only.
-    [[nodiscard]] virtual index_t tasks(const plan& p, const call&) const noexcept { return p.tasks; }
-    /// What has to be done before the first task. The workspace is aligned, and the input staged.
-    virtual void begin(const plan&, const call&, std::byte*, const executor_ref&) const noexcept {}
+/// The functions of an algorithm. Plans and problems are those that it has planned; all but `offers` and `make_plan` may be called
+/// from several threads at once.
+///
+/// A table of plain pointers, and not a class with virtual functions: a compiler emits those in every file that includes them,
+/// with everything they call, whether it makes a plan or not (2.3 of 3.7 s for a file with nothing but the include).
+struct algorithm {
+    /// Adds a way to run the request, or several; none if it cannot run it.
+    void (*offers)(const plan_request& r, offer_list& all);
+    /// Plans an offered variant.
+    plan (*make_plan)(const plan_request& r, int variant);
+    /// The kernel in the form that `run` reads (plan::prepared), kept by the layer. Null: it reads the layer's own.
+    std::shared_ptr<const prepared_kernel> (*prepare)(const problem& q, const plan& p) = nullptr;
+    /// Tasks of a call that computes some rows only. Null: calls compute all rows.
+    index_t (*tasks)(const plan& p, const call& c) noexcept = nullptr;
+    /// What bands of rows begin at, and are, multiples of. Null: calls compute all rows.
+    index_t (*row_multiple)(const plan& p) noexcept = nullptr;
+    /// What has to be done before the first task, when the input has been staged. Null: nothing.
+    void (*begin)(const plan& p, const call& c, std::byte* workspace, const executor_ref& executor) noexcept = nullptr;
     /// Tasks [first, last) on one thread. Results must not depend on which thread computes which task.
-    virtual void run(const plan& p, const call& c, const workspace_view& space, index_t first,
-                     index_t last) const noexcept = 0;
-    /// Bands of rows begin at, and are, multiples of this; 0 if all rows have to be computed in one call.
-    [[nodiscard]] virtual index_t row_multiple(const plan&) const noexcept { return 0; }
-    /// The kernel in the form that `run` reads (plan::prepared), kept by the layer; null if there is none.
-    [[nodiscard]] virtual std::shared_ptr<const prepared_kernel> prepare(const problem&, const plan&) const {
-        return nullptr;
-    }
-    [[nodiscard]] virtual explanation explain(const problem& q, const plan& p) const = 0;
+    void (*run)(const plan& p, const call& c, const workspace_view& space, index_t first, index_t last) noexcept;
+    explanation (*explain)(const problem& q, const plan& p);
 };
+
+/// The algorithm's own part of a plan: Own is the struct in its plan.hpp.
+template <class Own>
+[[nodiscard]] const Own& own_of(const plan& p) noexcept {
+    return *static_cast<const Own*>(p.own.get());
+}
 
 namespace detail {
 

@@ -8,10 +8,8 @@
 
 namespace kdna::inline KDNA_ABI::conv {
 
-/// Adds what an algorithm offers for a request, nothing if it cannot run it.
-using offers_fn = void (*)(const plan_request&, offer_list&);
-
 /// Offers are compared in this order (algorithm.hpp).
-inline constexpr offers_fn algorithms[] = {product::offers, depthwise::offers, planes::offers, winograd::offers};
+inline constexpr const algorithm* algorithms[] = {&product::functions, &depthwise::functions, &planes::functions,
+                                                  &winograd::functions};
 
 }  // namespace kdna::inline KDNA_ABI::conv

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include <kdna/conv/algorithms.hpp>
 #include <kdna/conv/convolution.hpp>
@@ -32,12 +33,23 @@ namespace detail {
     return r;
 }
 
-/// All ways to run a request, in the order in which they are compared.
-[[nodiscard]] KDNA_COLD offer_list offers_for(const plan_request& r) {
-    offer_list all;
-    for (const offers_fn offers : algorithms) offers(r, all);
-    if (r.layer.in_bands) std::erase_if(all, [](const offer& o) { return !o.bands; });
-    return all;
+/// Plans what an algorithm has offered.
+[[nodiscard]] KDNA_COLD plan take(const algorithm& a, const offer& o, const plan_request& r) {
+    plan p = a.make_plan(r, o.variant);
+    p.by = &a;
+    return p;
+}
+
+/// Calls f(algorithm, offer) for all ways to run a request, in the order in which they are compared.
+template <class F>
+void for_each_offer(const plan_request& r, const F& f) {
+    offer_list offers;
+    for (const algorithm* a : algorithms) {
+        if (r.layer.in_bands && a->row_multiple == nullptr) continue;
+        offers.clear();
+        a->offers(r, offers);
+        for (const offer& o : offers) f(*a, o);
+    }
 }
 
 /// Adds up the parts of each sample, in their order.
@@ -77,27 +89,39 @@ inline void stage_input(const plan& p, call& c, std::byte* workspace, const exec
 
 }  // namespace detail
 
-KDNA_FUNC plan make_plan(const problem& q, const shape4& in, input_order order, index_t threads,
-                         std::string_view where) {
+KDNA_FUNC_COLD plan::plan() noexcept = default;
+KDNA_FUNC_COLD plan::plan(const plan&) = default;
+KDNA_FUNC_COLD plan::plan(plan&&) noexcept = default;
+KDNA_FUNC_COLD plan& plan::operator=(const plan&) = default;
+KDNA_FUNC_COLD plan& plan::operator=(plan&&) noexcept = default;
+KDNA_FUNC_COLD plan::~plan() = default;
+
+KDNA_FUNC_COLD plan make_plan(const problem& q, const shape4& in, input_order order, index_t threads,
+                              std::string_view where) {
     const plan_request r = detail::request_of(q, in, order, threads, where);
-    const offer_list offers = detail::offers_for(r);
-    const offer* best = &offers.front();
-    for (const offer& o : offers)
-        if (o.cost < o.share * best->cost) best = &o;
-    plan p = best->make(r, best->variant);
+    const algorithm* by = nullptr;
+    offer best;
+    detail::for_each_offer(r, [&](const algorithm& a, const offer& o) {
+        if (by != nullptr && !(o.cost < o.share * best.cost)) return;
+        by = &a;
+        best = o;
+    });
+    plan p = detail::take(*by, best, r);
     prepare(q, p);
     return p;
 }
 
-KDNA_FUNC std::vector<plan> candidates(const problem& q, const shape4& in, input_order order, index_t threads,
-                                       std::string_view where) {
+KDNA_FUNC_COLD std::vector<plan> candidates(const problem& q, const shape4& in, input_order order, index_t threads,
+                                            std::string_view where) {
     const plan_request r = detail::request_of(q, in, order, threads, where);
     std::vector<plan> all;
-    for (const offer& o : detail::offers_for(r)) all.push_back(o.make(r, o.variant));
+    detail::for_each_offer(r, [&](const algorithm& a, const offer& o) { all.push_back(detail::take(a, o, r)); });
     return all;
 }
 
-KDNA_FUNC void prepare(const problem& q, plan& p) { p.prepared = p.own->prepare(q, p); }
+KDNA_FUNC_COLD void prepare(const problem& q, plan& p) {
+    if (p.by->prepare != nullptr) p.prepared = p.by->prepare(q, p);
+}
 
 KDNA_FUNC void run(const plan& p, const call& original, std::byte* workspace, const executor_ref& executor) noexcept {
     call c = original;
@@ -105,17 +129,18 @@ KDNA_FUNC void run(const plan& p, const call& original, std::byte* workspace, co
     detail::stage_input(p, c, workspace, executor);
     auto* part_sums = at_offset<float>(workspace, p.part_sums_at);
     if (p.parts > 0) std::fill_n(part_sums, p.out.n * p.parts * p.part_floats, 0.0F);
-    const algorithm_plan& own = *p.own;
-    own.begin(p, c, workspace, executor);
+    const algorithm& by = *p.by;
+    if (by.begin != nullptr) by.begin(p, c, workspace, executor);
+    const index_t tasks = by.tasks != nullptr ? by.tasks(p, c) : p.tasks;
     std::byte* spaces = workspace + (p.workspace_bytes - p.threads * p.thread_bytes);
-    detail::in_chunks(own.tasks(p, c), p.threads, executor, [&](index_t worker, index_t first, index_t last) {
-        own.run(p, c, {workspace, spaces + worker * p.thread_bytes}, first, last);
+    detail::in_chunks(tasks, p.threads, executor, [&](index_t worker, index_t first, index_t last) {
+        by.run(p, c, {workspace, spaces + worker * p.thread_bytes}, first, last);
     });
     if (p.parts > 0) detail::take_means(p, c, part_sums);
 }
 
-KDNA_FUNC std::string explain(const problem& q, const plan& p) {
-    const explanation e = p.own->explain(q, p);
+KDNA_FUNC_COLD std::string explain(const problem& q, const plan& p) {
+    const explanation e = p.by->explain(q, p);
     std::string text =
         concat(e.tiles, ", about ", static_cast<index_t>(std::ceil(p.predicted_cycles / 1000.0)), " kcycles");
     if (p.stage != staging::never)
@@ -133,8 +158,10 @@ KDNA_FUNC std::string explain(const problem& q, const plan& p) {
                          " KiB");
 }
 
-KDNA_FUNC index_t row_multiple(const plan& p) noexcept { return p.own->row_multiple(p); }
+KDNA_FUNC_COLD index_t row_multiple(const plan& p) noexcept {
+    return p.by->row_multiple != nullptr ? p.by->row_multiple(p) : 0;
+}
 
-KDNA_FUNC index_t prepared_bytes(const plan& p) noexcept { return p.prepared == nullptr ? 0 : p.prepared->bytes(); }
+KDNA_FUNC_COLD index_t prepared_bytes(const plan& p) noexcept { return p.prepared == nullptr ? 0 : p.prepared->bytes; }
 
 }  // namespace kdna::inline KDNA_ABI::conv

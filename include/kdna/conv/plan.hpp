@@ -11,13 +11,21 @@
 
 namespace kdna::inline KDNA_ABI::conv {
 
-struct algorithm_plan;  // algorithm.hpp; each algorithm's folder has its own
+struct algorithm;  // algorithm.hpp
 
 /// The decisions of one convolution for one input shape. Made once, read by any thread; copies share what does not change.
 ///
 /// The workspace is one piece of memory. Regions that all threads share come first, and then `threads` times `thread_bytes` for
 /// what each thread writes while it works; offsets are in bytes.
 struct plan {
+    // Out of line, which keeps what copies and moves plans small.
+    plan() noexcept;
+    plan(const plan&);
+    plan(plan&&) noexcept;
+    plan& operator=(const plan&);
+    plan& operator=(plan&&) noexcept;
+    ~plan();
+
     std::string_view name{};  ///< of the algorithm's variant: "direct", "winograd F(4x4)"
     shape4 in{}, out{};
     input_order order = input_order::any;
@@ -36,7 +44,8 @@ struct plan {
 
     index_t thread_bytes = 0, workspace_bytes = 0;
 
-    std::shared_ptr<const algorithm_plan> own{};        ///< the chosen algorithm's
+    const algorithm* by = nullptr;                      ///< the algorithm that made it
+    std::shared_ptr<const void> own{};                  ///< that algorithm's own decisions
     std::shared_ptr<const prepared_kernel> prepared{};  ///< the kernel it has prepared, null for most
 };
 

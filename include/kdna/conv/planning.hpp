@@ -1,6 +1,7 @@
 // The steps that the planners of all algorithms share.
 #pragma once
 
+#include <memory>
 #include <string_view>
 
 #include <kdna/conv/algorithm.hpp>
@@ -24,6 +25,14 @@ struct workspace_regions {
     p.order = r.order;
     p.threads = r.threads;
     return p;
+}
+
+/// Gives a plan its algorithm's part, of type Own, to be filled in.
+template <class Own>
+[[nodiscard]] Own& own_plan(plan& p) {
+    const std::shared_ptr<Own> own(new Own());
+    p.own = own;
+    return *own;
 }
 
 /// Plans the copy of the input, with a border of zeros. A copy with a circular border is made in any case; its border is the

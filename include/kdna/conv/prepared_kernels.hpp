@@ -9,15 +9,10 @@
 
 namespace kdna::inline KDNA_ABI::conv {
 
-/// A kernel in the form that one algorithm reads. Only that algorithm knows what is in it.
-class prepared_kernel {
-public:
-    prepared_kernel() = default;
-    prepared_kernel(const prepared_kernel&) = delete;
-    prepared_kernel& operator=(const prepared_kernel&) = delete;
-    virtual ~prepared_kernel() = default;
-    /// Bytes of memory it takes.
-    [[nodiscard]] virtual index_t bytes() const noexcept = 0;
+/// A kernel in the form that one algorithm reads; the algorithm derives a class from this. A std::shared_ptr that is made from a
+/// pointer to that class destroys it as what it is, so nothing here need be virtual.
+struct prepared_kernel {
+    index_t bytes = 0;  ///< of memory that it takes
 };
 
 /// The prepared kernels of one layer: made when a plan first wants them, and kept for all plans and copies of the layer.

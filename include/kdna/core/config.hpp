@@ -164,10 +164,17 @@
 // x.ipp beside it defines them, with KDNA_FUNC again. Header-only (the default), x.hpp includes x.ipp at its end and the
 // functions are inline. With KDNA_COMPILED, which the CMake target kdna::compiled defines, they are compiled once into a
 // library, and files that link it see declarations only.
+//
+// KDNA_FUNC_COLD is the same for functions that run once a plan, or less often: they are compiled for size.
 #ifdef KDNA_COMPILED
 #define KDNA_FUNC
 #else
 #define KDNA_FUNC inline
+#endif
+#if defined(__GNUC__)
+#define KDNA_FUNC_COLD KDNA_FUNC __attribute__((cold))
+#else
+#define KDNA_FUNC_COLD KDNA_FUNC
 #endif
 
 namespace kdna::inline KDNA_ABI {

@@ -88,16 +88,18 @@ public:
     /// Reserves room for `count` elements of T and returns its offset in bytes.
     template <class T>
     index_t add(index_t count) {
-        const index_t offset = bytes_;
-        const index_t size = checked_mul(count, static_cast<index_t>(sizeof(T)), "workspace");
+        return reserve(count, static_cast<index_t>(sizeof(T)));
+    }
+    [[nodiscard]] index_t bytes() const noexcept { return bytes_; }
+
+private:
+    index_t reserve(index_t count, index_t element) {
+        const index_t offset = bytes_, size = checked_mul(count, element, "workspace");
         const auto step = static_cast<index_t>(alignment);
         bytes_ = checked_add(bytes_, checked_mul(checked_add(size, step - 1, "workspace") / step, step, "workspace"),
                              "workspace");
         return offset;
     }
-    [[nodiscard]] index_t bytes() const noexcept { return bytes_; }
-
-private:
     index_t bytes_ = 0;
 };
 

@@ -2,15 +2,19 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
+#include <ctime>
 
 #include <kdna/nn/autotune.hpp>
 
+#ifndef TIME_UTC
+#include <chrono>
+#endif
+
 namespace kdna::inline KDNA_ABI::detail {
 
-KDNA_FUNC tuning::tuning(const conv::problem& q, const shape4& in, conv::input_order order, index_t threads,
-                         std::string_view where)
+KDNA_FUNC_COLD tuning::tuning(const conv::problem& q, const shape4& in, conv::input_order order, index_t threads,
+                              std::string_view where)
     : candidates_(conv::candidates(q, in, order, threads, where)) {
     double best = candidates_.front().predicted_cycles;
     for (const conv::plan& p : candidates_) best = std::min(best, p.predicted_cycles);
@@ -27,7 +31,7 @@ KDNA_COLD void fill_for_tuning(tensor<float>& t) {
     }
 }
 
-KDNA_FUNC void tuning::make_tensors(bool with_residual, bool with_means) {
+KDNA_FUNC_COLD void tuning::make_tensors(bool with_residual, bool with_means) {
     const conv::plan& p = candidates_.front();
     const layout order = p.order == conv::input_order::nhwc ? layout::nhwc : layout::nchw;
     x_ = tensor<float>(p.in, order);
@@ -43,25 +47,38 @@ KDNA_FUNC void tuning::make_tensors(bool with_residual, bool with_means) {
     workspace_ = buffer<std::byte>(bytes);
 }
 
-KDNA_FUNC tensor_view<const float> tuning::residual() const {
+KDNA_FUNC_COLD tensor_view<const float> tuning::residual() const {
     return residual_.size() > 0 ? residual_.view() : tensor_view<const float>{};
 }
 
-KDNA_FUNC std::size_t tuning::fastest(const task_ref& run) {
-    using clock = std::chrono::steady_clock;
+/// Milliseconds since some point in the past. Where C11's clock is there (MinGW may not have it), it is preferred: <chrono> takes
+/// a good part of the time that this file takes to compile. A clock that is set meanwhile makes a wrong choice, not a wrong
+/// result.
+KDNA_COLD double milliseconds_now() {
+#ifdef TIME_UTC
+    timespec t{};
+    static_cast<void>(timespec_get(&t, TIME_UTC));
+    return 1e3 * static_cast<double>(t.tv_sec % 1'000'000) + 1e-6 * static_cast<double>(t.tv_nsec);
+#else
+    const auto since = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration<double, std::milli>(since).count();
+#endif
+}
+
+KDNA_FUNC_COLD std::size_t tuning::fastest(const task_ref& run) {
     milliseconds_.assign(candidates_.size(), 0.0);
     for (int round = 0; round <= rounds; ++round)
         for (std::size_t i = 0; i < candidates_.size(); ++i) {
-            const auto start = clock::now();
+            const double start = milliseconds_now();
             run(static_cast<index_t>(i));
-            const double taken = std::chrono::duration<double, std::milli>(clock::now() - start).count();
+            const double taken = milliseconds_now() - start;
             if (round <= 1 || taken < milliseconds_[i]) milliseconds_[i] = taken;
         }
     return static_cast<std::size_t>(std::min_element(milliseconds_.begin(), milliseconds_.end()) -
                                     milliseconds_.begin());
 }
 
-KDNA_FUNC std::string tuning::text() const {
+KDNA_FUNC_COLD std::string tuning::text() const {
     std::string out;
     for (std::size_t i = 0; i < milliseconds_.size(); ++i) {
         char entry[96];

@@ -1,15 +1,12 @@
 // A layer whose kernel differs from position to position: attention in a window.
 #pragma once
 
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <kdna/conv/position/nest.hpp>
-#include <kdna/conv/stage.hpp>
-#include <kdna/core/arithmetic.hpp>
 #include <kdna/nn/layer.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -19,8 +16,7 @@ class position_plan : public layer_plan {
 private:
     template <position_kernel>
     friend class position_conv2d;
-    conv::stage_layout staged_{};
-    index_t threads_ = 1, zeros_at_ = 0, staged_at_ = 0, spaces_at_ = 0, thread_bytes_ = 0, weights_at_ = 0;
+    conv::position::plan decisions_{};
 };
 
 /// y(x0) = act( BN( sum over xi in A(x0) of w(x0, i) * xi + bias ) + residual ), with the weights of a position kernel. C
@@ -83,22 +79,10 @@ public:
         plan_type p;
         this->own(p, in, output_shape(in), options);
         p.takes_means_ = false;
-        p.staged_ = {.in = in, .pixel_floats = in.c};
-        p.threads_ =
-            std::clamp<index_t>(p.executor_.concurrency(), 1, checked_mul(in.n, std::min(in.h, p.out_.h), name_));
-        const index_t taps = checked_mul(kernel_.window().h, kernel_.window().w, name_);
-        workspace_layout shared, thread;
-        p.zeros_at_ = shared.template add<float>(in.c);
-        if (options.order == input_order::any) p.staged_at_ = shared.template add<float>(p.staged_.floats());
-        static_cast<void>(thread.template add<const float*>(taps));
-        p.weights_at_ = thread.template add<float>(checked_mul(taps, kernel_.groups(), name_));
-        p.spaces_at_ = shared.bytes();
-        p.thread_bytes_ = thread.bytes();
-        p.bytes_ = checked_add(p.spaces_at_, checked_mul(p.threads_, p.thread_bytes_, name_), name_);
-        p.text_ = concat(name_, ": ", kernel_.window().h, "x", kernel_.window().w, " kernel per position, ",
-                         kernel_.groups(), kernel_.groups() == 1 ? " group" : " groups", " on ", to_string(in),
-                         p.staged_at_ > 0 ? ", input copied if strided" : "", ", ", p.threads_,
-                         p.threads_ == 1 ? " thread" : " threads", ", workspace ", (p.bytes_ + 1023) / 1024, " KiB");
+        p.decisions_ = conv::position::make_plan(in, p.out_, kernel_.window(), kernel_.groups(), options.order,
+                                                 p.executor_.concurrency(), name_);
+        p.bytes_ = p.decisions_.workspace_bytes;
+        p.text_ = concat(name_, ": ", conv::position::explain(p.decisions_));
         return p;
     }
     static void use_workspace(plan_type& p, std::byte* workspace) noexcept { p.workspace_ = workspace; }
@@ -106,7 +90,7 @@ public:
     /// Throws kdna::error unless `run` may be called with these arguments.
     void check(const plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
                const tensor_view<const float>& residual = {}, const channel_means& means = {}) const {
-        this->check_call(p, x, y, residual, means, p.staged_at_ > 0);
+        this->check_call(p, x, y, residual, means, p.decisions_.stages);
     }
 
     /// x to y, views of the plan's shape, any strides; x and y must not overlap, y and residual may be the same view.
@@ -120,33 +104,12 @@ public:
     tensor_view<const float> run_staged(plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
                                         const tensor_view<const float>& residual = {}) const noexcept {
         detail::enforce([&] { check(p, x, y, residual); });
-        auto* zeros = at_offset<float>(p.workspace_, p.zeros_at_);
-        std::fill_n(zeros, p.in_.c, 0.0F);
-        conv::position_call c{x, y, residual, scale_.data(), shift_.data(), act_.value(), zeros, params_};
-        const auto in_chunks = [&](index_t rows, const auto& work) {
-            p.executor_.parallel_for(p.threads_, [&](index_t i) {
-                work(p.workspace_ + p.spaces_at_ + i * p.thread_bytes_, rows * i / p.threads_,
-                     rows * (i + 1) / p.threads_);
-            });
-        };
-        if (strided(x)) {
-            auto* staged = at_offset<float>(p.workspace_, p.staged_at_);
-            in_chunks(p.in_.n * p.in_.h, [&](std::byte*, index_t first, index_t last) {
-                conv::stage_rows(p.staged_, x, 0, {}, staged, first, last);
-            });
-            c.x = p.staged_.view(staged);
-        }
-        in_chunks(p.out_.n * p.out_.h, [&](std::byte* space, index_t first, index_t last) {
-            conv::position_nest(kernel_, c, at_offset<const float*>(space, 0), at_offset<float>(space, p.weights_at_),
-                                first, last);
-        });
-        return c.x;
+        return conv::position::run(kernel_, p.decisions_,
+                                   {x, y, residual, scale_.data(), shift_.data(), act_.value(), params_}, p.workspace_,
+                                   p.executor_);
     }
 
 private:
-    [[nodiscard]] static bool strided(const tensor_view<const float>& x) noexcept {
-        return x.stride.c != 1 && x.shape.c > 1;
-    }
     Kernel kernel_;
     conv_params params_;
     layer_activation act_;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <memory>
 
 #include <kdna/conv/partition.hpp>
 #include <kdna/conv/planes/cost.hpp>
@@ -19,8 +18,8 @@ inline constexpr index_t block_bytes_target = 192 * 1024;
     const kernel_shape& k = r.shape();
     const auto& [stride, pad, dilation, mode] = r.layer.params;
     conv::plan p = begin_plan(r, "planes");
-    const auto own = std::make_shared<plan>();
-    plane_layout& s = own->copy;
+    plan& own = own_plan<plan>(p);
+    plane_layout& s = own.copy;
     s.border = pad;
     s.circular = mode == padding_mode::circular;
     s.columns = r.in.w + pad.left + pad.right;
@@ -37,20 +36,19 @@ inline constexpr index_t block_bytes_target = 192 * 1024;
                          .unit = tile_rows,
                          .most_rows = std::max(block_bytes_target / row_bytes, 4 * tile_rows)};
     const partition parts = cut(work, p.threads);
-    own->block_rows = parts.block_rows;
-    own->blocks = parts.blocks;
+    own.block_rows = parts.block_rows;
+    own.blocks = parts.blocks;
     p.tasks = checked_mul(work.outer, parts.blocks, r.where);
-    s.rows = checked_add(checked_mul(own->block_rows - 1, stride.h, r.where), (k.kh - 1) * dilation.h + 1, r.where);
+    s.rows = checked_add(checked_mul(own.block_rows - 1, stride.h, r.where), (k.kh - 1) * dilation.h + 1, r.where);
     workspace_regions w;
-    own->copy_at = w.thread.add<float>(s.floats(r.where));
-    own->line_at = w.thread.add<float>(s.line_floats());
-    own->assembled_panel_at = w.thread.add<float>(r.layer.source.scratch_floats());
-    own->weights_at = w.thread.add<float>(k.taps());
-    own->columns_at = w.thread.add<index_t>(k.kw);
+    own.copy_at = w.thread.add<float>(s.floats(r.where));
+    own.line_at = w.thread.add<float>(s.line_floats());
+    own.assembled_panel_at = w.thread.add<float>(r.layer.source.scratch_floats());
+    own.weights_at = w.thread.add<float>(k.taps());
+    own.columns_at = w.thread.add<index_t>(k.kw);
     plan_means(p, r, r.out.h);
     finish_workspace(p, r, w);
     p.predicted_cycles = cost::real(r.in.n) * cost::sample(r);
-    p.own = own;
     return p;
 }
 
@@ -58,22 +56,27 @@ inline constexpr index_t block_bytes_target = 192 * 1024;
 KDNA_COLD void offers(const plan_request& r, offer_list& all) {
     const kernel_shape& k = r.shape();
     if (k.groups != k.i || k.o != k.i || k.taps() == 1) return;
-    all.push_back({.name = "planes", .cost = cost::sample_of_either_order(r), .bands = false, .make = make_plan});
+    all.push_back({.name = "planes", .cost = cost::sample_of_either_order(r)});
 }
 
-inline void plan::run(const conv::plan& p, const call& c, const workspace_view& space, index_t first,
-                      index_t last) const noexcept {
+/// Results do not depend on the number of threads.
+inline void run_tasks(const conv::plan& p, const call& c, const workspace_view& space, index_t first,
+                      index_t last) noexcept {
+    const plan& own = own_of<plan>(p);
     for (index_t task = first; task < last; ++task) {
-        const index_t plane = task / blocks;
-        detail::run_task(p, *this, c, space, plane / p.in.c, plane % p.in.c, task % blocks);
+        const index_t plane = task / own.blocks;
+        detail::run_task(p, own, c, space, plane / p.in.c, plane % p.in.c, task % own.blocks);
     }
 }
 
-KDNA_COLD explanation plan::explain(const problem&, const conv::plan& p) const {
+KDNA_COLD explanation explain(const problem& q, const conv::plan& p) {
     return {.tiles = concat(p.name, ", tile ", tile_rows, " rows of ", 2 * simd::lanes,
-                            " columns, each channel copied with its ", copy.circular ? "circular padding" : "padding"),
+                            " columns, each channel copied with its ",
+                            q.params.mode == padding_mode::circular ? "circular padding" : "padding"),
             .gate = "the scale",
             .spatial = "in a panel copy"};
 }
+
+inline constexpr algorithm functions{.offers = offers, .make_plan = make_plan, .run = run_tasks, .explain = explain};
 
 }  // namespace kdna::inline KDNA_ABI::conv::planes

@@ -13,16 +13,12 @@ inline constexpr index_t tile_rows = simd::registers >= 32 ? 6 : 4;
 inline constexpr index_t tap_rows = 6;
 
 /// A task is a block of output rows of one channel of one sample, whose input it copies first.
-struct plan final : algorithm_plan {
+struct plan {
     index_t block_rows = 1, blocks = 1;  ///< blocks per channel
     plane_layout copy{};
     // Of each thread: the copy, one line before its columns are dealt out, an assembled panel, the channel's weights [KH][KW],
     // and where each column of taps reads [KW].
     index_t copy_at = 0, line_at = 0, assembled_panel_at = 0, weights_at = 0, columns_at = 0;
-
-    void run(const conv::plan& p, const call& c, const workspace_view& space, index_t first,
-             index_t last) const noexcept override;
-    [[nodiscard]] explanation explain(const problem& q, const conv::plan& p) const override;
 };
 
 }  // namespace kdna::inline KDNA_ABI::conv::planes

@@ -1,86 +1,91 @@
 // Convolution with a kernel of its own at every position, channels in the vectors.
 #pragma once
 
-#include <kdna/conv/epilogue.hpp>
+#include <algorithm>
+#include <cstddef>
+
+#include <kdna/conv/position/plan.hpp>
+#include <kdna/core/activation.hpp>
+#include <kdna/core/executor.hpp>
+#include <kdna/core/memory.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/dna/position_kernel.hpp>
 #include <kdna/tensor/view.hpp>
 
-namespace kdna::inline KDNA_ABI::conv {
+namespace kdna::inline KDNA_ABI::conv::position {
 
 /// One call: y = act( m * (sum over taps of w(x0, i) * xi) + b + residual ), zeros around the map.
-struct position_call {
-    tensor_view<const float> x;  ///< stride.c == 1
+struct call {
+    tensor_view<const float> x;
     tensor_view<float> y;
     tensor_view<const float> residual;  ///< data is null where there is none
     const float* scale;                 ///< m [C], readable for whole vectors past the last channel
     const float* shift;                 ///< b [C], likewise
     activation act;                     ///< of_channel, where it has any, likewise
-    const float* zeros;                 ///< [C]
     conv_params params{};
 };
 
 namespace detail {
 
-/// `Vectors` vectors of channels from c on, all of one group, `count` channels of them (whole vectors unless Vectors is 1).
-template <int Vectors>
-void weigh_neighbours(const position_call& p, const neighbourhood& at, const float* weights, index_t taps, index_t h,
-                      index_t w, index_t c, index_t count) noexcept {
-    simd::vec acc[Vectors];
-    KDNA_UNROLL
-    for (int v = 0; v < Vectors; ++v) acc[v] = simd::zero();
-    for (index_t i = 0; i < taps; ++i) {
-        const simd::vec weight(weights[i]);
-        KDNA_UNROLL
-        for (int v = 0; v < Vectors; ++v) {
-            const float* from = at.around[i] + c + v * simd::lanes;
-            acc[v] = simd::multiply_add(weight, Vectors == 1 ? simd::load_strided(from, 1, count) : simd::load(from),
-                                        acc[v]);
+/// The output pixel (h, w) of sample at.n: all channels, from the weights [groups][taps] of its position.
+KDNA_FUNC void weigh_neighbours(const call& c, const neighbourhood& at, const float* weights, index_t taps,
+                                index_t groups, index_t h, index_t w) noexcept;
+
+/// Computes rows [first, last) of the output, counted over all samples. Scratch: `around` [KH*KW], `weights` [groups][KH*KW].
+template <position_kernel Kernel>
+void run_rows(const Kernel& kernel, const plan& p, const call& c, const float* zeros, const float** around,
+              float* weights, index_t first, index_t last) noexcept {
+    const extent2 window = p.window;
+    const index_t taps = window.h * window.w;
+    const auto& [stride, pad, dilation, mode] = c.params;
+    for (index_t row = first; row < last; ++row) {
+        const index_t n = row / p.out.h, y_h = row % p.out.h;
+        for (index_t y_w = 0; y_w < p.out.w; ++y_w) {
+            const index_t top = y_h * stride.h - pad.top, left = y_w * stride.w - pad.left;
+            for (index_t i = 0; i < window.h; ++i)
+                for (index_t j = 0; j < window.w; ++j) {
+                    const index_t h = top + i * dilation.h, w = left + j * dilation.w;
+                    const bool outside = h < 0 || h >= p.in.h || w < 0 || w >= p.in.w;
+                    around[i * window.w + j] = outside ? zeros : c.x.at(n, 0, h, w);
+                }
+            const neighbourhood at{around[taps / 2], around, n, top + window.h / 2 * dilation.h,
+                                   left + window.w / 2 * dilation.w};
+            kernel(at, weights);
+            weigh_neighbours(c, at, weights, taps, p.groups, y_h, y_w);
         }
-    }
-    for (int v = 0; v < Vectors; ++v) {
-        const index_t first = c + v * simd::lanes;
-        const finisher finish(p.scale + first, p.shift + first, range_of(p.act));
-        finish(acc[v], p.residual.data != nullptr ? p.residual.at(at.n, first, h, w) : nullptr, p.residual.stride.c,
-               p.y.at(at.n, first, h, w), p.y.stride.c, Vectors == 1 ? count : simd::lanes);
     }
 }
 
 }  // namespace detail
 
-/// Computes rows [first, last) of the output, counted over all samples. `around` [KH*KW] and `weights` [groups][KH*KW] are scratch.
+/// Runs a plan of this kernel on one call; an input whose channels are not contiguous needs a plan that stages. Returns the input
+/// channels last: x itself, or the copy in the workspace. Allocates nothing.
 template <position_kernel Kernel>
-void position_nest(const Kernel& kernel, const position_call& p, const float** around, float* weights, index_t first,
-                   index_t last) noexcept {
-    const extent2 window = kernel.window();
-    const index_t taps = window.h * window.w, group = kernel.channels() / kernel.groups();
-    const auto& [stride, pad, dilation, mode] = p.params;
-    for (index_t row = first; row < last; ++row) {
-        const index_t n = row / p.y.shape.h, y_h = row % p.y.shape.h;
-        for (index_t y_w = 0; y_w < p.y.shape.w; ++y_w) {
-            const index_t top = y_h * stride.h - pad.top, left = y_w * stride.w - pad.left;
-            for (index_t i = 0; i < window.h; ++i)
-                for (index_t j = 0; j < window.w; ++j) {
-                    const index_t h = top + i * dilation.h, w = left + j * dilation.w;
-                    const bool outside = h < 0 || h >= p.x.shape.h || w < 0 || w >= p.x.shape.w;
-                    around[i * window.w + j] = outside ? p.zeros : p.x.at(n, 0, h, w);
-                }
-            const neighbourhood at{around[taps / 2], around, n, top + window.h / 2 * dilation.h,
-                                   left + window.w / 2 * dilation.w};
-            kernel(at, weights);
-            for (index_t g = 0; g < kernel.groups(); ++g) {
-                index_t c = g * group;
-                const index_t end = c + group;
-                for (; c + 4 * simd::lanes <= end; c += 4 * simd::lanes)
-                    detail::weigh_neighbours<4>(p, at, weights + g * taps, taps, y_h, y_w, c, 0);
-                for (; c < end; c += simd::lanes)
-                    detail::weigh_neighbours<1>(p, at, weights + g * taps, taps, y_h, y_w, c,
-                                                std::min(end - c, simd::lanes));
-            }
-            if (!is_clamp(p.act))
-                activate(p.act, p.y.at(n, 0, y_h, y_w), 1, 0, p.y.stride.c, 0, kernel.channels(), nullptr);
-        }
+tensor_view<const float> run(const Kernel& kernel, const plan& p, call c, std::byte* workspace,
+                             const executor_ref& executor) noexcept {
+    auto* zeros = at_offset<float>(workspace, p.zeros_at);
+    std::fill_n(zeros, p.in.c, 0.0F);
+    const auto in_chunks = [&](index_t rows, const auto& work) {
+        executor.parallel_for(p.threads, [&](index_t i) {
+            work(workspace + p.threads_at + i * p.thread_bytes, rows * i / p.threads, rows * (i + 1) / p.threads);
+        });
+    };
+    if (c.x.stride.c != 1 && c.x.shape.c > 1) {
+        auto* staged = at_offset<float>(workspace, p.staged_at);
+        in_chunks(p.in.n * p.in.h, [&](std::byte*, index_t first, index_t last) {
+            stage_rows(p.staged, c.x, 0, {}, staged, first, last);
+        });
+        c.x = p.staged.view(staged);
     }
+    in_chunks(p.out.n * p.out.h, [&](std::byte* space, index_t first, index_t last) {
+        detail::run_rows(kernel, p, c, zeros, at_offset<const float*>(space, p.neighbours_at),
+                         at_offset<float>(space, p.weights_at), first, last);
+    });
+    return c.x;
 }
 
-}  // namespace kdna::inline KDNA_ABI::conv
+}  // namespace kdna::inline KDNA_ABI::conv::position
+
+#ifndef KDNA_COMPILED
+#include <kdna/conv/position/nest.ipp>
+#endif

@@ -244,15 +244,17 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
 
 }  // namespace detail
 
-[[nodiscard]] inline index_t count_tasks(const conv::plan& p, const plan& own, const call& c) noexcept {
+[[nodiscard]] inline index_t count_tasks(const conv::plan& p, const call& c) noexcept {
+    const plan& own = own_of<plan>(p);
     return ceil_div(p.in.n, own.task_samples) * c.source.layout().groups() * detail::blocks_of(p, own, c.rows) *
            own.chunks;
 }
 
 /// Runs tasks [first, last). Each output element is computed whole by one task, in an order that depends on the plan's tiles
 /// alone, so results do not depend on the number of threads.
-inline void run_tasks(const conv::plan& p, const plan& own, const call& c, const workspace_view& space, index_t first,
+inline void run_tasks(const conv::plan& p, const call& c, const workspace_view& space, index_t first,
                       index_t last) noexcept {
+    const plan& own = own_of<plan>(p);
     const index_t groups = c.source.layout().groups(), blocks = detail::blocks_of(p, own, c.rows);
     for (index_t task = first; task < last; ++task) {
         const index_t chunk = task % own.chunks, piece = task / own.chunks / blocks, block = task / own.chunks % blocks;

@@ -16,7 +16,7 @@ enum class input_rows {
 
 /// Pixels are the rows of the product, filters its columns, taps times channels its depth. A task is a block of pixels of one
 /// sample and group (of several samples where `task_samples` says so) times a chunk of panels.
-struct plan final : algorithm_plan {
+struct plan {
     input_rows rows = input_rows::in_place;
     index_t block_pixels = 1, blocks = 1;  ///< blocks per sample and group
     index_t chunk_panels = 1, chunks = 1;  ///< chunks per group
@@ -42,13 +42,6 @@ struct plan final : algorithm_plan {
     /// Whether rows are copies of windows, one run each.
     [[nodiscard]] bool packs() const noexcept { return rows == input_rows::windows || mixes_input(); }
     [[nodiscard]] bool mixes_input() const noexcept { return rows == input_rows::mixed_windows; }
-
-    [[nodiscard]] index_t tasks(const conv::plan& p, const call& c) const noexcept override;
-    void begin(const conv::plan& p, const call& c, std::byte* workspace, const executor_ref&) const noexcept override;
-    void run(const conv::plan& p, const call& c, const workspace_view& space, index_t first,
-             index_t last) const noexcept override;
-    [[nodiscard]] index_t row_multiple(const conv::plan& p) const noexcept override;
-    [[nodiscard]] explanation explain(const problem& q, const conv::plan& p) const override;
 };
 
 }  // namespace kdna::inline KDNA_ABI::conv::product

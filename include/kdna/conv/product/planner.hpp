@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <memory>
 
 #include <kdna/conv/partition.hpp>
 #include <kdna/conv/planning.hpp>
@@ -81,8 +80,7 @@ KDNA_COLD void plan_rows(conv::plan& p, plan& own, const plan_request& r) {
     const kernel_shape& k = kernel.shape();
     const index_t channels = k.channels_per_group(), pixels = checked_mul(r.out.h, r.out.w, r.where);
     conv::plan p = begin_plan(r, "direct");
-    const auto shared_own = std::make_shared<plan>();
-    plan& own = *shared_own;
+    plan& own = own_plan<plan>(p);
     plan_rows(p, own, r);
     if (own.packs()) p.name = "im2col";
     const index_t runs = own.packs() ? 1 : own.rows == input_rows::kernel_rows ? k.kh : k.taps();
@@ -135,14 +133,13 @@ KDNA_COLD void plan_rows(conv::plan& p, plan& own, const plan_request& r) {
     plan_means(p, r, pixels / own.tallest + static_cast<index_t>(tile_heights.size()));
     finish_workspace(p, r, w);
     p.predicted_cycles = cost::real(r.in.n) * cost::sample(r, p, own, true);
-    p.own = shared_own;
     return p;
 }
 
 /// Any kernel but a depthwise one, whose panels have no depth to sum over.
 KDNA_COLD void offers(const plan_request& r, offer_list& all) {
     if (r.shape().depthwise()) return;
-    all.push_back({.name = "direct", .cost = cost::sample(r, conv::plan{}, plan{}, false), .make = make_plan});
+    all.push_back({.name = "direct", .cost = cost::sample(r, conv::plan{}, plan{}, false)});
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::product

@@ -14,7 +14,7 @@ namespace kdna::inline KDNA_ABI::conv::winograd {
 
 /// G w G^T of every filter and channel, in double, rounded once, packed as U[panel][position][channel][filter] so that the
 /// products of one panel stream it front to back.
-class kernel final : public prepared_kernel {
+class kernel : public prepared_kernel {
 public:
     /// `m`: 2, 4 or 6. `spatial` [9] is multiplied into the taps first, or null. For static sources only.
     kernel(const source_ref& source, const float* spatial, int m) : layout_(source.layout()) {
@@ -23,6 +23,7 @@ public:
         channels_ = layout_.shape().i;
         data_ = buffer<float>(
             checked_mul(checked_mul(positions_, channels_, "winograd"), layout_.padded_filters(), "winograd"));
+        bytes = data_.bytes();
         for (index_t o = 0; o < layout_.shape().o; ++o)
             for (index_t c = 0; c < channels_; ++c) {
                 double w[9];
@@ -32,7 +33,6 @@ public:
             }
     }
 
-    [[nodiscard]] index_t bytes() const noexcept override { return data_.bytes(); }
     /// The weights [channel][filter] of a panel at one position; those of the next position follow.
     [[nodiscard]] const float* panel(index_t p, index_t position) const noexcept {
         return data_.data() + offset(p, position);

@@ -23,7 +23,7 @@ inline constexpr std::array<std::string_view, 3> names{"winograd F(2x2)", "winog
 /// The kernel is kept transformed (plan::prepared), or each task transforms the panels that it multiplies by. In the first case
 /// blocks are of the tiles of all samples. In the second a block is of the tiles of one sample, and a task is `task_blocks`
 /// blocks of each of `task_samples` samples, so that it transforms a panel once for all of them.
-struct plan final : algorithm_plan {
+struct plan {
     int m = 2;
     index_t tile_rows = 1, tile_columns = 1;  ///< of one sample
     index_t tiles = 1;                        ///< that blocks are cut from: of all samples, or of one
@@ -57,13 +57,6 @@ struct plan final : algorithm_plan {
     [[nodiscard]] index_t tile_floats() const noexcept { return positions() * row_floats * input_parts; }
     /// Tiles of `samples` samples.
     [[nodiscard]] index_t all_tiles(index_t samples) const noexcept { return samples * tile_rows * tile_columns; }
-
-    void begin(const conv::plan& p, const call& c, std::byte* workspace,
-               const executor_ref& executor) const noexcept override;
-    void run(const conv::plan& p, const call& c, const workspace_view& space, index_t first,
-             index_t last) const noexcept override;
-    [[nodiscard]] std::shared_ptr<const prepared_kernel> prepare(const problem& q, const conv::plan& p) const override;
-    [[nodiscard]] explanation explain(const problem& q, const conv::plan& p) const override;
 };
 
 }  // namespace kdna::inline KDNA_ABI::conv::winograd

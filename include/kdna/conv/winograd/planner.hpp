@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <memory>
 
 #include <kdna/conv/partition.hpp>
 #include <kdna/conv/planning.hpp>
@@ -91,8 +90,7 @@ KDNA_COLD void share_out_tiles(conv::plan& p, plan& own, const plan_request& r, 
 /// A plan of F(m x m, 3x3).
 [[nodiscard]] KDNA_COLD conv::plan make_plan(const plan_request& r, int m) {
     conv::plan p = begin_plan(r, names[index_of(m)]);
-    const auto shared_own = std::make_shared<plan>();
-    plan& own = *shared_own;
+    plan& own = own_plan<plan>(p);
     own.m = m;
     own.tile_rows = ceil_div(r.out.h, m);
     own.tile_columns = ceil_div(r.out.w, m);
@@ -131,7 +129,6 @@ KDNA_COLD void share_out_tiles(conv::plan& p, plan& own, const plan_request& r, 
     plan_means(p, r, own.tile_rows * own.tile_columns);
     finish_workspace(p, r, w);
     p.predicted_cycles = cost::real(r.in.n) * cost::sample(r, m);
-    p.own = shared_own;
     return p;
 }
 
@@ -149,8 +146,6 @@ KDNA_COLD void offers(const plan_request& r, offer_list& all) {
                        .share = !pays   ? 0.0
                                 : m < 6 ? 1.0
                                         : cost::share_of_6,
-                       .bands = false,
-                       .make = make_plan,
                        .variant = m});
     }
 }

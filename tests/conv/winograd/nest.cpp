@@ -2,8 +2,9 @@
 #include <cmath>
 #include <limits>
 
-#include <kdna/backend/cpu.hpp>
 #include <kdna/backend/reference.hpp>
+#include <kdna/conv/convolution.hpp>
+#include <kdna/conv/winograd/algorithm.hpp>
 #include <kdna/nn/conv2d.hpp>
 
 #include "support/catch.hpp"
@@ -36,28 +37,27 @@ double error_of(int m, const winograd_case& w, std::uint64_t stream, layout orde
     for (float& v : x.span()) v = static_cast<float>(r.real(-2, 2));
     for (float& v : residual.span()) v = static_cast<float>(r.real(-2, 2));
 
-    conv::plan p;
-    p.in = in;
-    p.out = out;
-    p.threads = threads;
-    conv::problem q;
-    q.kernel = &kernel.layout();
-    q.params = params;
+    conv::problem q{.source = source_ref(kernel), .params = params};
+    if (w.spatial) q.static_spatial = spatial.data();
     q.channel_factor = w.gate;
     q.spatial_factor = w.spatial;
     // Kept transformed, or transformed as it is used: for all samples, or as if they had kernels of their own.
     if (r.chance(0.5)) q.transform_budget = std::numeric_limits<index_t>::max();
     q.routed_kernel = r.chance(0.3);
-    conv::plan_winograd(p, q, m, "winograd test");
+    // Planned by itself: it would not be offered for so few channels.
+    conv::plan p = conv::winograd::make_plan(
+        {.layer = q, .in = in, .out = out, .threads = threads, .where = "winograd test", .params = params, .map = in},
+        m);
+    p.by = &conv::winograd::functions;
+    conv::prepare(q, p);
     buffer<std::byte> workspace(p.workspace_bytes);
-    const conv::winograd_kernel transformed(source_ref(kernel), w.spatial ? spatial.data() : nullptr, m);
-    conv::call c{source_ref(kernel), params, x.view(), y.view(), {}, {}, activation::none, &transformed};
+    conv::call c{source_ref(kernel), params, x.view(), y.view(), {}, {}, activation::none};
     if (w.residual) c.residual = residual.view();
     if (w.gate) c.factors.channel = {gates.data(), w.c};
     if (w.spatial) c.factors.spatial = {spatial.data(), 0};
     c.factors.scale = {scale.data(), 0};
     c.factors.shift = {shift.data(), 0};
-    backend::cpu::run(p, c, workspace.data(), {});
+    conv::run(p, c, workspace.data(), {});
     c.y = exact.view();
     const auto reference = backend::reference::make_plan(q, in, {}, 1, "winograd test");
     buffer<std::byte> of_reference(reference.workspace_bytes);

@@ -1,6 +1,8 @@
 // Depthwise convolutions of few channels on planes: every remainder of columns, rows and taps, strides, and threads.
 #include <map>
 
+#include <kdna/conv/planes/plan.hpp>
+
 #include "support/run_case.hpp"
 
 using namespace kdna_test;
@@ -9,7 +11,7 @@ using kdna::padding_mode;
 
 namespace {
 
-constexpr index_t tile_rows = kdna::conv::plane_tile_rows, most_taps = kdna::conv::plane_tap_rows;
+constexpr index_t tile_rows = kdna::conv::planes::tile_rows, most_taps = kdna::conv::planes::tap_rows;
 
 /// Runs variants of a case, with both modes of padding, and notes under which name it ran on planes.
 class plane_runner {
@@ -32,7 +34,7 @@ public:
             if (result.plan.find(": planes, ") != std::string::npos) ++ran_[name];
         }
     }
-    /// At least so many cases of a name, and every name, ran on planes.
+    /// At least `least` cases of a name, and every name, ran on planes.
     void require_ran(std::initializer_list<const char*> names, int least = 2) {
         for (const char* name : names) {
             INFO(name);

@@ -1,0 +1,51 @@
+// The edges of the depthwise nest by name: every kind of remainder of channels, windows and blocks.
+#include "conv/edge_runner.hpp"
+
+using namespace kdna_test;
+
+namespace {
+
+constexpr index_t width = 2 * lanes;
+
+}  // namespace
+
+TEST_CASE("Every remainder of depthwise channels is computed") {
+    edge_runner e;
+    const auto channels = [&](const char* name, index_t c) {
+        for (const index_t extent : {1, 5, 7})
+            e.run(name, way::depthwise, {.o = c, .i = c, .kh = 3, .kw = 3, .groups = c}, {.stride = {1, 2}, .pad = 1},
+                  {2, c, extent, extent + 1});
+        e.run(name, way::depthwise, {.o = c, .i = c, .kh = 5, .kw = 1, .groups = c},
+              {.pad = {3, 0, 0, 2}, .dilation = 2}, {1, c, 9, 3});
+        e.run(name, way::depthwise, {.o = c, .i = c, .groups = c}, {}, {1, c, 3, 3}, 5);
+    };
+    channels("two channels", 2);
+    channels("channels == lanes - 1", lanes - 1);
+    channels("channels == lanes", lanes);
+    channels("channels == lanes + 1", lanes + 1);
+    channels("channels == panel - 1", width - 1);
+    channels("channels == panel", width);
+    channels("channels == panel + 1", width + 1);
+    channels("narrow last panel", 2 * width + lanes - 1);
+    channels("wide last panel", 2 * width + lanes + 1);
+    e.require_ran({"two channels", "channels == lanes - 1", "channels == lanes", "channels == lanes + 1",
+                   "channels == panel - 1", "channels == panel", "channels == panel + 1", "narrow last panel",
+                   "wide last panel"});
+}
+
+TEST_CASE("Every position of a window against the edges of its input is computed by the depthwise nest") {
+    edge_runner e;
+    run_windows(e, way::depthwise);
+}
+
+TEST_CASE("Every cut of a depthwise convolution into blocks and threads is computed", "[threads]") {
+    edge_runner e;
+    for (const index_t threads : {2, 3, 5, 16}) {
+        e.run("rows shared out", way::depthwise, {.o = width, .i = width, .kh = 3, .kw = 3, .groups = width},
+              {.pad = 1}, {1, width, 11, 4}, threads);
+        e.run("channel panels shared out", way::depthwise,
+              {.o = 5 * width, .i = 5 * width, .kh = 3, .kw = 3, .groups = 5 * width}, {.pad = 1}, {1, 5 * width, 3, 3},
+              threads);
+    }
+    e.require_ran({"rows shared out", "channel panels shared out"});
+}
