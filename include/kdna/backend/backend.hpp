@@ -1,4 +1,5 @@
-// What a backend is: it plans a convolution and runs it. Layers (nn/) and networks (models/) take one as a template parameter.
+// What a backend is: it plans a convolution and runs it. Layers (nn/) and networks (models/) take one as a template
+// parameter.
 #pragma once
 
 #include <concepts>
