@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <kdna/cuda/layers/network.hpp>
+#include <kdna/models/load_on.hpp>
 #include <kdna/models/zoo.hpp>
 
 #include <nlohmann/json.hpp>

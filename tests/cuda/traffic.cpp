@@ -165,7 +165,7 @@ void check_traffic(const std::string& what, const program_traffic& t, double loa
     CHECK(t.device_loads.waste() <= loads);
 }
 
-/// Maps and channels in whole tiles; without padding, as lanes in it skip loads and would be put together with others.
+/// Maps and channels in whole tiles; without padding, where lanes would skip loads and be combined with others.
 constexpr layer_case whole_tiles{.o = 128, .c = 128, .window = 3, .in = {2, 128, 10, 18}, .residual = true, .pad = 0};
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Kernels that are put together from cells which several layers share.
+// Kernels that are assembled from cells which several layers share.
 #pragma once
 
 #include <algorithm>

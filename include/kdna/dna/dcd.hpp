@@ -147,7 +147,7 @@ private:
 };
 static_assert(kernel_source<low_rank_kernel>);
 
-/// The layer as one kernel that is put together for each sample, a panel at a time. It needs the routes of a dcd_router.
+/// The layer as one kernel that is assembled for each sample, a panel at a time. It needs the routes of a dcd_router.
 class dcd_kernel {
 public:
     using optional_members = members<member::bias, member::assembly_terms, member::prepare, member::needs_mixture>;

@@ -1,4 +1,4 @@
-// KernelWarehouse (Li, Yao, arXiv 2406.07879): kernels put together from cells of a warehouse that all layers of a stage share.
+// KernelWarehouse (Li, Yao, arXiv 2406.07879): kernels assembled from cells of a warehouse that all layers of a stage share.
 //
 //     cell j of a kernel  =  sum over i < n of  alpha[j, i] . e_i,      alpha = u / ( sum |u| + 1e-3 )
 //

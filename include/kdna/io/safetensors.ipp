@@ -28,18 +28,6 @@ namespace detail {
 // The limit of the reference implementation.
 inline constexpr index_t max_safetensors_header = 100'000'000;
 
-using safetensors_dtype = std::pair<std::string_view, dtype>;
-inline constexpr std::array<safetensors_dtype, 10> safetensors_dtypes{safetensors_dtype{"F32", dtype::f32},
-                                                                      {"F64", dtype::f64},
-                                                                      {"F16", dtype::f16},
-                                                                      {"BF16", dtype::bf16},
-                                                                      {"I64", dtype::i64},
-                                                                      {"I32", dtype::i32},
-                                                                      {"I16", dtype::i16},
-                                                                      {"I8", dtype::i8},
-                                                                      {"U8", dtype::u8},
-                                                                      {"BOOL", dtype::boolean}};
-
 // What the header says about one tensor. Nothing in it is true before check_layout.
 struct safetensors_entry {
     std::string name;

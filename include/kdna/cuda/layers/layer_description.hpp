@@ -1,6 +1,7 @@
 // A layer for a device before it has memory there: its recipe, checked, and how its weights will lie.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <utility>
