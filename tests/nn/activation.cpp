@@ -52,13 +52,13 @@ TEST_CASE("A layer keeps its slopes: those it was made with, and its copies have
         layer.emplace(layer_with(activation::prelu(temporary)));
     }
     CHECK(layer->act() == activation::prelu(slopes));
-    const auto expected = values_of((*layer)(nchw_view(x.data(), 1, shape.i, 6, 7)).view());
+    const auto expected = values_of((*layer)(nchw_view(x.data(), 1, shape.i, 6, 7)));
     const conv2d<> copy = *layer;
     CHECK(copy.act().of_channel.data() != layer->act().of_channel.data());
     layer.reset();
-    CHECK(same_bits(values_of(copy(nchw_view(x.data(), 1, shape.i, 6, 7)).view()), expected));
+    CHECK(same_bits(values_of(copy(nchw_view(x.data(), 1, shape.i, 6, 7))), expected));
     // Negative sums are there, and each channel's has its own slope.
-    const auto plain = values_of(layer_with(activation::none)(nchw_view(x.data(), 1, shape.i, 6, 7)).view());
+    const auto plain = values_of(layer_with(activation::none)(nchw_view(x.data(), 1, shape.i, 6, 7)));
     bool some = false;
     for (std::size_t i = 0; i < plain.size(); ++i) {
         CHECK(expected[i] == (plain[i] > 0.0F ? plain[i] : slopes[i / (6 * 7)] * plain[i]));
