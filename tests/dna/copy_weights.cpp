@@ -22,7 +22,7 @@ std::vector<float> copied(const Stored& stored, std::size_t count) {
     copy_weights(stored, out);
     return out;
 }
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+bool equal_bits(const std::vector<float>& a, const std::vector<float>& b) {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 /// Kernels and depthwise kernels, with full panels, partly filled ones, and several groups.
@@ -53,15 +53,15 @@ TEST_CASE("Dense kernels and mixtures write the weights that they were made of")
         const kernel_shape k = random_kernel(r);
         const std::vector<float> one = r.floats(k.o * k.channels_per_group() * k.taps(), -2, 2);
         const auto dense = dense_kernel::pack(k, one);
-        CHECK(same_bits(copied(dense, one.size()), one));
+        CHECK(equal_bits(copied(dense, one.size()), one));
         dense.prepare();
-        CHECK(same_bits(copied(dense, one.size()), one));
+        CHECK(equal_bits(copied(dense, one.size()), one));
         const index_t n = r.between(1, 4);
         const std::vector<float> many = r.floats(n * static_cast<index_t>(one.size()), -2, 2);
         const auto mixture = mixture_kernel::pack(n, k, many);
-        CHECK(same_bits(copied(mixture, many.size()), many));
+        CHECK(equal_bits(copied(mixture, many.size()), many));
         mixture.prepare();
-        CHECK(same_bits(copied(mixture, many.size()), many));
+        CHECK(equal_bits(copied(mixture, many.size()), many));
     }
 }
 
@@ -75,9 +75,9 @@ TEST_CASE("A bank writes the cells that it was made of") {
                               .kw = r.between(1, 3)};
         const std::vector<float> w = r.floats(cell.n * cell.o * cell.c * cell.taps(), -2, 2);
         const auto cells = cell_bank::pack(cell, w);
-        CHECK(same_bits(copied(cells, w.size()), w));
+        CHECK(equal_bits(copied(cells, w.size()), w));
         cells.prepare();
-        CHECK(same_bits(copied(cells, w.size()), w));
+        CHECK(equal_bits(copied(cells, w.size()), w));
     }
 }
 

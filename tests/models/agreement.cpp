@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include <kdna/models/load_on.hpp>
 #include <kdna/backend/reference.hpp>
 
 #include "support/executors.hpp"

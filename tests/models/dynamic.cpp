@@ -1,4 +1,6 @@
 // The networks of the dynamic methods: exactly the tensors of their public code, and the logits of double precision.
+#include <kdna/models/load_on.hpp>
+
 #include "models/state_dicts.hpp"
 
 #include <algorithm>

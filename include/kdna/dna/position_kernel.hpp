@@ -54,26 +54,7 @@ public:
 private:
     /// <x0, xi> for `Count` neighbours from `first` on, which share what they load of x0.
     template <int Count>
-    void products(const neighbourhood& at, index_t first, float* weights) const noexcept {
-        simd::vec sum[Count];
-        KDNA_UNROLL
-        for (int i = 0; i < Count; ++i) sum[i] = simd::zero();
-        index_t c = 0;
-        for (; c + simd::lanes <= channels_; c += simd::lanes) {
-            const simd::vec x0 = simd::load(at.centre + c);
-            KDNA_UNROLL
-            for (int i = 0; i < Count; ++i)
-                sum[i] = simd::multiply_add(x0, simd::load(at.around[first + i] + c), sum[i]);
-        }
-        if (c < channels_) {
-            const simd::lane_mask rest = simd::first_lanes(channels_ - c);
-            const simd::vec x0 = simd::load_masked(at.centre + c, rest);
-            KDNA_UNROLL
-            for (int i = 0; i < Count; ++i)
-                sum[i] = simd::multiply_add(x0, simd::load_masked(at.around[first + i] + c, rest), sum[i]);
-        }
-        for (int i = 0; i < Count; ++i) weights[first + i] = factor_ * simd::sum(sum[i]);
-    }
+    void products(const neighbourhood& at, index_t first, float* weights) const noexcept;
     index_t channels_;
     extent2 window_;
     float factor_;

@@ -14,6 +14,27 @@ KDNA_FUNC dot_product_attention::dot_product_attention(index_t channels, const e
         throw error(std::string(where), "an odd window", concat(window.h, "x", window.w));
 }
 
+template <int Count>
+void dot_product_attention::products(const neighbourhood& at, index_t first, float* weights) const noexcept {
+    simd::vec sum[Count];
+    KDNA_UNROLL
+    for (int i = 0; i < Count; ++i) sum[i] = simd::zero();
+    index_t c = 0;
+    for (; c + simd::lanes <= channels_; c += simd::lanes) {
+        const simd::vec x0 = simd::load(at.centre + c);
+        KDNA_UNROLL
+        for (int i = 0; i < Count; ++i) sum[i] = simd::multiply_add(x0, simd::load(at.around[first + i] + c), sum[i]);
+    }
+    if (c < channels_) {
+        const simd::lane_mask rest = simd::first_lanes(channels_ - c);
+        const simd::vec x0 = simd::load_masked(at.centre + c, rest);
+        KDNA_UNROLL
+        for (int i = 0; i < Count; ++i)
+            sum[i] = simd::multiply_add(x0, simd::load_masked(at.around[first + i] + c, rest), sum[i]);
+    }
+    for (int i = 0; i < Count; ++i) weights[first + i] = factor_ * simd::sum(sum[i]);
+}
+
 KDNA_FUNC void dot_product_attention::operator()(const neighbourhood& at, float* weights) const noexcept {
     const index_t taps = window_.h * window_.w;
     index_t i = 0;

@@ -1,15 +1,35 @@
 // The safetensors format, https://github.com/huggingface/safetensors. No other part of io/ includes JSON.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <filesystem>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include <kdna/core/config.hpp>
+#include <kdna/io/dtype.hpp>
 #include <kdna/io/state_dict.hpp>
 
 namespace kdna::inline KDNA_ABI {
+
+namespace detail {
+
+// The names of element types in files.
+using safetensors_dtype = std::pair<std::string_view, dtype>;
+inline constexpr std::array<safetensors_dtype, 10> safetensors_dtypes{safetensors_dtype{"F32", dtype::f32},
+                                                                      {"F64", dtype::f64},
+                                                                      {"F16", dtype::f16},
+                                                                      {"BF16", dtype::bf16},
+                                                                      {"I64", dtype::i64},
+                                                                      {"I32", dtype::i32},
+                                                                      {"I16", dtype::i16},
+                                                                      {"I8", dtype::i8},
+                                                                      {"U8", dtype::u8},
+                                                                      {"BOOL", dtype::boolean}};
+
+}  // namespace detail
 
 /// Reads the bytes of a safetensors file. Throws kdna::error naming `source` and the tensor at fault unless the bytes
 /// are exactly such a file: known fields and dtypes only, no name twice, and the data of the tensors contiguous, with

@@ -28,18 +28,6 @@ namespace detail {
 // The limit of the reference implementation.
 inline constexpr index_t max_safetensors_header = 100'000'000;
 
-using safetensors_dtype = std::pair<std::string_view, dtype>;
-inline constexpr std::array<safetensors_dtype, 10> safetensors_dtypes{safetensors_dtype{"F32", dtype::f32},
-                                                                      {"F64", dtype::f64},
-                                                                      {"F16", dtype::f16},
-                                                                      {"BF16", dtype::bf16},
-                                                                      {"I64", dtype::i64},
-                                                                      {"I32", dtype::i32},
-                                                                      {"I16", dtype::i16},
-                                                                      {"I8", dtype::i8},
-                                                                      {"U8", dtype::u8},
-                                                                      {"BOOL", dtype::boolean}};
-
 // What the header says about one tensor. Nothing in it is true before check_layout.
 struct safetensors_entry {
     std::string name;
@@ -346,8 +334,8 @@ KDNA_FUNC void save_safetensors(const std::filesystem::path& path, const state_d
         end = checked_add(end, static_cast<index_t>(tensor.bytes().size()), name);
         std::string shape;
         for (const index_t extent : tensor.shape()) shape += concat(shape.empty() ? "" : ",", extent);
-        header += concat(header.size() > 1 ? "," : "", detail::json_string(name), ":{\"dtype\":\"", type->first,
-                         "\",\"shape\":[", shape, "],\"data_offsets\":[", begin, ",", end, "]}");
+        header += concat(header.size() > 1 ? "," : "", detail::json_string(name), R"(:{"dtype":")", type->first,
+                         R"(","shape":[)", shape, R"(],"data_offsets":[)", begin, ",", end, "]}");
     }
     header += '}';
     while (header.size() % 8 != 0) header += ' ';
