@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include <kdna/tensor/tensor.hpp>
 #include <kdna/tensor/view.hpp>
 
 #include "support/random.hpp"
