@@ -2,6 +2,8 @@
 // kdna/io/.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <concepts>
 
 #include <kdna/backend/reference.hpp>
@@ -31,3 +33,5 @@ struct host_backend_required<backend::on<Device>> {
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

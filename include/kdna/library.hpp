@@ -2,6 +2,8 @@
 // system's loader picks the library for the processor (docs/library.md).
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
@@ -143,3 +145,5 @@ private:
 [[nodiscard]] KDNA_LIBRARY_API const char* instruction_set() noexcept;
 
 }  // namespace kdna::library
+
+#include <kdna/core/macros_pop.hpp>

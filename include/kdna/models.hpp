@@ -1,6 +1,8 @@
 // Whole networks: kdna.hpp, files, and the published architectures.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/io/npy.hpp>
 #include <kdna/io/safetensors.hpp>
 #include <kdna/kdna.hpp>
@@ -9,3 +11,5 @@
 #include <kdna/models/mobilenet_v2.hpp>
 #include <kdna/models/resnet.hpp>
 #include <kdna/models/zoo.hpp>
+
+#include <kdna/core/macros_pop.hpp>

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include <kdna/models/load_on.hpp>
 #include <kdna/backend/reference.hpp>
+#include <kdna/models/load_on.hpp>
 
 #include "support/executors.hpp"
 #include "support/frames.hpp"

@@ -4,8 +4,8 @@
 #include "nn/networks.hpp"
 
 #include <kdna/nn/dcd_conv2d.hpp>
-#include <kdna/nn/x_volution.hpp>
 #include <kdna/nn/runtime_conv2d.hpp>
+#include <kdna/nn/x_volution.hpp>
 
 #include "support/counting_resource.hpp"
 #include "support/run_case.hpp"

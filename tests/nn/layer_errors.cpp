@@ -128,7 +128,8 @@ TEST_CASE("Views that do not fit the plan are named") {
     check_error([&] { layer.check(plan, none, y.view(), y.view()); }, "c input", "a view of memory", "a null pointer");
     check_error([&] { layer.check(plan, x.view(), none, y.view()); }, "c output", "a view of memory", "a null pointer");
     check_error([&] { bare.check(bare_plan, x.view(), y.view(), y.view()); }, "bare residual", "none", "(N 2, C 6");
-    check_error([&] { bare.check(nhwc_plan, x.view(), y.view()); }, "bare input", "contiguous channels", "channel stride 30");
+    check_error([&] { bare.check(nhwc_plan, x.view(), y.view()); }, "bare input", "contiguous channels",
+                "channel stride 30");
     check_error([&] { static_cast<void>(layer(x.view())); }, "c residual", "a view of memory", "a null pointer");
     check_error(
         [&] {

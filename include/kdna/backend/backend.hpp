@@ -2,6 +2,8 @@
 // parameter.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <concepts>
 #include <cstddef>
 #include <string>
@@ -62,3 +64,5 @@ struct host_backend_required {
 #define KDNA_REQUIRE_HOST_BACKEND(B) static_assert(sizeof(KDNA_ABI::host_backend_required<B>) > 0)
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The CPU backend: planned loop nests on SIMD micro-kernels, spread over the caller's threads (conv/).
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -25,3 +27,5 @@ struct cpu {
 static_assert(conv_backend<cpu>);
 
 }  // namespace kdna::inline KDNA_ABI::backend
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The oracle: the kernel algebra written out with double accumulation and no packing, tiling or folding.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/backend/backend.hpp>
 #include <kdna/core/activation_functions.hpp>
 
@@ -88,3 +90,5 @@ private:
 static_assert(conv_backend<reference>);
 
 }  // namespace kdna::inline KDNA_ABI::backend
+
+#include <kdna/core/macros_pop.hpp>

@@ -4,6 +4,8 @@
 // else in the library knows of it but the list in algorithms.hpp (docs/extending.md).
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <memory>
@@ -121,3 +123,5 @@ void in_chunks(index_t count, index_t threads, const executor_ref& executor, con
 }  // namespace detail
 
 }  // namespace kdna::inline KDNA_ABI::conv
+
+#include <kdna/core/macros_pop.hpp>

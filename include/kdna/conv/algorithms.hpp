@@ -1,6 +1,8 @@
 // The list of algorithms. A new one is a folder, and here its include and its entry.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/conv/depthwise/algorithm.hpp>
 #include <kdna/conv/planes/algorithm.hpp>
 #include <kdna/conv/product/algorithm.hpp>
@@ -13,3 +15,5 @@ inline constexpr const algorithm* algorithms[] = {&product::functions, &depthwis
                                                   &winograd::functions};
 
 }  // namespace kdna::inline KDNA_ABI::conv
+
+#include <kdna/core/macros_pop.hpp>

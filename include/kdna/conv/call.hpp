@@ -1,6 +1,8 @@
 // One call of a planned convolution: what it reads and writes, and which rows it computes.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/activation.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/dna/factors.hpp>
@@ -30,3 +32,5 @@ struct call {
 };
 
 }  // namespace kdna::inline KDNA_ABI::conv
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The face of conv/: makes the plan of a convolution, runs it, and says what was decided.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -43,3 +45,5 @@ KDNA_FUNC void run(const plan& p, const call& c, std::byte* workspace, const exe
 #ifndef KDNA_COMPILED
 #include <kdna/conv/convolution.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

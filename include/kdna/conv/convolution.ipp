@@ -1,6 +1,8 @@
 // Definitions of convolution.hpp: the only file that includes the algorithms.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -165,3 +167,5 @@ KDNA_FUNC_COLD index_t row_multiple(const plan& p) noexcept {
 KDNA_FUNC_COLD index_t prepared_bytes(const plan& p) noexcept { return p.prepared == nullptr ? 0 : p.prepared->bytes; }
 
 }  // namespace kdna::inline KDNA_ABI::conv
+
+#include <kdna/core/macros_pop.hpp>

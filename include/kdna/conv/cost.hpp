@@ -1,6 +1,8 @@
 // The terms of the cost model that all algorithms share; each algorithm's own are in its folder.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <cmath>
 
@@ -49,3 +51,5 @@ inline constexpr double l3_bytes_per_cycle = 20.0, memory_bytes_per_cycle = 5.0;
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::cost
+
+#include <kdna/core/macros_pop.hpp>

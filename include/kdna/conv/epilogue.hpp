@@ -5,6 +5,8 @@
 // more, and the functions are compiled once (simd/activation.hpp) and not for every shape of a tile.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <iterator>
 
@@ -110,3 +112,5 @@ KDNA_NOINLINE void activate(const activation& act, float* y, index_t columns, in
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv
+
+#include <kdna/core/macros_pop.hpp>

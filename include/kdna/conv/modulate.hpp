@@ -1,6 +1,8 @@
 // Factors multiplied into a copy of one panel of weights.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/simd/simd.hpp>
 
 namespace kdna::inline KDNA_ABI::conv::detail {
@@ -18,3 +20,5 @@ inline const float* modulate_panel(const float* panel, const float* spatial, con
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::detail
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // How the work of a loop nest is cut into tasks for some threads.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <limits>
 
@@ -49,3 +51,5 @@ struct partition {
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The plan of one convolution: what all algorithms have in common, and the plan of the one that was chosen.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <string_view>
 
@@ -50,3 +52,5 @@ struct plan {
 };
 
 }  // namespace kdna::inline KDNA_ABI::conv
+
+#include <kdna/core/macros_pop.hpp>

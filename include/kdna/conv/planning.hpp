@@ -1,6 +1,8 @@
 // The steps that the planners of all algorithms share.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <string_view>
 
@@ -61,3 +63,5 @@ KDNA_COLD void finish_workspace(plan& p, const plan_request& r, workspace_region
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv
+
+#include <kdna/core/macros_pop.hpp>

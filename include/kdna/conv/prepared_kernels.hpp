@@ -1,6 +1,8 @@
 // Kernels that an algorithm makes once from a layer's kernel, in a form of its own, and keeps beside it.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <string_view>
 #include <type_traits>
@@ -51,3 +53,5 @@ private:
 #ifndef KDNA_COMPILED
 #include <kdna/conv/prepared_kernels.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

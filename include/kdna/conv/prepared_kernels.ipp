@@ -1,6 +1,8 @@
 // Definitions of prepared_kernels.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <mutex>
 #include <utility>
 
@@ -49,3 +51,5 @@ KDNA_FUNC_COLD void prepared_kernels::visit(void (*f)(void*, const void*, index_
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The convolution of one layer, stated without naming an algorithm: what a plan is made for.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/config.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/dna/source.hpp>
@@ -45,3 +47,5 @@ struct problem {
 enum class input_order { any, nhwc };
 
 }  // namespace kdna::inline KDNA_ABI::conv
+
+#include <kdna/core/macros_pop.hpp>

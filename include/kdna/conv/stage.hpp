@@ -1,6 +1,8 @@
 // A channels-last copy of the input, for plans that cannot read it in place, or are faster from a copy.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/dna/factors.hpp>
@@ -52,3 +54,5 @@ KDNA_FUNC void stage_rows(const stage_layout& s, const tensor_view<const float>&
 #ifndef KDNA_COMPILED
 #include <kdna/conv/stage.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of stage.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/conv/stage.hpp>
@@ -74,3 +76,5 @@ KDNA_FUNC void stage_rows(const stage_layout& s, const tensor_view<const float>&
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The activation functions that can follow a layer: their list, and the value that names one with its parameters.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstddef>
 #include <iterator>
 #include <limits>
@@ -147,3 +149,5 @@ inline constexpr int activation_kinds = static_cast<int>(std::size(detail::facts
 [[nodiscard]] constexpr clamp_range range_of(const activation& act) noexcept { return range_of(act.kind); }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

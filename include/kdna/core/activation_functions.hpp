@@ -1,6 +1,8 @@
 // The formulas of the activations, once for every type of number: double here, vectors in simd/, float on devices.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cmath>
 
 #include <kdna/core/activation.hpp>
@@ -96,3 +98,5 @@ template <class N>
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

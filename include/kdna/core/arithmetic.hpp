@@ -1,6 +1,8 @@
 // Integer arithmetic on extents and counts; products and sums throw kdna::error instead of overflowing.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <limits>
 #include <string_view>
 
@@ -37,3 +39,5 @@ namespace detail {
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Version, and the inline namespace that keeps differently compiled copies of kdna apart.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/guard.hpp>
 
 #include <cstddef>
@@ -183,3 +185,5 @@ namespace kdna::inline KDNA_ABI {
 using index_t = std::ptrdiff_t;
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // kdna::error, and the building of its messages.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <concepts>
 #include <cstdio>
 #include <cstdlib>
@@ -68,3 +70,5 @@ template <class... Parts>
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

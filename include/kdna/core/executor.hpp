@@ -1,6 +1,8 @@
 // Threads come from the caller: any type with concurrency() and parallel_for(n, f).
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <concepts>
 #include <memory>
 #include <type_traits>
@@ -75,3 +77,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Aligned memory from a std::pmr resource, and the layout of a workspace that is allocated in one piece.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory_resource>
@@ -110,3 +112,5 @@ template <class T>
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

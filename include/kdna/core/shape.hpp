@@ -1,6 +1,8 @@
 // Shapes of tensors and kernels, convolution parameters, and the output extent they imply.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <limits>
 #include <string>
@@ -117,3 +119,5 @@ struct conv_params {
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

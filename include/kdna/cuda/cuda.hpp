@@ -1,6 +1,8 @@
 // Layers and networks on a CUDA device, under short names. Files that include this are compiled by nvcc.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/device/gpu.hpp>
 #include <kdna/cuda/layers/conv2d.hpp>
 #include <kdna/cuda/layers/network.hpp>
@@ -22,3 +24,5 @@ namespace kdna::inline KDNA_ABI::backend {
 using cuda = on<KDNA_ABI::cuda::gpu>;
 
 }  // namespace kdna::inline KDNA_ABI::backend
+
+#include <kdna/core/macros_pop.hpp>

@@ -2,4 +2,8 @@
 // kdna::cudnn.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/layers/cudnn.hpp>
+
+#include <kdna/core/macros_pop.hpp>

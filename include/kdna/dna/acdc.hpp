@@ -6,6 +6,8 @@
 // every layer combines with constants of its own.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <span>
 #include <string_view>
@@ -70,3 +72,5 @@ static_assert(kernel_source<acdc_kernel>);
 #ifndef KDNA_COMPILED
 #include <kdna/dna/acdc.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

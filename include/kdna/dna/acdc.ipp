@@ -1,6 +1,8 @@
 // Definitions of acdc.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/dna/acdc.hpp>
 #include <kdna/dna/cell_assembly.hpp>
 
@@ -48,3 +50,5 @@ KDNA_FUNC const float* acdc_kernel::atoms_of(index_t j) const noexcept {
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

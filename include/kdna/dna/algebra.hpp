@@ -1,6 +1,8 @@
 // Folding everything that is constant along the other axes into one scale and one shift per filter.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <optional>
 #include <span>
 #include <string>
@@ -62,3 +64,5 @@ private:
 #ifndef KDNA_COMPILED
 #include <kdna/dna/algebra.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

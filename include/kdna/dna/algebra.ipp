@@ -1,6 +1,8 @@
 // Definitions of algebra.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cmath>
 
 #include <kdna/dna/algebra.hpp>
@@ -65,3 +67,5 @@ KDNA_FUNC activation layer_activation::value() const noexcept {
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // What routers are made of: a squeezed input, and heads that turn it into factors.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <optional>
 #include <span>
@@ -60,3 +62,5 @@ private:
 #ifndef KDNA_COMPILED
 #include <kdna/dna/attention.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of attention.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/dna/attention.hpp>
 #include <kdna/simd/activation.hpp>
 
@@ -35,3 +37,5 @@ KDNA_FUNC void optional_head::operator()(const float* z, float* y) const noexcep
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Assembles panels of kernels that are made of cells (dna/cells.hpp).
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/dna/cells.hpp>
@@ -47,3 +49,5 @@ void celled_layout::assemble(const cell_bank& bank, index_t group, index_t p, co
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

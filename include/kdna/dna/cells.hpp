@@ -1,6 +1,8 @@
 // Kernels that are assembled from cells which several layers share.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <memory>
 #include <span>
@@ -130,3 +132,5 @@ private:
 #ifndef KDNA_COMPILED
 #include <kdna/dna/cells.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of cells.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/dna/cells.hpp>
 #include <kdna/simd/combine.hpp>
 
@@ -62,3 +64,5 @@ KDNA_FUNC index_t celled_layout::first_filter(index_t group, index_t p) const no
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // CondConv (Yang et al., arXiv 1904.04971): a mixture of n kernels, routed by sigmoid( W pooled + b ).
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <span>
 #include <string_view>
 
@@ -40,3 +42,5 @@ static_assert(router<condconv_router>);
 #ifndef KDNA_COMPILED
 #include <kdna/dna/condconv.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

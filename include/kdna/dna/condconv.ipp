@@ -1,6 +1,8 @@
 // Definitions of condconv.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/dna/condconv.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -11,3 +13,5 @@ KDNA_FUNC void condconv_router::operator()(const float* pooled, const route& out
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

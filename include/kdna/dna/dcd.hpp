@@ -12,6 +12,8 @@
 // router's hidden layer, so the folding is done to the router's weights when it is made.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <memory>
 #include <span>
@@ -198,3 +200,5 @@ static_assert(kernel_source<dcd_kernel>);
 #ifndef KDNA_COMPILED
 #include <kdna/dna/dcd.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

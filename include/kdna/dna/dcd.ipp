@@ -1,6 +1,8 @@
 // Definitions of dcd.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/dna/dcd.hpp>
 #include <kdna/simd/combine.hpp>
 
@@ -199,3 +201,5 @@ KDNA_FUNC float dcd_kernel::bias(index_t o, const float* routed) const noexcept 
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

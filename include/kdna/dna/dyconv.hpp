@@ -1,6 +1,8 @@
 // DyConv (Chen et al., arXiv 1912.03458): a mixture of K kernels, routed by softmax( FC2 ReLU( FC1 pooled ) ).
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <string_view>
 
 #include <kdna/dna/attention.hpp>
@@ -42,3 +44,5 @@ static_assert(router<dyconv_router>);
 #ifndef KDNA_COMPILED
 #include <kdna/dna/dyconv.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of dyconv.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/dna/dyconv.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -13,3 +15,5 @@ KDNA_FUNC void dyconv_router::operator()(const float* pooled, const route& out, 
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -5,6 +5,8 @@
 // W is the kernel source's; s, g, m and b are here. None of them is ever multiplied into a kernel-sized tensor.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <span>
 #include <string_view>
 #include <vector>
@@ -68,3 +70,5 @@ struct factor_set {
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

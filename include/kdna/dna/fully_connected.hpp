@@ -1,6 +1,8 @@
 // The small dense layer that routers are made of.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <span>
 #include <string>
@@ -51,3 +53,5 @@ private:
 #ifndef KDNA_COMPILED
 #include <kdna/dna/fully_connected.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

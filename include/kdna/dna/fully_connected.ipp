@@ -1,6 +1,8 @@
 // Definitions of fully_connected.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cmath>
 
 #include <kdna/dna/fully_connected.hpp>
@@ -79,3 +81,5 @@ KDNA_FUNC std::size_t fully_connected::at(index_t i, index_t o) const noexcept {
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

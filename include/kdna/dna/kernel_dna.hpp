@@ -10,7 +10,11 @@
 // A parent's own layer has neither adapter nor gate; conv2d (nn/conv2d.hpp) runs both.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/dna/algebra.hpp>
 #include <kdna/dna/factors.hpp>
 #include <kdna/dna/source.hpp>
 #include <kdna/dna/squeeze_excite.hpp>
+
+#include <kdna/core/macros_pop.hpp>

@@ -7,6 +7,8 @@
 //     alpha    warehouse_router               signed, no softmax; training's blend with a one-hot is 0 at inference
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <string_view>
 #include <vector>
 
@@ -107,3 +109,5 @@ static_assert(router<warehouse_router>);
 #ifndef KDNA_COMPILED
 #include <kdna/dna/kernel_warehouse.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

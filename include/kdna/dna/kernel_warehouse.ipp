@@ -1,6 +1,8 @@
 // Definitions of kernel_warehouse.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cmath>
 
 #include <kdna/dna/cell_assembly.hpp>
@@ -106,3 +108,5 @@ KDNA_FUNC fully_connected warehouse_router::all_cells(const warehouse_weights& w
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Optional members of kernel sources and routers. A type lists those that it has, so that a misspelt one is an error.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <concepts>
 #include <span>
 #include <type_traits>
@@ -151,3 +153,5 @@ concept optional_member_as_listed =
 // clang-format on
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

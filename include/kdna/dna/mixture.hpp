@@ -1,6 +1,8 @@
 // A kernel that is a per-sample weighted sum of n stored ones.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <span>
 #include <string_view>
@@ -102,3 +104,5 @@ static_assert(kernel_source<mixture_kernel>);
 #ifndef KDNA_COMPILED
 #include <kdna/dna/mixture.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

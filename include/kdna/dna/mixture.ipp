@@ -1,6 +1,8 @@
 // Definitions of mixture.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/dna/mixture.hpp>
 #include <kdna/simd/combine.hpp>
 
@@ -74,3 +76,5 @@ KDNA_FUNC const float* mixture_kernel::rows(index_t group, index_t p, index_t c)
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

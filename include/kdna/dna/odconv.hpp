@@ -6,6 +6,8 @@
 // the n kernels: exactly the factors of the algebra (factors.hpp), all routed. With n = 1 the source is a dense_kernel.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <string_view>
 
 #include <kdna/dna/attention.hpp>
@@ -65,3 +67,5 @@ static_assert(router<odconv_router>);
 #ifndef KDNA_COMPILED
 #include <kdna/dna/odconv.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of odconv.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/dna/odconv.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -34,3 +36,5 @@ KDNA_FUNC index_t odconv_router::channels_of(const odconv_weights& w, std::strin
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Kernels that differ from position to position.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <concepts>
 #include <string_view>
 
@@ -66,3 +68,5 @@ static_assert(position_kernel<dot_product_attention>);
 #ifndef KDNA_COMPILED
 #include <kdna/dna/position_kernel.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of position_kernel.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/dna/position_kernel.hpp>
 #include <kdna/simd/simd.hpp>
 
@@ -43,3 +45,5 @@ KDNA_FUNC void dot_product_attention::operator()(const neighbourhood& at, float*
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Routers: from the pooled input of a layer to the factors that depend on it.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <concepts>
 #include <span>
 
@@ -141,3 +143,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

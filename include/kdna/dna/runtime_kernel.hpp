@@ -1,6 +1,8 @@
 // A kernel whose weights come with each call: an input like the map itself.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <string_view>
 
@@ -51,3 +53,5 @@ static_assert(kernel_source<runtime_kernel>);
 #ifndef KDNA_COMPILED
 #include <kdna/dna/runtime_kernel.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of runtime_kernel.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/dna/runtime_kernel.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -44,3 +46,5 @@ KDNA_FUNC kernel_shape runtime_kernel::each_channel(index_t channels, const exte
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

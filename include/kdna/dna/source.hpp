@@ -1,6 +1,8 @@
 // Kernel sources: where the weights W[o,c,t] of the algebra come from.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <concepts>
 #include <memory>
 #include <span>
@@ -231,3 +233,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -7,6 +7,8 @@
 // panel when it is needed.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <bit>
 #include <cstdint>
@@ -127,3 +129,5 @@ static_assert(kernel_source<codebook_kernel>);
 #ifndef KDNA_COMPILED
 #include <kdna/dna/sparse_kernel.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of sparse_kernel.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstring>
 
 #include <kdna/dna/sparse_kernel.hpp>
@@ -44,3 +46,5 @@ KDNA_FUNC double codebook_kernel::weight(index_t o, index_t c, index_t t, const 
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // KernelDNA's dynamic part: the channel gate of a child, a squeeze-excite router.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <span>
 #include <string_view>
 
@@ -52,3 +54,5 @@ static_assert(router<squeeze_excite>);
 #ifndef KDNA_COMPILED
 #include <kdna/dna/squeeze_excite.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of squeeze_excite.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/dna/squeeze_excite.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -17,3 +19,5 @@ KDNA_FUNC index_t squeeze_excite::channels_of(const squeeze_excite_weights& w, s
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

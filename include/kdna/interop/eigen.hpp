@@ -1,6 +1,8 @@
 // Eigen's rank-4 tensors as views, without a copy.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstddef>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
@@ -69,3 +71,5 @@ void view_of(Tensor&& t, layout axes = layout::nchw) = delete;
 // clang-format on
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Eigen's thread pool as an executor.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -104,3 +106,5 @@ private:
 static_assert(executor<eigen_thread_pool>);
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

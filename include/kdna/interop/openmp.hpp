@@ -1,6 +1,8 @@
 // OpenMP as an executor.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #ifndef _OPENMP
 #error "kdna/interop/openmp.hpp needs OpenMP: compile and link with -fopenmp (CMake: OpenMP::OpenMP_CXX)"
 #endif
@@ -40,3 +42,5 @@ private:
 static_assert(executor<openmp_executor>);
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Element types and shapes of tensors in files: their sizes, overflow checked, and how messages spell them.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -107,3 +109,5 @@ struct dtype_of<std::uint8_t> {
 #ifndef KDNA_COMPILED
 #include <kdna/io/dtype.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

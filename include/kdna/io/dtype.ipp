@@ -1,6 +1,8 @@
 // Definitions of dtype.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/io/dtype.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -55,3 +57,5 @@ KDNA_FUNC std::string to_string(dtype type, std::span<const index_t> shape) {
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

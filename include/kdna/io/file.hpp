@@ -2,6 +2,8 @@
 // files that are replaced as a whole or not at all.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <bit>
 #include <cerrno>
 #include <cstddef>
@@ -108,3 +110,5 @@ KDNA_FUNC void write_bytes(std::ostream& stream, std::string_view text);
 #ifndef KDNA_COMPILED
 #include <kdna/io/file.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of file.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/io/file.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -56,3 +58,5 @@ KDNA_FUNC void write_bytes(std::ostream& stream, std::string_view text) {
 }  // namespace detail
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

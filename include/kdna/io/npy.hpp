@@ -1,6 +1,8 @@
 // NumPy's .npy files of float32 arrays in C order, as numpy.save writes them.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstddef>
 #include <filesystem>
 #include <span>
@@ -35,3 +37,5 @@ KDNA_FUNC void save_npy(const std::filesystem::path& path, const std::vector<ind
 #ifndef KDNA_COMPILED
 #include <kdna/io/npy.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

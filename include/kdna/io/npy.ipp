@@ -1,6 +1,8 @@
 // Definitions of npy.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 #include <cstring>
 #include <limits>
@@ -222,3 +224,5 @@ KDNA_FUNC void save_npy(const std::filesystem::path& path, const std::vector<ind
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The safetensors format, https://github.com/huggingface/safetensors. No other part of io/ includes JSON.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 #include <cstddef>
 #include <filesystem>
@@ -51,3 +53,5 @@ KDNA_FUNC void save_safetensors(const std::filesystem::path& path, const state_d
 #ifndef KDNA_COMPILED
 #include <kdna/io/safetensors.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

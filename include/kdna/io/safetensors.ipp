@@ -1,6 +1,8 @@
 // Definitions of safetensors.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -352,3 +354,5 @@ KDNA_FUNC void save_safetensors(const std::filesystem::path& path, const state_d
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Named tensors of a model file, and the reader that makes sure each of them is asked for and has the expected shape.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -175,3 +177,5 @@ private:
 #ifndef KDNA_COMPILED
 #include <kdna/io/state_dict.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of state_dict.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/io/state_dict.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -156,3 +158,5 @@ KDNA_FUNC const tensor_data& state_dict_reader::take_as(const std::string& key, 
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

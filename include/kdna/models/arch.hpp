@@ -1,6 +1,8 @@
 // Which networks were published, and in which forms.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 #include <string_view>
 
@@ -33,3 +35,5 @@ inline constexpr std::array<std::string_view, 4> arch_names{"resnet18", "resnet5
 }
 
 }  // namespace kdna::inline KDNA_ABI::models
+
+#include <kdna/core/macros_pop.hpp>

@@ -4,6 +4,8 @@
 // Training's temperatures are 1 here, whatever they were: no state_dict has them.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <bit>
 #include <cstdint>
@@ -220,3 +222,5 @@ value sparse_kernel_layer(const module_builder<B>& m, const value& x, const kern
 }
 
 }  // namespace kdna::inline KDNA_ABI::models
+
+#include <kdna/core/macros_pop.hpp>

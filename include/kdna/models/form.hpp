@@ -1,6 +1,8 @@
 // The forms in which a network comes: which method makes its convolutions.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 #include <cstddef>
 #include <string_view>
@@ -25,3 +27,5 @@ inline constexpr std::array<std::string_view, 6> form_names{"kernel_dna",       
 }
 
 }  // namespace kdna::inline KDNA_ABI::models
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The published networks for a backend that the caller names: load<backend::reference>(...).
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -43,3 +45,5 @@ template <layer_backend B, class... Where>
 }
 
 }  // namespace kdna::inline KDNA_ABI::models
+
+#include <kdna/core/macros_pop.hpp>

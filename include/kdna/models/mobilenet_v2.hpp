@@ -2,6 +2,8 @@
 // code).
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 
 #include <kdna/models/resnet.hpp>
@@ -155,3 +157,5 @@ value mobilenet_v2(const module_builder<B>& m, const value& x, form f, bool wide
 }
 
 }  // namespace kdna::inline KDNA_ABI::models
+
+#include <kdna/core/macros_pop.hpp>

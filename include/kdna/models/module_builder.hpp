@@ -1,6 +1,8 @@
 // Layers from a state_dict: takes tensors by the names PyTorch gives them and adds layers to a network.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 #include <functional>
 #include <optional>
@@ -205,3 +207,5 @@ template <layer_backend B = backend::cpu, class Make, class... Where>
 }
 
 }  // namespace kdna::inline KDNA_ABI::models
+
+#include <kdna/core/macros_pop.hpp>

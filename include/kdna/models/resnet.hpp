@@ -1,6 +1,8 @@
 // ResNet18 and ResNet50: plain (torchvision's keys), KernelDNA and the dynamic methods (the keys of their public code).
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/models/dynamic_layers.hpp>
 #include <kdna/models/form.hpp>
 
@@ -205,3 +207,5 @@ value resnet50(const module_builder<B>& m, const value& x, form f) {
 }
 
 }  // namespace kdna::inline KDNA_ABI::models
+
+#include <kdna/core/macros_pop.hpp>

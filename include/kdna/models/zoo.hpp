@@ -1,6 +1,8 @@
 // The published networks by name, from a state_dict or a .safetensors file.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <filesystem>
 
 #include <kdna/io/state_dict.hpp>
@@ -21,3 +23,5 @@ namespace kdna::inline KDNA_ABI::models {
 #ifndef KDNA_COMPILED
 #include <kdna/models/zoo.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

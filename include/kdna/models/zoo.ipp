@@ -1,6 +1,8 @@
 // Definitions of zoo.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <utility>
 
 #include <kdna/models/load_on.hpp>
@@ -13,3 +15,5 @@ KDNA_FUNC network load(arch a, form f, state_dict weights) { return load<backend
 KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f) { return load<backend::cpu>(a, file, f); }
 
 }  // namespace kdna::inline KDNA_ABI::models
+
+#include <kdna/core/macros_pop.hpp>

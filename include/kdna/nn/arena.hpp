@@ -1,6 +1,8 @@
 // Places values in one block of memory: those that are never alive at the same time may share it.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <span>
 #include <string_view>
 #include <vector>
@@ -31,3 +33,5 @@ struct arena_layout {
 #ifndef KDNA_COMPILED
 #include <kdna/nn/arena.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

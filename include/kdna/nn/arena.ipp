@@ -1,6 +1,8 @@
 // Definitions of nn/arena.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <numeric>
 
@@ -33,3 +35,5 @@ KDNA_FUNC arena_layout place_in_arena(std::span<const arena_value> values, std::
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

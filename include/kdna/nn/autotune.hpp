@@ -1,6 +1,8 @@
 // Timing the candidates of a plan, once, where the caller does not want to rely on the cost model.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <string>
 #include <string_view>
 #include <vector>
@@ -57,3 +59,5 @@ private:
 #ifndef KDNA_COMPILED
 #include <kdna/nn/autotune.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of autotune.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
@@ -91,3 +93,5 @@ KDNA_FUNC_COLD std::string tuning::text() const {
 }
 
 }  // namespace kdna::inline KDNA_ABI::detail
+
+#include <kdna/core/macros_pop.hpp>

@@ -5,6 +5,8 @@
 // steps needs memory for a few rows only. Every step computes exactly the tiles it would compute otherwise.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <vector>
 
 #include <kdna/conv/call.hpp>
@@ -65,3 +67,5 @@ struct band_schedule {
 #ifndef KDNA_COMPILED
 #include <kdna/nn/bands.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of bands.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/core/arithmetic.hpp>
@@ -77,3 +79,5 @@ KDNA_FUNC std::vector<band_schedule> schedule_parts(const std::vector<banded_ste
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

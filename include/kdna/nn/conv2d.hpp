@@ -1,6 +1,8 @@
 // A convolution layer: kernel source x factors, with an optional router and a fused epilogue.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <span>
 #include <utility>
 
@@ -109,3 +111,5 @@ template <kernel_source Source, router Router>
 conv2d(adapted<Source>, conv_params, conv_options, Router) -> conv2d<Source, Router>;
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

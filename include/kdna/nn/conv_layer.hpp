@@ -4,6 +4,8 @@
 // adds the types.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <memory>
 #include <span>
@@ -159,3 +161,5 @@ extern template class conv_layer<backend::cpu>;
 }
 #endif
 #include <kdna/nn/conv_layer.ipp>
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of nn/conv_layer.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/dna/algebra.hpp>
@@ -284,3 +286,5 @@ factor_set conv_layer<Backend>::factors(const plan_type& p) const noexcept {
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // A DCD layer in whichever of its two forms is cheaper: one kernel per sample, or the low-rank part on activations.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <optional>
 #include <span>
@@ -213,3 +215,5 @@ private:
 using dcd_conv2d = basic_dcd_conv2d<>;
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // What every layer is: a name, an identity that its plans carry, the checks of a call, and the calls built on them.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <concepts>
 #include <functional>
 #include <memory>
@@ -171,3 +173,5 @@ private:
 #ifndef KDNA_COMPILED
 #include <kdna/nn/layer.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of nn/layer.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/nn/layer.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -29,3 +31,5 @@ KDNA_FUNC void layer_base::check_call(const layer_plan& p, const tensor_view<con
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // A network: a list of steps over values, built once, run from many threads, each with a plan.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <span>
 #include <string>
@@ -152,3 +154,5 @@ private:
 #ifndef KDNA_COMPILED
 #include <kdna/nn/network.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

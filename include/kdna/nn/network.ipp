@@ -1,6 +1,8 @@
 // Definitions of nn/network.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <set>
 
@@ -358,3 +360,5 @@ KDNA_FUNC index_t network::place_values(network_plan& p) const {
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

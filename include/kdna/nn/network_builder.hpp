@@ -1,6 +1,8 @@
 // Building a network step by step.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <optional>
 #include <string>
@@ -96,3 +98,5 @@ struct network_on {
 #ifndef KDNA_COMPILED
 #include <kdna/nn/network_builder.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of nn/network_builder.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/nn/network_builder.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -90,3 +92,5 @@ KDNA_FUNC network::value network_builder::push(std::unique_ptr<operation> op, co
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

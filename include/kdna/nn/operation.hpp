@@ -1,6 +1,8 @@
 // The steps of a network behind one interface, so that a network can hold layers of any source, router and backend.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <span>
 #include <string>
@@ -257,3 +259,5 @@ extern template class convolution_operation<backend::cpu>;
 extern template class linear_operation<backend::cpu>;
 }  // namespace kdna::inline KDNA_ABI
 #endif
+
+#include <kdna/core/macros_pop.hpp>

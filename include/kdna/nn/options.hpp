@@ -1,6 +1,8 @@
 // What layers are made with, what plans are made with, and what travels beside the tensors of a call.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <limits>
 #include <memory_resource>
 #include <optional>
@@ -60,3 +62,5 @@ struct channel_means {
 using given_coefficients = factor_set::per_sample;
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

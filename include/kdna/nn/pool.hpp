@@ -1,6 +1,8 @@
 // Pooling.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/executor.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/tensor/view.hpp>
@@ -55,3 +57,5 @@ private:
 #ifndef KDNA_COMPILED
 #include <kdna/nn/pool.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Definitions of pool.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -139,3 +141,5 @@ KDNA_FUNC void max_pool2d::pixel(const tensor_view<const float>& x, const tensor
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

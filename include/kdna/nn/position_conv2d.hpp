@@ -1,6 +1,8 @@
 // A layer whose kernel differs from position to position: attention in a window.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <string>
 #include <utility>
@@ -117,3 +119,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

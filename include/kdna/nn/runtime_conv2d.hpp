@@ -1,6 +1,8 @@
 // A convolution whose kernel is an input.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <span>
 #include <utility>
 
@@ -88,3 +90,5 @@ private:
 using runtime_conv2d = basic_runtime_conv2d<>;
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // X-volution: attention in a window and a static convolution, as one layer.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <string>
 #include <utility>
 #include <vector>
@@ -125,3 +127,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

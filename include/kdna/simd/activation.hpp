@@ -1,6 +1,8 @@
 // Activation functions of floats in memory, a vector at a time.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/activation.hpp>
 
 namespace kdna::inline KDNA_ABI::simd {
@@ -30,3 +32,5 @@ inline void activate(activation_kind kind, float* v, index_t count) noexcept {
 #ifndef KDNA_COMPILED
 #include <kdna/simd/activation.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

@@ -2,6 +2,8 @@
 // finished tile, so that a clamp costs nothing more and no tile shape has copies of the formulas.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/core/activation_functions.hpp>
@@ -93,3 +95,5 @@ KDNA_FUNC void activate(activation_kind kind, float a, const float* of_channel, 
 
 }  // namespace simd
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Linear combinations of rows of floats: how kernels are put together.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 #include <type_traits>
 #include <utility>
@@ -142,3 +144,5 @@ void combine_runs(const float* factors, const float* from, index_t stride, index
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The extents of the vector unit that the compiler's flags name, for code that lays out memory and needs no vector.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/config.hpp>
 
 namespace kdna::inline KDNA_ABI::simd {
@@ -26,3 +28,5 @@ inline constexpr index_t registers = 16;
 inline constexpr index_t line_floats = 16;
 
 }  // namespace kdna::inline KDNA_ABI::simd
+
+#include <kdna/core/macros_pop.hpp>

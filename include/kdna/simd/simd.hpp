@@ -1,6 +1,8 @@
 // The only include of xsimd: one float vector, and the few operations the kernels are written in.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/config.hpp>
 #include <kdna/simd/lanes.hpp>
 
@@ -213,3 +215,5 @@ KDNA_NOINLINE void unzip_3(const float* from, index_t count, float* a, float* b,
 }
 
 }  // namespace kdna::inline KDNA_ABI::simd
+
+#include <kdna/core/macros_pop.hpp>

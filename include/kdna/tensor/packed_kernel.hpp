@@ -1,6 +1,8 @@
 // A convolution kernel in the order the micro-kernels read it: panels of neighbouring filters.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <span>
 #include <string_view>
@@ -101,3 +103,5 @@ private:
 #ifndef KDNA_COMPILED
 #include <kdna/tensor/packed_kernel.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

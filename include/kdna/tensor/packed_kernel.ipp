@@ -1,6 +1,8 @@
 // Definitions of packed_kernel.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/tensor/packed_kernel.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -66,3 +68,5 @@ KDNA_FUNC panel_layout packed_kernel::checked(const kernel_shape& k, std::span<c
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

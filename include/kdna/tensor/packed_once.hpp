@@ -1,6 +1,8 @@
 // Weights that are packed when somebody first reads them packed.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <atomic>
 #include <mutex>
@@ -69,3 +71,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

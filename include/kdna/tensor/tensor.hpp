@@ -1,6 +1,8 @@
 // An owning activation tensor.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory_resource>
 
 #include <kdna/core/memory.hpp>
@@ -43,3 +45,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

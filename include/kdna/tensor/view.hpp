@@ -1,6 +1,8 @@
 // Non-owning views of a caller's memory: four extents, four strides, nothing else.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <string_view>
 #include <type_traits>
 
@@ -104,3 +106,5 @@ void copy(const tensor_view<From>& from, const tensor_view<To>& to) {
 }
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Convolution of each channel with a filter of its own, channels in the vectors.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/conv/depthwise/cost.hpp>
@@ -68,3 +70,5 @@ inline constexpr algorithm functions{.offers = offers,
                                      .explain = explain};
 
 }  // namespace kdna::inline KDNA_ABI::conv::depthwise
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // What a depthwise convolution with channels in the vectors is expected to cost.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/conv/cost.hpp>
 #include <kdna/core/arithmetic.hpp>
 
@@ -36,3 +38,5 @@ inline constexpr double gather = 0.6, scatter = 3.3;
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::depthwise::cost
+
+#include <kdna/core/macros_pop.hpp>

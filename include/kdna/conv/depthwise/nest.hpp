@@ -1,6 +1,8 @@
 // The loop nest of a depthwise convolution: one filter per channel, channels in the vectors.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/conv/depthwise/plan.hpp>
@@ -288,3 +290,5 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
 }  // namespace detail
 
 }  // namespace kdna::inline KDNA_ABI::conv::depthwise
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The plan of a depthwise convolution with channels in the vectors.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/conv/algorithm.hpp>
 
 namespace kdna::inline KDNA_ABI::conv::depthwise {
@@ -13,3 +15,5 @@ struct plan {
 };
 
 }  // namespace kdna::inline KDNA_ABI::conv::depthwise
+
+#include <kdna/core/macros_pop.hpp>

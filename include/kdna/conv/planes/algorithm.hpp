@@ -1,6 +1,8 @@
 // Convolution of each channel with a filter of its own, neighbouring columns in the vectors: for few channels.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/conv/partition.hpp>
@@ -80,3 +82,5 @@ KDNA_COLD explanation explain(const problem& q, const conv::plan& p) {
 inline constexpr algorithm functions{.offers = offers, .make_plan = make_plan, .run = run_tasks, .explain = explain};
 
 }  // namespace kdna::inline KDNA_ABI::conv::planes
+
+#include <kdna/core/macros_pop.hpp>

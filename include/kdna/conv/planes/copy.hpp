@@ -1,6 +1,8 @@
 // The planar copy of the input.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/conv/planes/layout.hpp>
@@ -74,3 +76,5 @@ inline void copy_rows(const plane_layout& s, const tensor_view<const float>& x, 
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::planes
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // What a depthwise convolution on planes is expected to cost.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/conv/cost.hpp>
 #include <kdna/conv/planes/plan.hpp>
 #include <kdna/core/arithmetic.hpp>
@@ -33,3 +35,5 @@ inline constexpr double gather = 1.4, scatter = 2.0;
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::planes::cost
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // How the planar copy of the input lies, for a nest whose vectors hold neighbouring columns of one channel.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <string_view>
 
 #include <kdna/core/arithmetic.hpp>
@@ -26,3 +28,5 @@ struct plane_layout {
 };
 
 }  // namespace kdna::inline KDNA_ABI::conv::planes
+
+#include <kdna/core/macros_pop.hpp>

@@ -5,6 +5,8 @@
 // loaded, goes to every row of the tile that has a tap on it.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/conv/epilogue.hpp>
@@ -184,3 +186,5 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
 }  // namespace detail
 
 }  // namespace kdna::inline KDNA_ABI::conv::planes
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The plan of a depthwise convolution on planes.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/conv/algorithm.hpp>
 #include <kdna/conv/planes/layout.hpp>
 #include <kdna/simd/lanes.hpp>
@@ -22,3 +24,5 @@ struct plan {
 };
 
 }  // namespace kdna::inline KDNA_ABI::conv::planes
+
+#include <kdna/core/macros_pop.hpp>

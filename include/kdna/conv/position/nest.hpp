@@ -1,6 +1,8 @@
 // Convolution with a kernel of its own at every position, channels in the vectors.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <cstddef>
 
@@ -89,3 +91,5 @@ tensor_view<const float> run(const Kernel& kernel, const plan& p, call c, std::b
 #ifndef KDNA_COMPILED
 #include <kdna/conv/position/nest.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

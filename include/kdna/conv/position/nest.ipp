@@ -1,6 +1,8 @@
 // Definitions of nest.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/conv/epilogue.hpp>
@@ -47,3 +49,5 @@ KDNA_FUNC void weigh_neighbours(const call& c, const neighbourhood& at, const fl
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::position::detail
+
+#include <kdna/core/macros_pop.hpp>

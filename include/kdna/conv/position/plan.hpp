@@ -2,6 +2,8 @@
 // not in the list of algorithms.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <string>
 #include <string_view>
 
@@ -37,3 +39,5 @@ struct plan {
 #ifndef KDNA_COMPILED
 #include <kdna/conv/position/plan.ipp>
 #endif
+
+#include <kdna/core/macros_pop.hpp>

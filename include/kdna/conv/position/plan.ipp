@@ -1,6 +1,8 @@
 // Definitions of plan.hpp.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/conv/position/plan.hpp>
@@ -37,3 +39,5 @@ KDNA_FUNC_COLD std::string explain(const plan& p) {
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::position
+
+#include <kdna/core/macros_pop.hpp>

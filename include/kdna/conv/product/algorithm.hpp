@@ -1,6 +1,8 @@
 // Convolution as a matrix product of pixels and filters. It runs every kernel but a depthwise one.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <numeric>
 
@@ -41,3 +43,5 @@ inline constexpr algorithm functions{.offers = offers,
                                      .explain = explain};
 
 }  // namespace kdna::inline KDNA_ABI::conv::product
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // What a matrix product is expected to cost.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/conv/cost.hpp>
 #include <kdna/conv/product/plan.hpp>
 #include <kdna/core/arithmetic.hpp>
@@ -68,3 +70,5 @@ inline constexpr double pack_cycles = 1;     ///< to copy a float of a window
 
 }  // namespace cost
 }  // namespace kdna::inline KDNA_ABI::conv::product
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The register tile: some output pixels by one panel of filters.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 
 #include <kdna/conv/epilogue.hpp>
@@ -163,3 +165,5 @@ using micro_kernel_fn = void (*)(const tile_input&, const tile_output&) noexcept
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::product
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The loop nest of a matrix product: blocks of pixels, panels of filters, register tiles.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <span>
 
@@ -263,3 +265,5 @@ inline void run_tasks(const conv::plan& p, const call& c, const workspace_view& 
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::product
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The plan of a convolution as a matrix product.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/conv/algorithm.hpp>
 #include <kdna/conv/product/tile.hpp>
 
@@ -45,3 +47,5 @@ struct plan {
 };
 
 }  // namespace kdna::inline KDNA_ABI::conv::product
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // From a request to the plan of a matrix product: what stands in its rows, blocks, chunks, workspace.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/conv/partition.hpp>
@@ -143,3 +145,5 @@ KDNA_COLD void offers(const plan_request& r, offer_list& all) {
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::product
+
+#include <kdna/core/macros_pop.hpp>

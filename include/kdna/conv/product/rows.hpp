@@ -1,6 +1,8 @@
 // The input side of the matrix product: which floats stand in each row of a tile.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/shape.hpp>
 #include <kdna/simd/simd.hpp>
 #include <kdna/tensor/view.hpp>
@@ -144,3 +146,5 @@ inline void pack_mixed_row(const window_source& s, const window_origin& origin, 
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::product
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The heights of register tiles, and how a number of rows is cut into tiles.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 
 #include <kdna/core/config.hpp>
@@ -29,3 +31,5 @@ inline constexpr index_t aligned_tile_height = simd::registers >= 32 ? 7 : 6;
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::product
+
+#include <kdna/core/macros_pop.hpp>

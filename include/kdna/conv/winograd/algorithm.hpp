@@ -1,6 +1,8 @@
 // Winograd's minimal filtering for 3x3 kernels.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <memory>
 
@@ -68,3 +70,5 @@ inline constexpr algorithm functions{
     .offers = offers, .make_plan = make_plan, .prepare = prepare, .begin = begin, .run = run_tasks, .explain = explain};
 
 }  // namespace kdna::inline KDNA_ABI::conv::winograd
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // What a Winograd convolution is expected to cost.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/conv/cost.hpp>
 #include <kdna/conv/product/tile.hpp>
 #include <kdna/conv/winograd/plan.hpp>
@@ -56,3 +58,5 @@ inline constexpr index_t fewest_tiles_of_6 = 8;
 
 }  // namespace cost
 }  // namespace kdna::inline KDNA_ABI::conv::winograd
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // A kernel that is transformed once, and kept.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 
 #include <kdna/conv/prepared_kernels.hpp>
@@ -64,3 +66,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::conv::winograd
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The loop nest of a Winograd convolution: blocks of tiles, their transform, products panel by panel, the inverse transform.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <span>
 
@@ -391,3 +393,5 @@ inline void transform_all(const plan& own, const call& c, index_t first, index_t
 
 }  // namespace detail
 }  // namespace kdna::inline KDNA_ABI::conv::winograd
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The plan of a Winograd convolution.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 #include <string_view>
 
@@ -60,3 +62,5 @@ struct plan {
 };
 
 }  // namespace kdna::inline KDNA_ABI::conv::winograd
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // From a request to the plan of a Winograd convolution: blocks of tiles, chunks of panels, workspace.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 
 #include <kdna/conv/partition.hpp>
@@ -151,3 +153,5 @@ KDNA_COLD void offers(const plan_request& r, offer_list& all) {
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::winograd
+
+#include <kdna/core/macros_pop.hpp>

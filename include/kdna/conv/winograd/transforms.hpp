@@ -7,6 +7,8 @@
 // run by Winograd has a transformed kernel of its own. m[o], b[o], residual and activation follow A as everywhere.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 
 #include <kdna/simd/simd.hpp>
@@ -154,3 +156,5 @@ KDNA_INLINE void transform_taps(const simd::vec* d, int stride, simd::vec* v, in
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::winograd
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Observers of accesses to device memory, for programs that run on a host. Programs compiled for a GPU have none.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -25,3 +27,5 @@ inline thread_local access_observer* device_access_observer = nullptr;
 #endif
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // What a device is to everything above it: memory, and programs in streams. gpu.hpp has one.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <concepts>
 #include <functional>
 
@@ -34,3 +36,5 @@ concept device_api = requires(D& d, void* p, const void* from, index_t bytes, ty
 // clang-format on
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

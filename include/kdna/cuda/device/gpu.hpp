@@ -1,6 +1,8 @@
 // A CUDA device: runs the programs. Files that include this are compiled by nvcc.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/device/runtime.hpp>
 
 #if !defined(__CUDACC__)
@@ -208,3 +210,5 @@ private:
 static_assert(device_api<gpu>);
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

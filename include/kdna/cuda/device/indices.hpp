@@ -1,6 +1,8 @@
 // Programs compute with 32-bit indices. These functions convert the counts and extents of the host.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <limits>
 #include <string>
 #include <string_view>
@@ -23,3 +25,5 @@ namespace kdna::inline KDNA_ABI::cuda::detail {
 [[nodiscard]] constexpr int known_int(index_t v) noexcept { return static_cast<int>(v); }
 
 }  // namespace kdna::inline KDNA_ABI::cuda::detail
+
+#include <kdna/core/macros_pop.hpp>

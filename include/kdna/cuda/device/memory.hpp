@@ -1,6 +1,8 @@
 // Device memory that is owned, tensors in it, and views of them, to which no host pointer converts.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <span>
 #include <utility>
@@ -143,3 +145,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

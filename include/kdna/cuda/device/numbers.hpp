@@ -1,6 +1,8 @@
 // The numbers of the device: half, bfloat16, TF32, and packs of them that move with one instruction.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -145,3 +147,5 @@ decltype(auto) with_number(precision p, F&& f) {
 }
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -31,6 +31,8 @@
 // gpu_block (gpu.hpp) is a block of a GPU. Tests run programs on the host with a block of their own.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/error.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
@@ -49,3 +51,5 @@ void check_grid(const grid_size& g) {
 }
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

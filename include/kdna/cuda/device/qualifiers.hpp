@@ -2,6 +2,8 @@
 // GPU.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/config.hpp>  // KDNA_HOST_DEVICE
 
 #if defined(__CUDACC__)
@@ -13,3 +15,5 @@
 #define KDNA_DEVICE_UNROLL
 #define KDNA_DEVICE_NO_UNROLL
 #endif
+
+#include <kdna/core/macros_pop.hpp>

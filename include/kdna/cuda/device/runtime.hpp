@@ -1,6 +1,8 @@
 // The CUDA runtime in the library's words: errors, streams. Needs the toolkit's headers, not its compiler.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #if !defined(KDNA_CUDA)
 #error \
     "kdna: this header needs CUDA. Configure kdna with -DKDNA_ENABLE_CUDA=ON (find_package(kdna COMPONENTS cuda) where it is installed), and link the target kdna::cuda"
@@ -56,3 +58,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

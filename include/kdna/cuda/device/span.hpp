@@ -1,6 +1,8 @@
 // Device memory as programs see it.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstdint>
 #include <type_traits>
 
@@ -81,3 +83,5 @@ struct device_factors {
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // A layer that a library of the device's vendor can run as well.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/activation.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/cuda/device/numbers.hpp>
@@ -27,3 +29,5 @@ struct plain_convolution_call {
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

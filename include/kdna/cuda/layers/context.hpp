@@ -1,6 +1,8 @@
 // Where layers and networks live: a device, the numbers they compute in, and the kernels that they share there.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <utility>
 
@@ -47,3 +49,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // conv2d on a device: the layers of nn/conv2d.hpp with backend::cuda.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <optional>
 #include <string>
@@ -242,3 +244,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -2,6 +2,8 @@
 // last, in its numbers.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/device/indices.hpp>
 #include <kdna/cuda/device/memory.hpp>
 #include <kdna/cuda/programs/conversion.hpp>
@@ -53,3 +55,5 @@ void enqueue_conversion_in_fours(Device& device, const device_view<const float>&
 }
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Plain convolutions by cuDNN's graph API: convolution, scale, shift, residual and activation as one operation.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/device/gpu.hpp>
 
 #if !defined(KDNA_CUDNN)
@@ -306,3 +308,5 @@ private:
 static_assert(device_api<cudnn_gpu>);
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Weights on a device, and the layers that share them.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <map>
 #include <memory>
 #include <mutex>
@@ -77,3 +79,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

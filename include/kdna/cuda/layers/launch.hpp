@@ -1,6 +1,8 @@
 // What the launches of one call of a layer have in common.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/device/device.hpp>
 #include <kdna/cuda/device/indices.hpp>
 #include <kdna/cuda/layers/kernel_store.hpp>
@@ -55,3 +57,5 @@ struct layer_call {
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda::detail
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // A convolution layer on a device: its weights there, the plan for an input shape, and the launches of a call.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -232,3 +234,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

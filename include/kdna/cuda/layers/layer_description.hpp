@@ -1,6 +1,8 @@
 // A layer for a device before it has memory there: its recipe, checked, and how its weights will lie.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <string>
 #include <string_view>
@@ -160,3 +162,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -2,6 +2,8 @@
 // memory.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 #include <vector>
 
@@ -88,3 +90,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

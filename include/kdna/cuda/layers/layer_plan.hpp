@@ -1,6 +1,8 @@
 // What a device layer decides for an input shape, and what a call of it brings.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstddef>
 #include <string>
 
@@ -69,3 +71,5 @@ struct device_conv_call {
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // A network on a device: lowered from a host network, its memory planned once, its launches replayed as a CUDA graph.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <memory>
 #include <set>
 #include <string>
@@ -172,3 +174,5 @@ struct network_on<backend::on<Device>> {
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

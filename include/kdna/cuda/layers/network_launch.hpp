@@ -1,6 +1,8 @@
 // Launches of the steps of a planned network.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/device/indices.hpp>
 #include <kdna/cuda/layers/network_plan.hpp>
 #include <kdna/cuda/layers/network_steps.hpp>
@@ -63,3 +65,5 @@ void enqueue_steps(const basic_context<Device>& where, const std::vector<device_
 }
 
 }  // namespace kdna::inline KDNA_ABI::cuda::detail
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The memory of a network on a device for one input shape.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -90,3 +92,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

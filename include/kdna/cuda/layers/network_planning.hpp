@@ -1,6 +1,8 @@
 // Plans a network on a device for an input shape: every step, which step takes which sums of channels, and all memory.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <optional>
 #include <string>
@@ -156,3 +158,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda::detail
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The steps of a network on a device, and how they are made from those of a host network.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <optional>
 #include <string>
@@ -100,3 +102,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda::detail
+
+#include <kdna/core/macros_pop.hpp>

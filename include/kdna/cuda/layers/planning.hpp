@@ -2,6 +2,8 @@
 // scratch.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -209,3 +211,5 @@ private:
 }
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -2,6 +2,8 @@
 // dense layers.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <array>
 #include <functional>
 #include <optional>
@@ -92,3 +94,5 @@ struct conv_recipe {
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

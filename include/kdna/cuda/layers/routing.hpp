@@ -1,6 +1,8 @@
 // Launches that route the samples of a call: means of the input, then the router.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/layers/launch.hpp>
 #include <kdna/cuda/programs/pooling.hpp>
 #include <kdna/cuda/programs/router.hpp>
@@ -71,3 +73,5 @@ void enqueue_routing(const layer_call<Device>& call) {
 }
 
 }  // namespace kdna::inline KDNA_ABI::cuda::detail
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // runtime_conv2d on a device: nn/runtime_conv2d.hpp with backend::cuda.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <utility>
 
 #include <kdna/cuda/layers/conv2d.hpp>
@@ -67,3 +69,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Launches that give a chunk of samples its kernels: the stored one, or those assembled in scratch.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/layers/launch.hpp>
 #include <kdna/cuda/programs/assembly.hpp>
 #include <kdna/cuda/programs/convolution.hpp>
@@ -94,3 +96,5 @@ template <class T, device_api Device>
 }
 
 }  // namespace kdna::inline KDNA_ABI::cuda::detail
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Takes layers of the host apart into recipes (recipe.hpp).
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <optional>
 #include <span>
 #include <string_view>
@@ -218,3 +220,5 @@ template <class... Layers>
 }  // namespace detail
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

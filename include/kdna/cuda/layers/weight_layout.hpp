@@ -1,6 +1,8 @@
 // How the weights of a kernel, or of the cells that tile one, lie on a device.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <string_view>
 
 #include <kdna/core/arithmetic.hpp>
@@ -76,3 +78,5 @@ struct weight_layout {
 }
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

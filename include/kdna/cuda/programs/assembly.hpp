@@ -2,6 +2,8 @@
 // depthwise_program read them.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/device/span.hpp>
 #include <kdna/cuda/programs/elementwise.hpp>
 
@@ -251,3 +253,5 @@ struct zero_program : elementwise_program {
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

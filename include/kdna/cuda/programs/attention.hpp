@@ -1,6 +1,8 @@
 // X-volution's attention: a kernel for every position, from the input itself (dna/position_kernel.hpp).
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/device/program.hpp>
 #include <kdna/cuda/programs/convolution.hpp>
 
@@ -101,3 +103,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Copies between tensors of different orders and numbers.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/device/span.hpp>
 #include <kdna/cuda/programs/elementwise.hpp>
 
@@ -63,3 +65,5 @@ struct conversion_program : elementwise_program {
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -2,6 +2,8 @@
 // filters.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/programs/tile.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
@@ -388,3 +390,5 @@ struct convolution_finish_program {
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

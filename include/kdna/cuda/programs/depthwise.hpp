@@ -1,6 +1,8 @@
 // Depthwise convolution: every channel with a filter of its own.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/programs/convolution.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
@@ -98,3 +100,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // The base of programs that compute every item by itself.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/device/program.hpp>
 #include <kdna/cuda/device/qualifiers.hpp>
 
@@ -30,3 +32,5 @@ protected:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

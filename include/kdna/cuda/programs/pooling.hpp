@@ -1,6 +1,8 @@
 // Pooling: the largest values and the means of windows, and sums and means of channels.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/programs/elementwise.hpp>
 #include <kdna/cuda/programs/tile.hpp>
 
@@ -172,3 +174,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

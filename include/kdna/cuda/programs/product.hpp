@@ -7,6 +7,8 @@
 // reads are as good, and every write takes twice as long.)
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/cuda/device/numbers.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
@@ -206,3 +208,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

@@ -1,6 +1,8 @@
 // Routers: from the sums of a layer's input channels to the factors of every sample.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <cmath>
 
 #include <kdna/core/activation_functions.hpp>
@@ -213,3 +215,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>

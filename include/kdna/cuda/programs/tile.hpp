@@ -1,6 +1,8 @@
 // How a tile of sums is finished: scale, shift, residual, activation, the output, and the sums of its channels.
 #pragma once
 
+#include <kdna/core/macros_push.hpp>
+
 #include <kdna/core/activation_functions.hpp>
 #include <kdna/cuda/device/span.hpp>
 #include <kdna/cuda/programs/product.hpp>
@@ -196,3 +198,5 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::cuda
+
+#include <kdna/core/macros_pop.hpp>
