@@ -1,4 +1,5 @@
-// What the cost model predicts: something for every algorithm, more for more work, and choices that hang on nothing else.
+// What the cost model predicts: something for every algorithm, more for more work, and choices that hang on nothing
+// else.
 #include <kdna/nn/conv2d.hpp>
 
 #include "support/catch.hpp"

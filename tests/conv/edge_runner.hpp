@@ -10,8 +10,8 @@
 
 namespace kdna_test {
 
-/// Ways through the loop nests, by the words of explain() that tell them: rows read in place, rows of a copy, kernel rows of
-/// a padded copy, copied windows, and depthwise.
+/// Ways through the loop nests, by the words of explain() that tell them: rows read in place, rows of a copy, kernel
+/// rows of a padded copy, copied windows, and depthwise.
 enum class way { in_place, copied, kernel_rows, im2col, depthwise };
 
 inline std::string words_of(way w) {

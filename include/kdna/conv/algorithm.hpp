@@ -1,7 +1,8 @@
-// What an algorithm is: a table of functions. It offers ways to run a problem, plans the one that is chosen, and runs it.
+// What an algorithm is: a table of functions. It offers ways to run a problem, plans the one that is chosen, and runs
+// it.
 //
-// Each folder beside this file is one. Its algorithm.hpp has the table, and its plan.hpp a struct with its decisions. Nothing
-// else in the library knows of it but the list in algorithms.hpp (docs/extending.md).
+// Each folder beside this file is one. Its algorithm.hpp has the table, and its plan.hpp a struct with its decisions.
+// Nothing else in the library knows of it but the list in algorithms.hpp (docs/extending.md).
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
@@ -20,8 +21,8 @@
 
 namespace kdna::inline KDNA_ABI::conv {
 
-/// What is to be planned: a problem on one input shape. Where padding is the map's opposite side, the input is copied with that
-/// border. The nest then sees a larger map without padding.
+/// What is to be planned: a problem on one input shape. Where padding is the map's opposite side, the input is copied
+/// with that border. The nest then sees a larger map without padding.
 struct plan_request {
     const problem& layer;
     shape4 in{}, out{};                    ///< of the call
@@ -40,10 +41,10 @@ struct plan_request {
 
 /// One way in which an algorithm can run a problem, and what that is expected to cost.
 ///
-/// Offers are compared in the order in which they are made: one is taken if its cost is below `share` times that of the one that
-/// would be taken without it.
-/// Costs are of one sample and depend on nothing but the shapes of the layer and the map. A batch so has the bits of its samples,
-/// on any number of threads. They leave a child's factors out: a child with all of them at one has the bits of its parent.
+/// Offers are compared in the order in which they are made: one is taken if its cost is below `share` times that of the
+/// one that would be taken without it. Costs are of one sample and depend on nothing but the shapes of the layer and
+/// the map. A batch so has the bits of its samples, on any number of threads. They leave a child's factors out: a child
+/// with all of them at one has the bits of its parent.
 struct offer {
     std::string_view name{};  ///< a literal: "direct", "winograd F(4x4)"
     double cost = 0.0;        ///< in the cycles of cost.hpp, to be compared only
@@ -77,11 +78,12 @@ struct explanation {
     std::string kernels{};     ///< not empty: what is done instead of assembling panels
 };
 
-/// The functions of an algorithm. Plans and problems are those that it has planned; all but `offers` and `make_plan` may be called
-/// from several threads at once.
+/// The functions of an algorithm. Those that take a plan get one that it has made. All but `offers` and `make_plan`
+/// may be called from several threads at once.
 ///
-/// A table of plain pointers, and not a class with virtual functions: a compiler emits those in every file that includes them,
-/// with everything they call, whether it makes a plan or not (2.3 of 3.7 s for a file with nothing but the include).
+/// A table of plain pointers, and not a class with virtual functions: a compiler emits those in every file that
+/// includes them, with everything they call, whether it makes a plan or not (2.3 of 3.7 s for a file with nothing but
+/// the include).
 struct algorithm {
     /// Adds a way to run the request, or several; none if it cannot run it.
     void (*offers)(const plan_request& r, offer_list& all);

@@ -11,8 +11,8 @@
 
 namespace kdna::inline KDNA_ABI::conv {
 
-/// Some rows of the output map, and where the views of a call begin. A view may hold only the rows that are needed for these:
-/// its row 0 is row `x_first` or `y_first` of the map (nn/bands.hpp). The residual is always whole.
+/// Some rows of the output map, and where the views of a call begin. A view may hold only the rows that are needed for
+/// these: its row 0 is row `x_first` or `y_first` of the map (nn/bands.hpp). The residual is always whole.
 struct row_band {
     index_t first = 0, count = 0;  ///< rows to compute; a count of 0 means all
     index_t x_first = 0, y_first = 0;

@@ -15,13 +15,13 @@
 
 namespace kdna::inline KDNA_ABI::conv {
 
-/// Plans a convolution of inputs [N, C, H, W] of shape `in` by the way that is expected to be fastest, for `threads` threads, and
-/// prepares its kernel. `where` names the layer in errors. Throws kdna::error where the shapes do not fit.
+/// Plans a convolution of inputs [N, C, H, W] of shape `in` by the way that is expected to be fastest, for `threads`
+/// threads, and prepares its kernel. `where` names the layer in errors. Throws kdna::error where the shapes do not fit.
 [[nodiscard]] KDNA_FUNC_COLD plan make_plan(const problem& q, const shape4& in, input_order order, index_t threads,
                                             std::string_view where);
 
-/// A plan for each way in which the problem can be run, whatever it is expected to cost (plan::predicted_cycles); never empty.
-/// Throws as make_plan. Their kernels are not prepared yet: call `prepare` before `run`.
+/// A plan for each way in which the problem can be run, whatever it is expected to cost (plan::predicted_cycles); never
+/// empty. Throws as make_plan. Their kernels are not prepared yet: call `prepare` before `run`.
 [[nodiscard]] KDNA_FUNC_COLD std::vector<plan> candidates(const problem& q, const shape4& in, input_order order,
                                                           index_t threads, std::string_view where);
 

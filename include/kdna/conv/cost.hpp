@@ -9,10 +9,11 @@
 #include <kdna/conv/algorithm.hpp>
 #include <kdna/simd/lanes.hpp>
 
-/// Cycles that one thread is expected to take, where a cycle is what one vector multiply-add takes when nothing else is in
-/// its way. The constants were fitted to warm runs of the 88 convolutions of the published networks on one machine (Zen 4,
-/// AVX-512: 16 floats a vector, one multiply-add a clock), but for copy_cycles and the packing of windows, which are estimates:
-/// those layers copy too little. docs/cost-model.md has the formula in words, predictions and measurements.
+/// Cycles that one thread is expected to take, where a cycle is what one vector multiply-add takes when nothing else is
+/// in its way. The constants were fitted to warm runs of the 88 convolutions of the published networks on one machine
+/// (Zen 4, AVX-512: 16 floats a vector, one multiply-add a clock), but for copy_cycles and the packing of windows,
+/// which are estimates: those layers copy too little. docs/cost-model.md has the formula in words, predictions and
+/// measurements.
 namespace kdna::inline KDNA_ABI::conv::cost {
 
 inline constexpr double copy_cycles = 3;  ///< to load a vector, multiply a factor in, and store it
@@ -36,8 +37,8 @@ inline constexpr double l3_bytes_per_cycle = 20.0, memory_bytes_per_cycle = 5.0;
     return std::max(floats * sizeof(float) - l2_bytes, 0.0) / l3_bytes_per_cycle;
 }
 
-/// Products whose weights are read once meanwhile. They are prefetched, so the longer of both counts, and more where they are
-/// about as long (256 filters, F(4x4) on 7x7: products alone 620,000 cycles, weights 470,000, both 890,000).
+/// Products whose weights are read once meanwhile. They are prefetched, so the longer of both counts, and more where
+/// they are about as long (256 filters, F(4x4) on 7x7: products alone 620,000 cycles, weights 470,000, both 890,000).
 [[nodiscard]] KDNA_COLD double with_weights(double products, double bytes) noexcept {
     return std::hypot(products, bytes / (bytes <= l3_bytes ? l3_bytes_per_cycle : memory_bytes_per_cycle));
 }

@@ -7,9 +7,10 @@
 
 namespace kdna::inline KDNA_ABI::conv::detail {
 
-/// Multiplies s[t] and g[c], or one of them (null: ones), into a copy of a panel [taps][channels][width]. Returns the copy.
-inline const float* modulate_panel(const float* panel, const float* spatial, const float* gate, index_t taps,
-                                   index_t channels, index_t width, float* copy) noexcept {
+/// Multiplies s[t] and g[c], or one of them (null: ones), into a copy of a panel [taps][channels][width]. Returns the
+/// copy.
+KDNA_NOINLINE const float* modulate_panel(const float* panel, const float* spatial, const float* gate, index_t taps,
+                                          index_t channels, index_t width, float* copy) noexcept {
     float* to = copy;
     for (index_t t = 0; t < taps; ++t)
         for (index_t c = 0; c < channels; ++c, panel += width, to += width) {

@@ -11,8 +11,8 @@
 
 namespace kdna::inline KDNA_ABI::conv {
 
-/// `outer` independent pieces (samples times groups), each of `rows` rows (pixels or tiles) times `panels` panels of filters.
-/// A task is a block of rows of one piece times a chunk of panels; each thread gets an equal run of tasks.
+/// `outer` independent pieces (samples times groups), each of `rows` rows (pixels or tiles) times `panels` panels of
+/// filters. A task is a block of rows of one piece times a chunk of panels; each thread gets an equal run of tasks.
 struct nest_work {
     index_t outer = 1;
     index_t rows = 1, panels = 1;

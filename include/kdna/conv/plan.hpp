@@ -15,10 +15,11 @@ namespace kdna::inline KDNA_ABI::conv {
 
 struct algorithm;  // algorithm.hpp
 
-/// The decisions of one convolution for one input shape. Made once, read by any thread; copies share what does not change.
+/// The decisions of one convolution for one input shape. Made once, read by any thread; copies share what does not
+/// change.
 ///
-/// The workspace is one piece of memory. Regions that all threads share come first, and then `threads` times `thread_bytes` for
-/// what each thread writes while it works; offsets are in bytes.
+/// The workspace is one piece of memory. Regions that all threads share come first, and then `threads` times
+/// `thread_bytes` for what each thread writes while it works; offsets are in bytes.
 struct plan {
     // Out of line, which keeps what copies and moves plans small.
     plan() noexcept;

@@ -37,8 +37,8 @@ template <class Own>
     return *own;
 }
 
-/// Plans the copy of the input, with a border of zeros. A copy with a circular border is made in any case; its border is the
-/// request's.
+/// Plans the copy of the input, with a border of zeros. A copy with a circular border is made in any case; its border
+/// is the request's.
 KDNA_COLD void plan_stage(plan& p, const plan_request& r, staging when, index_t pixel_floats, const padding& border) {
     p.stage = r.circular ? staging::always : when;
     p.staged = r.circular ? stage_layout{r.in, r.layer.params.pad, pixel_floats, true}

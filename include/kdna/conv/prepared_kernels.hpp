@@ -11,14 +11,14 @@
 
 namespace kdna::inline KDNA_ABI::conv {
 
-/// A kernel in the form that one algorithm reads; the algorithm derives a class from this. A std::shared_ptr that is made from a
-/// pointer to that class destroys it as what it is, so nothing here need be virtual.
+/// A kernel in the form that one algorithm reads; the algorithm derives a class from this. A std::shared_ptr that is
+/// made from a pointer to that class destroys it as what it is, so nothing here need be virtual.
 struct prepared_kernel {
     index_t bytes = 0;  ///< of memory that it takes
 };
 
-/// The prepared kernels of one layer: made when a plan first wants them, and kept for all plans and copies of the layer.
-/// All members may be called from several threads at once.
+/// The prepared kernels of one layer: made when a plan first wants them, and kept for all plans and copies of the
+/// layer. All members may be called from several threads at once.
 class prepared_kernels {
 public:
     prepared_kernels();

@@ -22,8 +22,8 @@ struct problem {
     bool equal_routes = false;              ///< a promise that they do not: those of sample 0 serve all samples
     bool channel_means = false;             ///< the means of the output's channels are wanted
     bool in_bands = false;                  ///< calls compute some rows at a time (row_band)
-    /// Bytes that a kernel may take which an algorithm prepares once and keeps beside the packed one (prepared_kernels). 0 also
-    /// forbids the algorithms that prepare a part of the kernel at a time.
+    /// Bytes that a kernel may take which an algorithm prepares once and keeps beside the packed one
+    /// (prepared_kernels). 0 also forbids the algorithms that prepare a part of the kernel at a time.
     index_t transform_budget = 0;
     /// Where such kernels are kept. Null: each plan keeps its own.
     prepared_kernels* prepared = nullptr;
@@ -42,8 +42,8 @@ struct problem {
     [[nodiscard]] bool one_kernel() const noexcept { return equal_routes || !routed_kernel; }
 };
 
-/// Order the input is promised to have. `any` serves every stride; `nhwc` promises that the channels of a pixel are contiguous
-/// (stride.c == 1), which lets the plan read rows in place.
+/// Order the input is promised to have. `any` serves every stride; `nhwc` promises that the channels of a pixel are
+/// contiguous (stride.c == 1), which lets the plan read rows in place.
 enum class input_order { any, nhwc };
 
 }  // namespace kdna::inline KDNA_ABI::conv

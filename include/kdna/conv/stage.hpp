@@ -13,8 +13,8 @@ namespace kdna::inline KDNA_ABI::conv {
 /// Whether the input is copied, channels last, before the nest runs.
 enum class staging { never, if_strided, always };
 
-/// How the copy lies: staged[n][h][w][pixel_floats], with a border of zeros or of the map's opposite side, and each channel
-/// times its gate.
+/// How the copy lies: staged[n][h][w][pixel_floats], with a border of zeros or of the map's opposite side, and each
+/// channel times its gate.
 struct stage_layout {
     shape4 in{};
     padding border = 0;
@@ -30,7 +30,8 @@ struct stage_layout {
     }
     /// Extents of the map that the nest sees.
     [[nodiscard]] shape4 map() const noexcept { return circular ? shape4{in.n, in.c, rows(), columns()} : in; }
-    /// The copy as a view of that map. A border of zeros is not a part of the view; the nest may read it around the map.
+    /// The copy as a view of that map. A border of zeros is not a part of the view; the nest may read it around the
+    /// map.
     [[nodiscard]] tensor_view<const float> view(const float* staged) const noexcept {
         if (circular) return {staged, map(), {rows() * row_floats(), 1, row_floats(), pixel_floats}};
         return {staged + border.top * row_floats() + border.left * pixel_floats,
@@ -44,8 +45,8 @@ struct stage_layout {
     return i < 0 ? i + extent : i >= extent ? i - extent : i;
 }
 
-/// Fills rows [first, last) of the copy, counted over all samples. `gate` is g[C] of each sample, or nothing; row 0 of `x` is
-/// row `x_first` of the map.
+/// Fills rows [first, last) of the copy, counted over all samples. `gate` is g[C] of each sample, or nothing; row 0 of
+/// `x` is row `x_first` of the map.
 KDNA_FUNC void stage_rows(const stage_layout& s, const tensor_view<const float>& x, index_t x_first,
                           const factor_set::per_sample& gate, float* staged, index_t first, index_t last) noexcept;
 

@@ -11,8 +11,8 @@
 namespace kdna::inline KDNA_ABI::conv {
 namespace detail {
 
-/// One row of an input whose channels are not contiguous: `from` points at its first pixel. Three channels at a time, as images
-/// have, which writes every line once.
+/// One row of an input whose channels are not contiguous: `from` points at its first pixel. Three channels at a time,
+/// as images have, which writes every line once.
 inline void interleave(const stage_layout& s, const float* from, const strides4& stride, const float* gate,
                        float* to) noexcept {
     index_t c = 0;

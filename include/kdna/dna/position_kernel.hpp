@@ -57,6 +57,7 @@ private:
     /// <x0, xi> for `Count` neighbours from `first` on, which share what they load of x0.
     template <int Count>
     void products(const neighbourhood& at, index_t first, float* weights) const noexcept;
+
     index_t channels_;
     extent2 window_;
     float factor_;

@@ -17,8 +17,8 @@ namespace kdna::inline KDNA_ABI::detail {
 /// Everything that the timing of one layer's candidates needs, but for the runs, which only the layer can make.
 class tuning {
 public:
-    /// Candidates that the cost model expects to take longer than this many times the best are not tried: it is seldom off by
-    /// a third (docs/cost-model.md), and their kernels would be prepared for nothing.
+    /// Candidates that the cost model expects to take longer than this many times the best are not tried: it is seldom
+    /// off by a third (docs/cost-model.md), and their kernels would be prepared for nothing.
     static constexpr double hopeless = 2.0;
     /// After one run each to warm up. The least of several counts, since everything that disturbs makes a run longer.
     static constexpr int rounds = 5;
@@ -38,10 +38,11 @@ public:
     [[nodiscard]] float* means() noexcept { return means_.data(); }
     /// Enough for each candidate.
     [[nodiscard]] std::byte* workspace() noexcept { return workspace_.data(); }
-    /// The fastest candidate, where run(i) runs candidate i. They run in turns, so that what slows the machine down for a while
-    /// slows all of them.
+    /// The fastest candidate, where run(i) runs candidate i. They run in turns, so that what slows the machine down for
+    /// a while slows all of them.
     [[nodiscard]] std::size_t fastest(const task_ref& run);
-    /// ", tuned: direct 2.05 ms, winograd F(4x4) 0.65 ms", for the end of the plan's own line; empty if nothing was timed.
+    /// ", tuned: direct 2.05 ms, winograd F(4x4) 0.65 ms", for the end of the plan's own line; empty if nothing was
+    /// timed.
     [[nodiscard]] std::string text() const;
     /// Releases the candidates' kernels.
     void drop_candidates() noexcept { candidates_.clear(); }

@@ -53,9 +53,9 @@ KDNA_FUNC_COLD tensor_view<const float> tuning::residual() const {
     return residual_.size() > 0 ? residual_.view() : tensor_view<const float>{};
 }
 
-/// Milliseconds since some point in the past. Where C11's clock is there (MinGW may not have it), it is preferred: <chrono> takes
-/// a good part of the time that this file takes to compile. A clock that is set meanwhile makes a wrong choice, not a wrong
-/// result.
+/// Milliseconds since some point in the past. Where C11's clock is there (MinGW may not have it), it is preferred:
+/// <chrono> takes a good part of the time that this file takes to compile. A clock that is set meanwhile makes a wrong
+/// choice, not a wrong result.
 KDNA_COLD double milliseconds_now() {
 #ifdef TIME_UTC
     timespec t{};

@@ -10,13 +10,14 @@ namespace kdna::inline KDNA_ABI::conv::depthwise::cost {
 
 using namespace conv::cost;
 
-/// Per tap and vector of outputs, of 3x3 kernels. Sliding rows do little but multiply; elsewhere each tap loads its input.
+/// Per tap and vector of outputs, of 3x3 kernels. Sliding rows do little but multiply; elsewhere each tap loads its
+/// input.
 inline constexpr double sliding_tap = 1.06, jumping_tap = 1.8;
 inline constexpr double part_tap = 5;  ///< of a last vector that is not whole: 3 channels, 11x11 taps, 256x256
 /// To begin a row of a vector of channels: weights into registers, first and last column.
 inline constexpr double sliding_row = 35, jumping_row = 65;
-/// What a float of the input, and of the output, costs more where columns are contiguous and channels are not (16 channels,
-/// 3x3, 56x56, strides 1 and 2).
+/// What a float of the input, and of the output, costs more where columns are contiguous and channels are not (16
+/// channels, 3x3, 56x56, strides 1 and 2).
 inline constexpr double gather = 0.6, scatter = 3.3;
 
 /// One sample.
@@ -30,8 +31,8 @@ inline constexpr double gather = 0.6, scatter = 3.3;
            activations(r.in, r.out);
 }
 
-/// The same for the choice, which takes channels last for half of the inputs and channels first for the others, so that the bits
-/// do not depend on what is promised of the order.
+/// The same for the choice, which takes channels last for half of the inputs and channels first for the others, so that
+/// the bits do not depend on what is promised of the order.
 [[nodiscard]] KDNA_COLD double sample_of_either_order(const plan_request& r) noexcept {
     const double inputs = real(r.in.c) * pixels(r.in), outputs = real(r.out.c) * pixels(r.out);
     return sample(r) + 0.5 * (gather * inputs + scatter * outputs);

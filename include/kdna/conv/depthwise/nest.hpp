@@ -16,11 +16,11 @@ namespace detail {
 using conv::detail::modulate_panel;
 using conv::detail::part_sums;
 
-// Every variant below sums the taps of an output in one order, column by column and each from the top, so that results do not
-// depend on which of them runs: the layout of the output decides that.
+// Every variant below sums the taps of an output in one order, column by column and each from the top, so that results
+// do not depend on which of them runs: the layout of the output decides that.
 
-/// Neighbouring output pixels of one row whose windows lie on the same `rows` x `columns` taps; the other taps are padding.
-/// Strides in floats.
+/// Neighbouring output pixels of one row whose windows lie on the same `rows` x `columns` taps; the other taps are
+/// padding. Strides in floats.
 struct span {
     const float* x;  ///< under the first tap of the first pixel
     index_t rows, columns;
@@ -40,12 +40,12 @@ struct span {
     float* sums;  ///< [filters], the finished outputs are added to it; null: not wanted, or act is no clamp
 };
 
-/// Vectors of channels that are computed at the same time: two hide each other's latency and leave room for the weights of nine
-/// taps where there are 32 registers.
+/// Vectors of channels that are computed at the same time: two hide each other's latency and leave room for the weights
+/// of nine taps where there are 32 registers.
 inline constexpr int vectors_at_once = simd::registers >= 32 ? 2 : 1;
 
-/// `Vectors` vectors of channels of a span. `Rows` x `Columns` are its taps, whose weights then stay in registers; 0 x 0 stands
-/// for the span's own. `Simple`: a channels-last output without a residual.
+/// `Vectors` vectors of channels of a span. `Rows` x `Columns` are its taps, whose weights then stay in registers; 0 x
+/// 0 stands for the span's own. `Simple`: a channels-last output without a residual.
 template <int Rows, int Columns, int Vectors, bool Simple>
 void whole_vectors_of(const span& s, index_t first, index_t width) noexcept {
     constexpr int taps = Rows * Columns;
@@ -146,9 +146,9 @@ void run_panel(const span& s, index_t width) noexcept {
     if (first < s.filters) last_channels(s, first, width);
 }
 
-/// A whole output row of a kernel that is three taps wide and has stride 1: each input vector is loaded once and goes to the
-/// three outputs whose windows hold it, which takes a third of the loads. `left` and `right` are the padding of the row, 0 or 1.
-/// For channels-last outputs without a residual.
+/// A whole output row of a kernel that is three taps wide and has stride 1: each input vector is loaded once and goes
+/// to the three outputs whose windows hold it, which takes a third of the loads. `left` and `right` are the padding of
+/// the row, 0 or 1. For channels-last outputs without a residual.
 template <int Rows>
 void slide(const span& s, index_t first, index_t width, index_t left, index_t right) noexcept {
     simd::vec w[Rows][3];
@@ -161,7 +161,8 @@ void slide(const span& s, index_t first, index_t width, index_t left, index_t ri
     const float* x = s.x + first;
     float* y = s.y + first;
     const index_t row_stride = s.row_stride, column_stride = s.column_stride, y_stride = s.y_pixel_stride;
-    // Three outputs are unfinished: `oldest` waits for its last column, `middle` for two, `newest` begins with this one.
+    // Three outputs are unfinished: `oldest` waits for its last column, `middle` for two, `newest` begins with this
+    // one.
     simd::vec oldest = simd::zero(), middle = simd::zero(), sum = simd::zero();
     const index_t columns = s.pixels + 2 - left - right;
     for (index_t c = 0; c < columns; ++c, x += column_stride) {

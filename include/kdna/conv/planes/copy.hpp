@@ -44,8 +44,8 @@ inline void deal_out(const plane_layout& s, const float* line, float* to) noexce
 
 }  // namespace detail
 
-/// Copies `count` rows of channel c of sample n, from row `first` on, where row 0 is the border's first. Rows below the border
-/// are zeros: a tile reads them for outputs that do not exist. `line` [line_floats()] is scratch.
+/// Copies `count` rows of channel c of sample n, from row `first` on, where row 0 is the border's first. Rows below the
+/// border are zeros: a tile reads them for outputs that do not exist. `line` [line_floats()] is scratch.
 inline void copy_rows(const plane_layout& s, const tensor_view<const float>& x, index_t n, index_t c, index_t first,
                       index_t count, float* to, float* line) noexcept {
     const index_t left = s.border.left, right = s.border.right, rows = x.shape.h, columns = x.shape.w;

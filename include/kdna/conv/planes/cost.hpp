@@ -26,8 +26,8 @@ inline constexpr double gather = 1.4, scatter = 2.0;
            activations(r.in, r.out);
 }
 
-/// The same for the choice, which takes channels last for half of the inputs and channels first for the others, so that the bits
-/// do not depend on what is promised of the order. One channel lies in the same order either way.
+/// The same for the choice, which takes channels last for half of the inputs and channels first for the others, so that
+/// the bits do not depend on what is promised of the order. One channel lies in the same order either way.
 [[nodiscard]] KDNA_COLD double sample_of_either_order(const plan_request& r) noexcept {
     if (r.in.c == 1) return sample(r);
     const double inputs = real(r.in.c) * pixels(r.in), outputs = real(r.out.c) * pixels(r.out);

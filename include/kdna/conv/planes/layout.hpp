@@ -11,9 +11,9 @@
 
 namespace kdna::inline KDNA_ABI::conv::planes {
 
-/// Some rows of one channel lie as [row][phase][column], with the border, zeros or the map's opposite side, in memory. Columns
-/// are dealt out to as many phases as the kernel's stride has steps, so that what one tap reads for neighbouring outputs is
-/// contiguous.
+/// Some rows of one channel lie as [row][phase][column], with the border, zeros or the map's opposite side, in memory.
+/// Columns are dealt out to as many phases as the kernel's stride has steps, so that what one tap reads for
+/// neighbouring outputs is contiguous.
 struct plane_layout {
     padding border = 0;
     bool circular = false;

@@ -1,8 +1,8 @@
 // The loop nest of a depthwise convolution of few channels: neighbouring columns of one channel in the vectors.
 //
-// With channels in the vectors, an image of three leaves most lanes empty, and a kernel of 11x11 taps loads an input and a weight
-// for each multiply-add. Here a vector holds output columns. A tile of some rows stays in registers, and an input vector, once
-// loaded, goes to every row of the tile that has a tap on it.
+// With channels in the vectors, an image of three leaves most lanes empty, and a kernel of 11x11 taps loads an input
+// and a weight for each multiply-add. Here a vector holds output columns. A tile of some rows stays in registers, and
+// an input vector, once loaded, goes to every row of the tile that has a tap on it.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
@@ -19,15 +19,15 @@ namespace detail {
 
 using conv::detail::part_sums;
 
-/// `count` rows of taps from `first` on, `step` apart. For one row of the output their windows lie where those of the row above
-/// lie one row of taps earlier, so that both share what is loaded.
+/// `count` rows of taps from `first` on, `step` apart. For one row of the output their windows lie where those of the
+/// row above lie one row of taps earlier, so that both share what is loaded.
 struct plane_taps {
     index_t first, step, count;
 };
 
-/// acc[tile_rows][Vectors] += `Rows` rows of `columns` taps. `x` lies under the first tap of the tile's first output, and x_step
-/// is between the rows of inputs that neighbouring rows of outputs, or of taps, read. `at` [columns] says where each column of
-/// taps reads. Weights [Rows][columns], w_step apart.
+/// acc[tile_rows][Vectors] += `Rows` rows of `columns` taps. `x` lies under the first tap of the tile's first output,
+/// and x_step is between the rows of inputs that neighbouring rows of outputs, or of taps, read. `at` [columns] says
+/// where each column of taps reads. Weights [Rows][columns], w_step apart.
 ///
 /// An output's taps are summed in an order that depends neither on its place in the tile nor on the tile's width.
 template <int Rows, int Vectors>

@@ -33,7 +33,8 @@ namespace detail {
 KDNA_FUNC void weigh_neighbours(const call& c, const neighbourhood& at, const float* weights, index_t taps,
                                 index_t groups, index_t h, index_t w) noexcept;
 
-/// Computes rows [first, last) of the output, counted over all samples. Scratch: `around` [KH*KW], `weights` [groups][KH*KW].
+/// Computes rows [first, last) of the output, counted over all samples. Scratch: `around` [KH*KW], `weights`
+/// [groups][KH*KW].
 template <position_kernel Kernel>
 void run_rows(const Kernel& kernel, const plan& p, const call& c, const float* zeros, const float** around,
               float* weights, index_t first, index_t last) noexcept {
@@ -60,8 +61,8 @@ void run_rows(const Kernel& kernel, const plan& p, const call& c, const float* z
 
 }  // namespace detail
 
-/// Runs a plan of this kernel on one call; an input whose channels are not contiguous needs a plan that stages. Returns the input
-/// channels last: x itself, or the copy in the workspace. Allocates nothing.
+/// Runs a plan of this kernel on one call; an input whose channels are not contiguous needs a plan that stages. Returns
+/// the input channels last: x itself, or the copy in the workspace. Allocates nothing.
 template <position_kernel Kernel>
 tensor_view<const float> run(const Kernel& kernel, const plan& p, call c, std::byte* workspace,
                              const executor_ref& executor) noexcept {

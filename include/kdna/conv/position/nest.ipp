@@ -10,7 +10,8 @@
 
 namespace kdna::inline KDNA_ABI::conv::position::detail {
 
-/// `Vectors` vectors of channels from `first` on, all of one group, `count` channels of them (whole vectors unless Vectors is 1).
+/// `Vectors` vectors of channels from `first` on, all of one group, `count` channels of them (whole vectors unless
+/// Vectors is 1).
 template <int Vectors>
 void weigh_vectors(const call& p, const neighbourhood& at, const float* weights, index_t taps, index_t h, index_t w,
                    index_t first, index_t count) noexcept {

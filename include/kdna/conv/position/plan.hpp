@@ -1,5 +1,5 @@
-// The plan of a convolution whose kernel differs from position to position. There is one way to run it, so it has no cost and is
-// not in the list of algorithms.
+// The plan of a convolution whose kernel differs from position to position. There is one way to run it, so it has no
+// cost and is not in the list of algorithms.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>

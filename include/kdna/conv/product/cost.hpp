@@ -31,8 +31,8 @@ inline constexpr double pack_cycles = 1;     ///< to copy a float of a window
     return real(on_map);
 }
 
-/// One sample of a planned product. Before it is planned, for the choice, nothing counts as copied: `p` and `own` as they are
-/// made, and `factors` false.
+/// One sample of a planned product. Before it is planned, for the choice, nothing counts as copied: `p` and `own` as
+/// they are made, and `factors` false.
 [[nodiscard]] KDNA_COLD double sample(const plan_request& r, const conv::plan& p, const plan& own,
                                       bool factors) noexcept {
     const kernel_shape& k = r.shape();
@@ -59,8 +59,9 @@ inline constexpr double pack_cycles = 1;     ///< to copy a float of a window
            activations(r.map, r.out);
 }
 
-/// Whether mixing the input is expected to be faster than mixing the kernels, where the source can do either: n convolutions
-/// in one deep product of packed windows, instead of assembling every panel for each sample. That is for maps of a few pixels.
+/// Whether mixing the input is expected to be faster than mixing the kernels, where the source can do either: n
+/// convolutions in one deep product of packed windows, instead of assembling every panel for each sample. That is for
+/// maps of a few pixels.
 [[nodiscard]] KDNA_COLD bool mixing_input_pays(const plan_request& r) noexcept {
     const double map = real(r.out.h * r.out.w) / product_efficiency, kernels = real(r.layer.mixes()),
                  vectors = real(r.kernel().floats()) / simd::lanes,

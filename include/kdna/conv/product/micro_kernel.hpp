@@ -24,8 +24,8 @@ struct tile_input {
     index_t run;
     const float* panel;
     const float* factors;  ///< [runs], multiplied into the accumulators after each run; null: ones
-    /// Weights that will be read soon, and how many floats of them to prefetch into L2 for every step of the depth: the tiles
-    /// of a block prefetch the next panel together, at an even pace, while they use this one.
+    /// Weights that will be read soon, and how many floats of them to prefetch into L2 for every step of the depth: the
+    /// tiles of a block prefetch the next panel together, at an even pace, while they use this one.
     const float* ahead = nullptr;
     index_t ahead_step = 0;
     index_t skip = 0;  ///< floats at the beginning of each row that are left out
@@ -50,8 +50,8 @@ KDNA_INLINE void multiply_step(simd::vec (&acc)[Rows][Vectors], const float* con
 
 /// acc[r][j] = sum over depth of row `first` + r times the panel's vector j.
 ///
-/// Two steps a turn where the tile fills the registers: there g++ 12 keeps some row pointers on the stack, and reading them
-/// once a step costs 4 % (14 x 32, Zen 4); smaller tiles gain nothing.
+/// Two steps a turn where the tile fills the registers: there g++ 12 keeps some row pointers on the stack, and reading
+/// them once a step costs 4 % (14 x 32, Zen 4); smaller tiles gain nothing.
 template <int Rows, int Vectors>
 KDNA_INLINE void multiply_rows(simd::vec (&acc)[Rows][Vectors], const tile_input& in, index_t height,
                                index_t first) noexcept {
@@ -135,11 +135,12 @@ KDNA_NOINLINE void seven_rows(const tile_input& in, index_t height, index_t firs
 
 }  // namespace detail
 
-/// One tile: `Height` pixels by `Vectors` vectors of filters. Filters lie in the vectors and pixels are broadcast, so that
-/// maps of 7x7 and 14x14 waste no lanes.
+/// One tile: `Height` pixels by `Vectors` vectors of filters. Filters lie in the vectors and pixels are broadcast, so
+/// that maps of 7x7 and 14x14 waste no lanes.
 template <int Height, int Vectors>
 void micro_kernel(const tile_input& in, const tile_output& out) noexcept {
-    // A tall tile of one vector has more row pointers than accumulators are worth: as two halves it is 15 % faster (g++ 12).
+    // A tall tile of one vector has more row pointers than accumulators are worth: as two halves it is 15 % faster (g++
+    // 12).
     if constexpr (Vectors == 1 && (Height == 14 || Height == 7)) {
         for (index_t first = 0; first < Height; first += 7) detail::seven_rows(in, Height, first, out);
     } else {

@@ -47,8 +47,8 @@ struct tile_arrays {
           packed(space.at<float>(own.packed_rows_at)) {}
 };
 
-/// Prepares every tile of pixels [first, last) of sample n; returns the number of tiles. `between` are spatial factors that are
-/// applied between runs, or null.
+/// Prepares every tile of pixels [first, last) of sample n; returns the number of tiles. `between` are spatial factors
+/// that are applied between runs, or null.
 inline index_t prepare_tiles(const conv::plan& p, const plan& own, const call& c, const window_source& window,
                              const workspace_view& space, const float* between, tile_arrays& arrays, index_t n,
                              index_t first, index_t last, prepared_tile* tiles) noexcept {
@@ -115,9 +115,9 @@ inline index_t prepare_tiles(const conv::plan& p, const plan& own, const call& c
     return count;
 }
 
-/// Blocks of pixels of a band. They begin at multiples of the tallest tile, counted from the map's first pixel, and a small
-/// remnant joins the last one. The same pixels so share a tile however many blocks and bands there are: which taps are left out,
-/// and with them the rounding of factors, depends on that.
+/// Blocks of pixels of a band. They begin at multiples of the tallest tile, counted from the map's first pixel, and a
+/// small remnant joins the last one. The same pixels so share a tile however many blocks and bands there are: which
+/// taps are left out, and with them the rounding of factors, depends on that.
 [[nodiscard]] inline index_t blocks_of(const conv::plan& p, const plan& own, const row_band& rows) noexcept {
     return std::max<index_t>(1, ceil_div(rows.count * p.out.w - own.remnant, own.block_pixels));
 }
@@ -132,8 +132,8 @@ inline index_t prepare_tiles(const conv::plan& p, const plan& own, const call& c
     return window;
 }
 
-/// Prepares pixels [first, last) of samples [n, n + samples) with their mixed windows. Tiles hold pixels of several samples if
-/// scale and shift are the same for all. Returns the number of tiles.
+/// Prepares pixels [first, last) of samples [n, n + samples) with their mixed windows. Tiles hold pixels of several
+/// samples if scale and shift are the same for all. Returns the number of tiles.
 inline index_t prepare_mixed_tiles(const conv::plan& p, const plan& own, const call& c, tile_arrays& arrays, index_t n,
                                    index_t samples, index_t g, index_t first, index_t last,
                                    prepared_tile* tiles) noexcept {
@@ -252,8 +252,8 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
            own.chunks;
 }
 
-/// Runs tasks [first, last). Each output element is computed whole by one task, in an order that depends on the plan's tiles
-/// alone, so results do not depend on the number of threads.
+/// Runs tasks [first, last). Each output element is computed whole by one task, in an order that depends on the plan's
+/// tiles alone, so results do not depend on the number of threads.
 inline void run_tasks(const conv::plan& p, const call& c, const workspace_view& space, index_t first,
                       index_t last) noexcept {
     const plan& own = own_of<plan>(p);

@@ -16,8 +16,8 @@ enum class input_rows {
     mixed_windows  ///< n copies of each window, each times its kernel's coefficient: all n kernels are one deep product
 };
 
-/// Pixels are the rows of the product, filters its columns, taps times channels its depth. A task is a block of pixels of one
-/// sample and group (of several samples where `task_samples` says so) times a chunk of panels.
+/// Pixels are the rows of the product, filters its columns, taps times channels its depth. A task is a block of pixels
+/// of one sample and group (of several samples where `task_samples` says so) times a chunk of panels.
 struct plan {
     input_rows rows = input_rows::in_place;
     index_t block_pixels = 1, blocks = 1;  ///< blocks per sample and group

@@ -11,7 +11,8 @@
 
 namespace kdna::inline KDNA_ABI::conv::product {
 
-/// Rows of packed input that are kept while the panels pass over them: a third of a typical L2, so that a panel fits as well.
+/// Rows of packed input that are kept while the panels pass over them: a third of a typical L2, so that a panel fits as
+/// well.
 inline constexpr index_t packed_bytes_target = 320 * 1024;
 /// A source that assembles panels gets larger blocks, since every block assembles all of them again.
 inline constexpr index_t packed_bytes_assembled = 4 * 1024 * 1024;
@@ -19,16 +20,16 @@ inline constexpr index_t packed_bytes_assembled = 4 * 1024 * 1024;
 inline constexpr index_t most_block_pixels = 64 * max_tile_height;
 inline constexpr index_t most_tiles =
     most_block_pixels / aligned_tile_height + static_cast<index_t>(tile_heights.size()) + 2;
-/// Shortest run of channels that is worth reading through a table of row pointers. Below, the taps of a kernel row are made
-/// one run (the stem's three channels are the case in point), or windows are copied where groups prevent that.
+/// Shortest run of channels that is worth reading through a table of row pointers. Below, the taps of a kernel row are
+/// made one run (the stem's three channels are the case in point), or windows are copied where groups prevent that.
 inline constexpr index_t shortest_direct_run = 8;
-/// A kernel up to this size stays in L2 while every tile meets all of it. The tile's input then stays in L1, and its output and
-/// the residual are passed over once, in order. Larger kernels are passed over once while the block's input stays, unless the
-/// output is the larger part: 256-1024 at 14x14 gains 3 %, 1024-256 nothing.
+/// A kernel up to this size stays in L2 while every tile meets all of it. The tile's input then stays in L1, and its
+/// output and the residual are passed over once, in order. Larger kernels are passed over once while the block's input
+/// stays, unless the output is the larger part: 256-1024 at 14x14 gains 3 %, 1024-256 nothing.
 inline constexpr index_t tiles_outside_bytes = 256 * 1024, tiles_outside_bytes_wide = 1100 * 1024;
-/// Rows a multiple of this apart compete for a few sets of L1: 1,024 channels (1x1, 14x14) ran at 88 GFLOP/s in place with
-/// tiles of 14 rows, at 110 from a copy, and at 116 in place with tiles of 7. Only larger kernels, which read each row several
-/// times, get the copy.
+/// Rows a multiple of this apart compete for a few sets of L1: 1,024 channels (1x1, 14x14) ran at 88 GFLOP/s in place
+/// with tiles of 14 rows, at 110 from a copy, and at 116 in place with tiles of 7. Only larger kernels, which read each
+/// row several times, get the copy.
 inline constexpr index_t conflicting_row_bytes = 2048;
 
 /// Decides what stands in the rows, where the gate is applied, and whether the input is copied.
@@ -40,8 +41,8 @@ KDNA_COLD void plan_rows(conv::plan& p, plan& own, const plan_request& r) {
     own.rows = kernel_rows ? input_rows::kernel_rows : short_runs ? input_rows::windows : input_rows::in_place;
     const bool conflicts = k.groups == 1 && k.i * static_cast<index_t>(sizeof(float)) % conflicting_row_bytes == 0;
     const index_t spread_floats = conflicts ? k.i + simd::lanes : k.i;
-    // The gate goes into whichever has fewer elements: the panels, once per block, or the input, in a copy. A copy that is made
-    // anyway takes it at no cost.
+    // The gate goes into whichever has fewer elements: the panels, once per block, or the input, in a copy. A copy that
+    // is made anyway takes it at no cost.
     own.gate_in_panel =
         gated && !kernel_rows && !conflicts && !r.circular && 2 * k.taps() * k.filters_per_group() <= r.map.h * r.map.w;
     const bool pointwise = k.taps() == 1 && !gated;

@@ -38,7 +38,8 @@ struct window_source {
     }
 };
 
-/// The windows of a tile: their origins, where their first taps lie (offsets from x.data), and whether all lie on the map.
+/// The windows of a tile: their origins, where their first taps lie (offsets from x.data), and whether all lie on the
+/// map.
 struct tile_windows {
     window_origin* origins;
     index_t* offsets;
@@ -46,11 +47,11 @@ struct tile_windows {
     bool inside;
 };
 
-/// Points the rows of a tile straight at the input, one run of channels per tap: rows [taps][height], depth [taps]. Returns the
-/// number of runs.
+/// Points the rows of a tile straight at the input, one run of channels per tap: rows [taps][height], depth [taps].
+/// Returns the number of runs.
 ///
-/// Padding points at `zeros`, a run of zeros. A tap that is padding for the whole tile is left out (on a 7x7 map with padding 1
-/// that is a good part of the work), and so is one whose factor in `spatial` [taps] (or null) is zero.
+/// Padding points at `zeros`, a run of zeros. A tap that is padding for the whole tile is left out (on a 7x7 map with
+/// padding 1 that is a good part of the work), and so is one whose factor in `spatial` [taps] (or null) is zero.
 inline index_t point_rows(const window_source& s, const tile_windows& windows, const float* spatial, const float* zeros,
                           const float** rows, index_t* depth) noexcept {
     const index_t height = windows.height;
@@ -77,8 +78,8 @@ inline index_t point_rows(const window_source& s, const tile_windows& windows, c
     return runs;
 }
 
-/// The same for an input with few channels whose padding is in memory (stage.hpp): the taps of a kernel row are contiguous, so
-/// each kernel row is one run of KW * C floats. rows [KH][height], depth [KH].
+/// The same for an input with few channels whose padding is in memory (stage.hpp): the taps of a kernel row are
+/// contiguous, so each kernel row is one run of KW * C floats. rows [KH][height], depth [KH].
 inline index_t point_kernel_rows(const window_source& s, const tile_windows& windows, const float** rows,
                                  index_t* depth) noexcept {
     for (index_t i = 0; i < s.kernel.kh; ++i) {
@@ -90,8 +91,8 @@ inline index_t point_kernel_rows(const window_source& s, const tile_windows& win
     return s.kernel.kh;
 }
 
-/// Factors between the runs of a tile, so that the accumulators end up with the sum over runs of s[t] * (run t): after run t
-/// they are multiplied by s[t] / s[t+1], after the last by s[last]. Needs no multiplication per weight or input.
+/// Factors between the runs of a tile, so that the accumulators end up with the sum over runs of s[t] * (run t): after
+/// run t they are multiplied by s[t] / s[t+1], after the last by s[last]. Needs no multiplication per weight or input.
 inline void factors_between(const float* spatial, const index_t* depth, index_t channels, index_t runs,
                             float* factors) noexcept {
     for (index_t t = 0; t < runs; ++t) {
@@ -100,8 +101,8 @@ inline void factors_between(const float* spatial, const index_t* depth, index_t 
     }
 }
 
-/// Whether those quotients are harmless: no factor more than 2^20 times another (zeros are left out). Otherwise a partial
-/// sum could overflow on its way, and the factors are multiplied into a copy of the panel instead.
+/// Whether those quotients are harmless: no factor more than 2^20 times another (zeros are left out). Otherwise a
+/// partial sum could overflow on its way, and the factors are multiplied into a copy of the panel instead.
 [[nodiscard]] inline bool can_scale_between(const float* spatial, index_t taps) noexcept {
     float least = 0.0F, largest = 0.0F;
     for (index_t t = 0; t < taps; ++t) {
@@ -114,8 +115,8 @@ inline void factors_between(const float* spatial, const index_t* depth, index_t 
     return largest <= least * 1048576.0F && (least == 0.0F || least >= 1e-18F);
 }
 
-/// Copies the windows of a tile, so that a row is one run: packed[r][tap][channel], padding becomes zeros. For groups with
-/// few channels.
+/// Copies the windows of a tile, so that a row is one run: packed[r][tap][channel], padding becomes zeros. For groups
+/// with few channels.
 inline void pack_rows(const window_source& s, const tile_windows& windows, index_t row_floats, float* packed) noexcept {
     const index_t channels = s.x.shape.c;
     for (index_t r = 0; r < windows.height; ++r) {
@@ -128,8 +129,8 @@ inline void pack_rows(const window_source& s, const tile_windows& windows, index
     }
 }
 
-/// One window, packed once for each of n kernels: packed[kernel][channel][tap] = mixture[kernel] * s[t] * g[c] * x. `spatial` and
-/// `gate` may be null: ones.
+/// One window, packed once for each of n kernels: packed[kernel][channel][tap] = mixture[kernel] * s[t] * g[c] * x.
+/// `spatial` and `gate` may be null: ones.
 inline void pack_mixed_row(const window_source& s, const window_origin& origin, const float* mixture, index_t n,
                            const float* spatial, const float* gate, float* packed) noexcept {
     const index_t channels = s.x.shape.c, taps = s.kernel.taps();

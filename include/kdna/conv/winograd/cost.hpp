@@ -15,7 +15,8 @@ namespace kdna::inline KDNA_ABI::conv::winograd {
     return positions_of(m) * layout.shape().i * layout.padded_filters() * static_cast<index_t>(sizeof(float));
 }
 
-/// Whether F(m x m) transforms panels as they are used: the kernel differs from sample to sample, or does not fit the budget.
+/// Whether F(m x m) transforms panels as they are used: the kernel differs from sample to sample, or does not fit the
+/// budget.
 [[nodiscard]] inline bool transforms_panels(const problem& q, int m) noexcept {
     return q.routed_kernel || kernel_bytes(q.kernel(), m) > q.transform_budget;
 }
@@ -29,8 +30,8 @@ using namespace conv::cost;
 inline constexpr bool roomy = simd::registers >= 32;
 inline constexpr double input_transform[] = {125, roomy ? 330.0 : 400.0, roomy ? 640.0 : 820.0};
 inline constexpr double output_transform[] = {125, roomy ? 330.0 : 400.0, roomy ? 640.0 : 820.0};
-/// To transform a vector of weights (nine taps) from a panel, which waits for its stores to L2 (Zen 4 105 to 150 for F(4x4);
-/// Zen 5, with two multiply-adds a clock, 185).
+/// To transform a vector of weights (nine taps) from a panel, which waits for its stores to L2 (Zen 4 105 to 150 for
+/// F(4x4); Zen 5, with two multiply-adds a clock, 185).
 inline constexpr double kernel_transform[] = {65, 160, roomy ? 280.0 : 320.0};
 /// F(6x6) has to be expected to take less than this share of the time of the others: its transformed kernel is the
 /// largest and its errors are. Nor is it for fewer tiles (12x12, 128 channels, 4 tiles: 5 % slower than F(4x4)).

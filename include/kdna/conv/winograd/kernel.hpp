@@ -14,8 +14,8 @@
 
 namespace kdna::inline KDNA_ABI::conv::winograd {
 
-/// G w G^T of every filter and channel, in double, rounded once, packed as U[panel][position][channel][filter] so that the
-/// products of one panel stream it front to back.
+/// G w G^T of every filter and channel, in double, rounded once, packed as U[panel][position][channel][filter] so that
+/// the products of one panel stream it front to back.
 class kernel : public prepared_kernel {
 public:
     /// `m`: 2, 4 or 6. `spatial` [9] is multiplied into the taps first, or null. For static sources only.

@@ -1,4 +1,5 @@
-// The loop nest of a Winograd convolution: blocks of tiles, their transform, products panel by panel, the inverse transform.
+// The loop nest of a Winograd convolution: blocks of tiles, their transform, products panel by panel, the inverse
+// transform.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
@@ -30,11 +31,11 @@ struct tile_place {
 
 /// B^T (g . x) B of one tile, channels [first, last): v[position * position_stride + channel - first].
 ///
-/// Column by column into a tile in L1, then row by row out of it: 36 or 64 vectors do not fit the registers in any case.
-/// The loops over columns and rows stay loops: unrolled they ran slower (F(4x4), 64 channels, 56x56: 892 us for the layer
-/// against 767) and compile for longer. Each column prefetches the same column of the next tile to the right, which maps beyond
-/// L2 gain by (with the output's lines, below: 64 channels, 224x224, 18 %). At the end of a row that is of no use, and does no
-/// harm.
+/// Column by column into a tile in L1, then row by row out of it: 36 or 64 vectors do not fit the registers in any
+/// case. The loops over columns and rows stay loops: unrolled they ran slower (F(4x4), 64 channels, 56x56: 892 us for
+/// the layer against 767) and compile for longer. Each column prefetches the same column of the next tile to the right,
+/// which maps beyond L2 gain by (with the output's lines, below: 64 channels, 224x224, 18 %). At the end of a row that
+/// is of no use, and does no harm.
 template <int M>
 void transform_input(const call& c, const tile_place& tile, index_t first, index_t last, index_t position_stride,
                      float* v) noexcept {
@@ -137,8 +138,8 @@ void transform_output(const conv::plan& p, const call& c, const workspace_view& 
         add_to(sums + filter, sum, count);
 }
 
-/// The input transform of tiles [first, first + count) of a block of `block` tiles: to[part][position][tile][channel of the
-/// part].
+/// The input transform of tiles [first, first + count) of a block of `block` tiles: to[part][position][tile][channel of
+/// the part].
 template <int M>
 void transform_tiles(const plan& own, const call& c, index_t block_first, index_t first, index_t count, index_t block,
                      float* to) noexcept {
@@ -151,8 +152,8 @@ void transform_tiles(const plan& own, const call& c, index_t block_first, index_
                                to + (part * positions * block + i) * own.row_floats);
 }
 
-/// G (s . w) G^T of `count` channels of w[tap][channel][filter], taps `tap_stride` floats apart: to[position][channel][filter],
-/// positions `stride` floats apart. `spatial` may be null.
+/// G (s . w) G^T of `count` channels of w[tap][channel][filter], taps `tap_stride` floats apart:
+/// to[position][channel][filter], positions `stride` floats apart. `spatial` may be null.
 ///
 /// What limits this is the path of the results to L2, about four cycles a vector on Zen 4, not the arithmetic.
 template <int M>
@@ -313,13 +314,13 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
     }
 }
 
-/// One task of a kernel that is not kept transformed: task_samples samples from `n` on, task_blocks blocks of tiles of each, one
-/// chunk of panels.
+/// One task of a kernel that is not kept transformed: task_samples samples from `n` on, task_blocks blocks of tiles of
+/// each, one chunk of panels.
 ///
-/// Some channels of a panel at a time are assembled for a sample, transformed, and multiplied by that sample's tiles, before the
-/// next sample: what a panel is assembled from is so read from memory once for all of them. While positions are multiplied, what
-/// the next channels are made of is prefetched, a line or two with every step of the depth. Of more at a time the processor
-/// drops some (shares of 16 KiB between positions gained nothing).
+/// Some channels of a panel at a time are assembled for a sample, transformed, and multiplied by that sample's tiles,
+/// before the next sample: what a panel is assembled from is so read from memory once for all of them. While positions
+/// are multiplied, what the next channels are made of is prefetched, a line or two with every step of the depth. Of
+/// more at a time the processor drops some (shares of 16 KiB between positions gained nothing).
 inline void run_transforming_task(const conv::plan& p, const plan& own, const call& c, const workspace_view& space,
                                   index_t n, index_t blocks_first, index_t chunk) noexcept {
     const transform_set& f = transforms_of(own.m);

@@ -19,12 +19,12 @@ inline constexpr std::array<std::string_view, 3> names{"winograd F(2x2)", "winog
 /// Positions of a transformed tile, each of which is a matrix product.
 [[nodiscard]] constexpr index_t positions_of(int m) noexcept { return static_cast<index_t>(m + 2) * (m + 2); }
 
-/// A tile is m x m outputs, and its transformed input one row of the product at each position. A task is a block of tiles times
-/// a chunk of panels.
+/// A tile is m x m outputs, and its transformed input one row of the product at each position. A task is a block of
+/// tiles times a chunk of panels.
 ///
-/// The kernel is kept transformed (plan::prepared), or each task transforms the panels that it multiplies by. In the first case
-/// blocks are of the tiles of all samples. In the second a block is of the tiles of one sample, and a task is `task_blocks`
-/// blocks of each of `task_samples` samples, so that it transforms a panel once for all of them.
+/// The kernel is kept transformed (plan::prepared), or each task transforms the panels that it multiplies by. In the
+/// first case blocks are of the tiles of all samples. In the second a block is of the tiles of one sample, and a task
+/// is `task_blocks` blocks of each of `task_samples` samples, so that it transforms a panel once for all of them.
 struct plan {
     int m = 2;
     index_t tile_rows = 1, tile_columns = 1;  ///< of one sample
@@ -50,8 +50,8 @@ struct plan {
     index_t weights_at = 0;       ///< likewise: [position][channel][filter], positions weights_stride() apart
 
     [[nodiscard]] index_t positions() const noexcept { return positions_of(m); }
-    /// Floats between two positions of transformed weights; a line more than they take, since positions 4 or 8 KiB apart would
-    /// share a few sets of L1.
+    /// Floats between two positions of transformed weights; a line more than they take, since positions 4 or 8 KiB
+    /// apart would share a few sets of L1.
     [[nodiscard]] index_t weights_stride() const noexcept {
         return part_channels * panel_layout::width + simd::line_floats;
     }

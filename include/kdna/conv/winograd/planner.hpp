@@ -16,17 +16,17 @@ using product::tile_heights;
 
 /// Transformed input of one block of tiles.
 inline constexpr index_t block_bytes_target = 340 * 1024;
-/// Transformed input up to this size is made once for all threads, which then share out the panels. With tiles shared out
-/// instead, each thread reads the whole transformed kernel, and few tiles cannot be shared evenly.
+/// Transformed input up to this size is made once for all threads, which then share out the panels. With tiles shared
+/// out instead, each thread reads the whole transformed kernel, and few tiles cannot be shared evenly.
 inline constexpr index_t transform_first_bytes = 1536 * 1024;
-/// A transformed panel up to this size stays in L2, with a block's tiles and products, while all blocks pass over it. Larger
-/// ones are transformed some channels at a time, and all tiles of the task gather their products meanwhile.
+/// A transformed panel up to this size stays in L2, with a block's tiles and products, while all blocks pass over it.
+/// Larger ones are transformed some channels at a time, and all tiles of the task gather their products meanwhile.
 inline constexpr index_t transformed_panel_bytes = 640 * 1024, transformed_part_bytes = 640 * 1024;
 /// Transformed input and products of a task that transforms panels.
 inline constexpr index_t task_input_bytes = 4 * 1024 * 1024, task_products_bytes = 384 * 1024;
 
-/// Rows of the transformed input are whole vectors and one more, so that rows of 2 KiB and 4 KiB do not compete for the same
-/// cache sets.
+/// Rows of the transformed input are whole vectors and one more, so that rows of 2 KiB and 4 KiB do not compete for the
+/// same cache sets.
 [[nodiscard]] inline index_t padded_row(index_t channels) noexcept {
     return (ceil_div(channels, simd::lanes) + 1) * simd::lanes;
 }
@@ -134,8 +134,8 @@ KDNA_COLD void share_out_tiles(conv::plan& p, plan& own, const plan_request& r, 
     return p;
 }
 
-/// 3x3 kernels of one group with stride and dilation 1 and at least a vector of channels and filters, unless the budget forbids
-/// it.
+/// 3x3 kernels of one group with stride and dilation 1 and at least a vector of channels and filters, unless the budget
+/// forbids it.
 KDNA_COLD void offers(const plan_request& r, offer_list& all) {
     const kernel_shape& k = r.shape();
     if (r.layer.transform_budget <= 0 || k.kh != 3 || k.kw != 3 || k.groups != 1 || r.params.stride != extent2(1) ||

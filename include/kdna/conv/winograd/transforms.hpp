@@ -2,9 +2,10 @@
 //
 //     y = A^T [ (G w G^T) .* (B^T x B) ] A        (Lavin and Gray, arXiv 1509.09308, section 4)
 //
-// x is a tile of (M+2) x (M+2) inputs, y one of M x M outputs, and .* becomes (M+2)^2 matrix products over the channels.
-// A gate g[c] commutes with B and is applied to the input tile. A spatial factor s[t] does not commute with G, so a child that is
-// run by Winograd has a transformed kernel of its own. m[o], b[o], residual and activation follow A as everywhere.
+// x is a tile of (M+2) x (M+2) inputs, y one of M x M outputs, and .* becomes (M+2)^2 matrix products over the
+// channels. A gate g[c] commutes with B and is applied to the input tile. A spatial factor s[t] does not commute with
+// G, so a child that is run by Winograd has a transformed kernel of its own. m[o], b[o], residual and activation follow
+// A as everywhere.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
@@ -15,11 +16,13 @@
 
 namespace kdna::inline KDNA_ABI::conv::winograd {
 
-/// The one-dimensional transforms, applied along columns and then rows. Each works on `M + 2` values a fixed distance apart.
+/// The one-dimensional transforms, applied along columns and then rows. Each works on `M + 2` values a fixed distance
+/// apart.
 template <int M>
 struct transform;
 
-/// Interpolation at 0, 1, -1, infinity: all coefficients of B and A are 0 and +-1, so it is as accurate as direct summation.
+/// Interpolation at 0, 1, -1, infinity: all coefficients of B and A are 0 and +-1, so it is as accurate as direct
+/// summation.
 template <>
 struct transform<2> {
     static constexpr int outputs = 2, inputs = 4;
@@ -38,8 +41,8 @@ struct transform<2> {
     }
 };
 
-/// Interpolation at 0, +-a, +-b, infinity with a = sqrt(1/2), b = sqrt(2). The textbook's points 0, +-1, +-2 cost the same
-/// and have four times the error: 1.2e-5 of the largest output against 2.9e-6 at 256 channels (direct: 1.6e-6).
+/// Interpolation at 0, +-a, +-b, infinity with a = sqrt(1/2), b = sqrt(2). The textbook's points 0, +-1, +-2 cost the
+/// same and have four times the error: 1.2e-5 of the largest output against 2.9e-6 at 256 channels (direct: 1.6e-6).
 template <>
 struct transform<4> {
     static constexpr int outputs = 4, inputs = 6;
@@ -80,9 +83,9 @@ struct transform<4> {
     }
 };
 
-/// Interpolation at 0, +-1/2, +-1, +-2, infinity. Its largest error is six times that of F(4x4) (docs/numerics.md). A search
-/// over all +-a, +-b, +-c found nothing better than noise: the points that space the errors best, 0.55, 1, 1.8, have
-/// coefficients that float rounds, and these have none.
+/// Interpolation at 0, +-1/2, +-1, +-2, infinity. Its largest error is six times that of F(4x4) (docs/numerics.md). A
+/// search over all +-a, +-b, +-c found nothing better than noise: the points that space the errors best, 0.55, 1, 1.8,
+/// have coefficients that float rounds, and these have none.
 template <>
 struct transform<6> {
     static constexpr int outputs = 6, inputs = 8;
@@ -132,8 +135,8 @@ struct transform<6> {
     }
 };
 
-/// G along one axis of a kernel: `d` three weights, `v` M + 2 values, each a fixed distance apart. Rows of G are 0 and infinity
-/// at the ends, and between them pairs of +a and -a, which share their even part.
+/// G along one axis of a kernel: `d` three weights, `v` M + 2 values, each a fixed distance apart. Rows of G are 0 and
+/// infinity at the ends, and between them pairs of +a and -a, which share their even part.
 template <int M>
 KDNA_INLINE void transform_taps(const simd::vec* d, int stride, simd::vec* v, int v_stride) noexcept {
     constexpr auto& g = transform<M>::g;
