@@ -1,5 +1,6 @@
 // Kernels per position: the attention's weights by their formula, and what is rejected.
 #include <kdna/dna/position_kernel.hpp>
+#include <kdna/simd/lanes.hpp>
 
 #include "support/errors.hpp"
 #include "support/oracle.hpp"
