@@ -64,7 +64,9 @@ struct candidate_case {
     }
     [[nodiscard]] std::vector<float> exact() const {
         tensor<float> y(out);
-        backend::reference::run({in, out, 0}, call(y.view()), nullptr, {});
+        const auto plan = backend::reference::make_plan(q, in, {}, 1, "candidates test");
+        buffer<std::byte> workspace(plan.workspace_bytes);
+        backend::reference::run(plan, call(y.view()), workspace.data(), {});
         return {y.span().begin(), y.span().end()};
     }
     [[nodiscard]] std::set<std::string> names() const {
