@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/core/error.hpp>
 #include <memory>
 #include <span>

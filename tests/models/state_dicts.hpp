@@ -19,7 +19,7 @@ namespace kdna_test {
 
 struct key {
     std::string name;
-    std::vector<index_t> shape;
+    std::vector<kdna::index_t> shape;
     kdna::dtype type = kdna::dtype::f32;
 };
 using key_list = std::vector<key>;
