@@ -25,9 +25,9 @@ struct reference {
     static void run(const plan& p, const conv::call& c, std::byte* workspace, const executor_ref&) noexcept {
         const index_t end = c.rows.count > 0 ? c.rows.first + c.rows.count : p.out.h;
         auto* filter = reinterpret_cast<double*>(workspace);
-        for (index_t n = 0; n < p.out.n; ++n)
-            for (index_t o = 0; o < p.out.c; ++o) {
-                write_out(c, n, o, filter);
+        for (index_t o = 0; o < p.out.c; ++o)
+            for (index_t n = 0; n < p.out.n; ++n) {
+                if (n == 0 || c.factors.mixture) write_out(c, n, o, filter);
                 for (index_t h = c.rows.first; h < end; ++h)
                     for (index_t w = 0; w < p.out.w; ++w)
                         c.y(n, o, h - c.rows.y_first, w) = static_cast<float>(element(c, filter, n, o, h, w));
@@ -49,7 +49,7 @@ private:
                 c.channel_means[n * p.out.c + o] = static_cast<float>(sum / static_cast<double>(p.out.h * p.out.w));
             }
     }
-    /// The weights [KH * KW][I / groups] of one filter, which a source may have to assemble, once for all pixels.
+    /// The weights [KH * KW][I / groups] of one filter, which a source may have to assemble: once for all pixels.
     static void write_out(const conv::call& c, index_t n, index_t o, double* filter) noexcept {
         const kernel_shape& k = c.source.layout().shape();
         for (index_t t = 0; t < k.taps(); ++t)
