@@ -17,6 +17,8 @@
 
 namespace kdna_test {
 
+using kdna::index_t;
+
 struct key {
     std::string name;
     std::vector<kdna::index_t> shape;
