@@ -64,9 +64,9 @@ struct candidate_case {
     }
     [[nodiscard]] std::vector<float> exact() const {
         tensor<float> y(out);
-        const auto plan = backend::reference::make_plan(q, in, {}, 1, "candidates test");
-        buffer<std::byte> workspace(plan.workspace_bytes);
-        backend::reference::run(plan, call(y.view()), workspace.data(), {});
+        const auto p = backend::reference::make_plan(q, in, conv::input_order::any, 1, "test");
+        buffer<std::byte> workspace(p.workspace_bytes);
+        backend::reference::run(p, call(y.view()), workspace.data(), {});
         return {y.span().begin(), y.span().end()};
     }
     [[nodiscard]] std::set<std::string> names() const {

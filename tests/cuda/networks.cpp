@@ -234,6 +234,37 @@ TEST_CASE("Few input channels are stored in fours where only convolutions read t
     }
 }
 
+namespace {
+
+/// The sum of two values, in name and shape.
+class sum_operation final : public operation {
+public:
+    [[nodiscard]] std::string_view name() const noexcept override { return "sum"; }
+    [[nodiscard]] index_t inputs() const noexcept override { return 2; }
+    [[nodiscard]] shape4 output_shape(std::span<const shape4> in) const override { return in.front(); }
+    [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const shape4>, const plan_options&) const override {
+        return std::make_unique<operation_state>();
+    }
+    void run(operation_state&, const operation_call&) const noexcept override {}
+};
+
+}  // namespace
+
+TEST_CASE("A network on the emulated device leaves the weights on the host as they came") {
+    rng r(948, 0);
+    const kernel_shape k{.o = 3, .i = 3, .kh = 3, .kw = 3};
+    network_builder builder;
+    const auto image = builder.input(3);
+    const network host =
+        std::move(builder).build(builder.add(conv2d(dense_kernel::pack(k, r.floats(weight_count(k))), {}), image));
+    const index_t before = host.weight_bytes();
+    emulator device(4);
+    const cuda::basic_network net(host, device);
+    CHECK(host.weight_bytes() == before);
+    static_cast<void>(host.plan({1, 3, 32, 32}));
+    CHECK(host.weight_bytes() > before);  // panels of whole vectors
+}
+
 TEST_CASE("What has no device form is named, and so are arguments that do not fit") {
     emulator device;
     // A router of the tests' own, whose type nobody named.
@@ -247,6 +278,13 @@ TEST_CASE("What has no device form is named, and so are arguments that do not fi
     const auto image = builder.input(3);
     const network foreign = std::move(builder).build(builder.add(make_layer<method::mixed, backend::cpu>(c), image));
     check_error([&] { return cuda::basic_network(foreign, device); }, "layer", "device form", "another");
+    // So is a step of the tests' own, of several inputs.
+    network_builder sums;
+    const auto left = sums.input(3);
+    const auto right = sums.add(max_pool2d(1, 1, 0), left);
+    const network adding =
+        std::move(sums).build(sums.add(std::make_unique<sum_operation>(), std::vector{left, right}, 3));
+    check_error([&] { return cuda::basic_network(adding, device); }, "sum", "device form", "another");
     const network host = models::load(arch::resnet18, form::plain, random_values(plain_keys::of(arch::resnet18), 945));
     const cuda::basic_network net(host, device), other(host, device);
     auto plan = net.plan({1, 3, 32, 32});

@@ -11,7 +11,7 @@
 
 namespace kdna::inline KDNA_ABI {
 
-/// A position x0 of the input and its neighbourhood A(x0), as a position kernel sees them. Channels lie side by side.
+/// A position x0 of the input and its neighbourhood A(x0), as a position kernel sees them. Channels are contiguous.
 struct neighbourhood {
     const float* centre;  ///< x0 [C], the middle of the window; zeros where that is outside of the map
     const float* const*

@@ -115,7 +115,7 @@ template <conv_backend B>
     return count;
 }
 
-/// A layer whose kernel is put together from a warehouse's cells. Keys attention.{fc1.weight [h, C], norm1, fc2.{weight
+/// A layer whose kernel is assembled from a warehouse's cells. Keys attention.{fc1.weight [h, C], norm1, fc2.{weight
 /// [m * (n + 1), h], bias}} [, bias]; in the basis variant attention.{fc2.weight [m * (local + b + 1), h], fc3.weight
 /// [n - local, b], basis_bias [m * (n + 1)]}, where the layer's own cells begin at `first_local`.
 template <conv_backend B>

@@ -24,7 +24,7 @@ struct row_window {
 
 /// What a planned step can do in bands.
 struct band_support {
-    index_t multiple = 0;  ///< bands must begin at, and be, multiples of so many output rows; 0: no bands
+    index_t multiple = 0;  ///< bands must begin at, and be, multiples of this number of output rows; 0: no bands
     row_window window{};
 };
 

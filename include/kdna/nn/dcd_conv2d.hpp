@@ -17,7 +17,7 @@ namespace kdna::inline KDNA_ABI {
 
 /// y = act( BN( lambda(x) . (W0 * x) + P (Phi(x) + I) Q x ) + residual )   (dna/dcd.hpp)
 ///
-/// As one kernel, the layer is a convolution whose panels are put together for each sample. As parts, q = Q' x and
+/// As one kernel, the layer is a convolution whose panels are assembled for each sample. As parts, q = Q' x and
 /// r = BN(P T^T q + P u) + residual are computed first, and W0 * x, whose kernel is the same for all samples, takes r as its
 /// residual. Large maps are cheaper as one kernel, large kernels in parts; the plan chooses, and says so. It is used like a
 /// conv2d.

@@ -11,7 +11,7 @@
 
 namespace kdna::inline KDNA_ABI {
 
-/// The kernels of one call: floats in PyTorch's order, without gaps. As many as one kernel has: for all samples; or so many
+/// The kernels of one call: floats in PyTorch's order, without gaps. Either one kernel for all samples, or one
 /// per sample, one after another.
 using kernel_view = std::span<const float>;
 

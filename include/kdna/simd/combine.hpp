@@ -1,4 +1,4 @@
-// Linear combinations of rows of floats: how kernels are put together.
+// Linear combinations of rows of floats: how kernels are assembled.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
@@ -13,7 +13,7 @@ namespace kdna::inline KDNA_ABI {
 
 namespace detail {
 
-/// Floats by which what is combined is asked for ahead, where the terms of a row lie side by side (one stream), and in each of
+/// Distance in floats at which what is combined is prefetched, where the terms of a row are contiguous (one stream), and in each of
 /// several streams. The processor's own prefetching stops at every page and is slow with several streams (Zen 5, from L3: four
 /// streams 78 GB/s, with this 96; KernelWarehouse's cells at 512@7 28 % faster).
 inline constexpr index_t combined_ahead = 1536, run_ahead = 576;
@@ -59,7 +59,7 @@ void combine_tile(const float* const* factors, const float* from, index_t from_s
     }
 }
 
-/// Rows that are combined side by side: nine are the taps of a 3x3 kernel.
+/// Rows that are combined at the same time: nine are the taps of a 3x3 kernel.
 inline constexpr index_t most_combined = simd::registers >= 32 ? 9 : 5;
 
 }  // namespace detail
@@ -104,7 +104,7 @@ inline void combine(const float* factors, index_t factor_stride, index_t rows, c
 ///
 ///     to[r * to_stride + (0 ... width)] = sum over k < terms of factors[k] * from[k * stride + r * width + (0 ... width)]
 ///
-/// Several streams come from memory twice as fast as one in which the terms of a row lie side by side (Zen 4: 28 against
+/// Several streams come from memory twice as fast as one in which the terms of a row are contiguous (Zen 4: 28 against
 /// 13 GB/s).
 template <int Vectors>
 void combine_runs(const float* factors, const float* from, index_t stride, index_t terms, index_t rows, float* to,
