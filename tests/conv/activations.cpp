@@ -25,7 +25,7 @@ const std::vector<nest>& nests() {
         {": depthwise,", method::gated, {40, 40, 3, 3, 40}, {.pad = 1}, {2, 40, 6, 9}},
         {": depthwise,", method::plain, {35, 35, 5, 5, 35}, {.stride = 2, .pad = 2}, {1, 35, 9, 8}},
         {": planes,", method::plain, {3, 3, 5, 5, 3}, {.pad = 2}, {2, 3, 20, 37}},
-        {": winograd F(2x2", method::plain, {.o = 64, .i = 64, .kh = 3, .kw = 3}, {.pad = 1}, {1, 64, 6, 6}, true},
+        {": winograd F(2x2", method::plain, {.o = 64, .i = 64, .kh = 3, .kw = 3}, {.pad = 1}, {1, 64, 4, 4}, true},
         {": winograd F(4x4",
          method::gated,
          {.o = 2 * lanes + 3, .i = 64, .kh = 3, .kw = 3},

@@ -51,19 +51,24 @@ inline double pytorch_activation(kdna::activation_kind kind, double x, double a)
 /// the way, or is 0 because exp(x) is below float32, is held to the absolute error activation_underflow instead.
 inline double activation_ulps(kdna::activation_kind kind, double x) {
     using k = kdna::activation_kind;
+#ifdef __ARM_NEON
+    constexpr double division = 0.5;  // xsimd 8 multiplies by a reciprocal
+#else
+    constexpr double division = 0.0;
+#endif
     switch (kind) {
         case k::none:
         case k::relu:
         case k::relu6: return 0.0;
         case k::leaky_relu:
         case k::prelu: return 0.5;
-        case k::hard_sigmoid: return 1.0;
-        case k::tanh:
+        case k::hard_sigmoid: return 1.0 + division;
+        case k::tanh: return 1.5 + division;
         case k::elu: return 1.5;
-        case k::hard_swish: return 2.0;
+        case k::hard_swish: return 2.0 + division;
         case k::sigmoid:
-        case k::silu: return 2.5;
-        case k::mish: return 4.0;
+        case k::silu: return 2.5 + division;
+        case k::mish: return 4.0 + division;
         // An exponential of -x^2, whose relative error is that of x^2 in units of one.
         case k::gelu:
         case k::gelu_tanh: return x < 0.0 ? 6.0 + 2.5 * x * x : 6.0;
