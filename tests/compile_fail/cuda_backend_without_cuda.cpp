@@ -2,7 +2,7 @@
 // expect: KDNA_ENABLE_CUDA=ON
 // expect: kdna::cuda
 #include <kdna/kdna.hpp>
-#include <kdna/nn/network.hpp>
+#include <kdna/nn/network_builder.hpp>
 
 #ifdef SHOULD_NOT_COMPILE
 using where = kdna::backend::cuda;

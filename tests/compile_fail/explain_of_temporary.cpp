@@ -4,6 +4,7 @@
 #include <kdna/nn/dcd_conv2d.hpp>
 #include <kdna/nn/position_conv2d.hpp>
 #include <kdna/nn/runtime_conv2d.hpp>
+#include <kdna/nn/x_volution.hpp>
 
 // Each layer's plan refuses it.
 template <class Layer>

@@ -4,7 +4,8 @@
 #include <kdna/nn/conv2d.hpp>
 
 struct mine : kdna::dense_kernel {
-    using optional_members = kdna::members<kdna::member::stored, kdna::member::needs_mixture, kdna::member::assemble>;
+    using optional_members = kdna::members<kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
+                                           kdna::member::copy_weights, kdna::member::assemble>;
 #ifdef SHOULD_NOT_COMPILE
     void asemble(kdna::index_t, kdna::index_t, const float*, const kdna::channel_range&, float*) const noexcept {}
 #else

@@ -4,7 +4,8 @@
 #include <kdna/nn/conv2d.hpp>
 
 struct mine : kdna::dense_kernel {
-    using optional_members = kdna::members<kdna::member::stored, kdna::member::needs_mixture>;
+    using optional_members = kdna::members<kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
+                                           kdna::member::copy_weights>;
 #ifdef SHOULD_NOT_COMPILE
     [[nodiscard]] std::span<const float> stored(kdna::index_t, kdna::index_t, kdna::index_t) const noexcept {
         return {};

@@ -77,19 +77,19 @@ TEST_CASE("NaN stays NaN in every activation, and infinity does what it does in 
 
 TEST_CASE("Some values of PyTorch's, digit by digit") {
     using k = activation_kind;
-    const auto near = [](double found, double expected) { return std::abs(found - expected) <= 1e-15; };
-    CHECK(near(activated(k::sigmoid, 1.0, 0.0), 0.731058578630004879));
-    CHECK(near(activated(k::silu, -1.0, 0.0), -0.268941421369995121));
-    CHECK(near(activated(k::hard_sigmoid, 1.5, 0.0), 0.75));
-    CHECK(near(activated(k::hard_swish, -1.5, 0.0), -0.375));
-    CHECK(near(activated(k::tanh, 0.5, 0.0), 0.462117157260009758));
-    CHECK(near(activated(k::gelu, 1.0, 0.0), 0.841344746068542949));
-    CHECK(near(activated(k::gelu, -1.0, 0.0), -0.158655253931457051));
-    CHECK(near(activated(k::gelu_tanh, 1.0, 0.0), 0.841191990608276276));
-    CHECK(near(activated(k::mish, 1.0, 0.0), 0.8650983882673103));
-    CHECK(near(activated(k::elu, -1.0, 2.0), -1.264241117657115357));
-    CHECK(near(activated(k::leaky_relu, -2.0, 0.1), -0.2));
-    CHECK(near(activated(k::prelu, -2.0, -0.25), 0.5));
+    const auto is = [](double found, double expected) { return std::abs(found - expected) <= 1e-15; };
+    CHECK(is(activated(k::sigmoid, 1.0, 0.0), 0.731058578630004879));
+    CHECK(is(activated(k::silu, -1.0, 0.0), -0.268941421369995121));
+    CHECK(is(activated(k::hard_sigmoid, 1.5, 0.0), 0.75));
+    CHECK(is(activated(k::hard_swish, -1.5, 0.0), -0.375));
+    CHECK(is(activated(k::tanh, 0.5, 0.0), 0.462117157260009758));
+    CHECK(is(activated(k::gelu, 1.0, 0.0), 0.841344746068542949));
+    CHECK(is(activated(k::gelu, -1.0, 0.0), -0.158655253931457051));
+    CHECK(is(activated(k::gelu_tanh, 1.0, 0.0), 0.841191990608276276));
+    CHECK(is(activated(k::mish, 1.0, 0.0), 0.8650983882673103));
+    CHECK(is(activated(k::elu, -1.0, 2.0), -1.264241117657115357));
+    CHECK(is(activated(k::leaky_relu, -2.0, 0.1), -0.2));
+    CHECK(is(activated(k::prelu, -2.0, -0.25), 0.5));
 }
 
 TEST_CASE("An activation says its name and parameters") {

@@ -8,6 +8,7 @@
 #include <kdna/nn/dcd_conv2d.hpp>
 #include <kdna/nn/network.hpp>
 #include <kdna/nn/position_conv2d.hpp>
+#include <kdna/nn/x_volution.hpp>
 #ifdef WITH_IO
 #include <kdna/models.hpp>
 #endif

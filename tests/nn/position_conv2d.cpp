@@ -231,6 +231,7 @@ TEST_CASE("Random X-volutions agree with the formula", "[threads]") {
             c.window = 3;
             c.same_size();
             c.bias.clear();
+            c.act = activation::relu;
             c.bn = bn_tensors::random(r, 64);
         }
         const kernel_shape k = c.kernel();
