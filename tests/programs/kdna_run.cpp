@@ -3,6 +3,8 @@
 #include <cmath>
 #include <kdna/backend/reference.hpp>
 #include <kdna/io/npy.hpp>
+#include <kdna/io/safetensors.hpp>
+#include <kdna/models/load_on.hpp>
 
 #include "models/state_dicts.hpp"
 #include "programs/program.hpp"
