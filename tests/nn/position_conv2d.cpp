@@ -232,6 +232,7 @@ TEST_CASE("Random X-volutions agree with the formula", "[threads]") {
             c.same_size();
             c.bias.clear();
             c.bn = bn_tensors::random(r, 64);
+            c.act = random_activation(r, 64);
         }
         const kernel_shape k = c.kernel();
         const double size = 2.0 / std::sqrt(static_cast<double>(k.i * k.taps()));
