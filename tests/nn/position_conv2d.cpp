@@ -233,6 +233,7 @@ TEST_CASE("Random X-volutions agree with the formula", "[threads]") {
             c.bias.clear();
             c.act = activation::relu;
             c.bn = bn_tensors::random(r, 64);
+            c.act = random_activation(r, 64);
         }
         const kernel_shape k = c.kernel();
         const double size = 2.0 / std::sqrt(static_cast<double>(k.i * k.taps()));
