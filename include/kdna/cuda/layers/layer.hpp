@@ -41,6 +41,8 @@ public:
     [[nodiscard]] const std::string& name() const noexcept { return layer_.name(); }
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return layer_.kernel(); }
     [[nodiscard]] bool takes_residual() const noexcept { return layer_.recipe().residual; }
+    /// Whether factors are computed from the input.
+    [[nodiscard]] bool routed() const noexcept { return layer_.routed(); }
     /// Whether it reads the sums of its input's channels.
     [[nodiscard]] bool reads_sums() const noexcept { return layer_.reads_sums(); }
     /// Calls f(address, bytes) for every block of device memory that the layer keeps: its kernel or its stage's
