@@ -111,8 +111,8 @@ public:
     void run(plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
              const tensor_view<const float>& residual = {}, const channel_means& means = {},
              const conv::row_band& = {}) const noexcept {
+        if (p.whole_) return whole_.run(*p.whole_, x, y, residual, means);  // which checks the same
         detail::enforce([&] { check(p, x, y, residual, means); });
-        if (p.whole_) return whole_.run(*p.whole_, x, y, residual, means);
         typename plan_type::parts& parts = *p.parts_;
         route_samples(p, x, means.input);
         const auto view = [&](index_t at, const shape4& s) {
