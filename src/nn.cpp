@@ -3,10 +3,14 @@
 #include <kdna/nn/autotune.ipp>
 #include <kdna/nn/bands.ipp>
 #include <kdna/nn/conv_layer.ipp>
+#include <kdna/nn/extents.ipp>
 #include <kdna/nn/layer.ipp>
 #include <kdna/nn/network.ipp>
 #include <kdna/nn/network_builder.ipp>
+#include <kdna/nn/network_schedule.ipp>
+#include <kdna/nn/network_storage.ipp>
 #include <kdna/nn/pool.ipp>
+#include <kdna/nn/value_operations.ipp>
 
 namespace kdna::inline KDNA_ABI {
 template class conv_layer<backend::cpu>;

@@ -6,91 +6,40 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include <kdna/nn/bands.hpp>
-#include <kdna/nn/operation.hpp>
+#include <kdna/nn/network_plan.hpp>
 #include <kdna/tensor/tensor.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
-class network;
-
-/// The memory of one network for one input shape: every layer's plan, an arena in which activations share space as soon as
-/// nobody needs them, and one scratch for all layers. A plan serves one run at a time; make one per thread.
-///
-/// A batch goes through the network in stages. In the first ones, where maps are large, few samples pass all the stage's
-/// steps before the next few follow, so that activations stay in cache; later ones take more at a time, so that weights are
-/// read less often.
-class network_plan {
-public:
-    [[nodiscard]] const shape4& input_shape() const noexcept { return shapes_.front(); }
-    [[nodiscard]] const shape4& output_shape() const noexcept { return shapes_.back(); }
-    /// Bytes of activations (at their peak) and of scratch; allocated when the plan is made.
-    [[nodiscard]] index_t arena_bytes() const noexcept { return arena_.bytes(); }
-    [[nodiscard]] index_t workspace_bytes() const noexcept { return workspace_.bytes(); }
-    /// Bytes of kernels transformed for Winograd that this plan uses; they belong to the network.
-    [[nodiscard]] index_t transformed_bytes() const noexcept { return transformed_bytes_; }
-    /// One line per layer: shapes, algorithm, tile, where each factor is applied, workspace; then the totals.
-    [[nodiscard]] KDNA_FUNC std::string explain() const;
-    /// The names of the gated layers, in the order in which they run, with the gate of sample n in the last run.
-    struct layer_gate {
-        std::string name;
-        std::span<const float> gate;
-    };
-    [[nodiscard]] KDNA_FUNC std::vector<layer_gate> gates(index_t n) const;
-
-private:
-    friend class network;
-    /// Steps [first, last) that `samples` samples pass together.
-    struct stage {
-        std::size_t first, last;
-        index_t samples;
-    };
-    /// A layer's own record is of the samples it ran last; those of a stage before the last run are copied.
-    [[nodiscard]] KDNA_FUNC std::span<const float> gate(std::size_t step, index_t n) const noexcept;
-
-    /// Steps [first, last) of a stage that pass over their maps together; each thread makes a part of the last one's rows.
-    struct banded_group {
-        std::size_t first, last;
-        std::vector<band_schedule> parts;
-        /// Of every part but the first, which uses the plan's own: the steps' states, and their workspace.
-        std::vector<std::vector<std::unique_ptr<operation_state>>> states{};
-        std::vector<buffer<std::byte>> workspaces{};
-    };
-    static constexpr std::size_t none = static_cast<std::size_t>(-1);
-
-    std::shared_ptr<const char> owner_{};  // which network made it
-    std::vector<stage> stages_;
-    std::vector<banded_group> groups_;
-    std::vector<std::size_t> group_of_;  // of steps; none: by themselves
-    std::vector<std::unique_ptr<operation_state>> states_;
-    std::vector<std::string> names_;
-    std::vector<buffer<float>> gates_;    // of steps, [N][C] where a stage has fewer samples than the batch
-    std::vector<shape4> shapes_;          // of values, for the whole batch: input first, output last
-    std::vector<index_t> samples_;        // of values: how many the arena holds, those of a stage or all
-    std::vector<index_t> rows_;           // of values: how many the arena holds, those of a band or all
-    std::vector<index_t> parts_;          // of values: threads that keep rows of their own, 0 for a whole value
-    std::vector<index_t> offsets_;        // of values in the arena
-    std::vector<index_t> means_offsets_;  // of values in means_, -1: nobody wants their channel means
-    executor_ref executor_{};
-    buffer<std::byte> arena_, workspace_;
-    buffer<float> means_;
-    index_t transformed_bytes_ = 0;
-};
-
-/// Immutable once built. Activations between steps are channels-last; input and output have the caller's strides.
+/// Immutable once built. Values have one to five axes. Images lie channels-last between steps; inputs and outputs have the
+/// caller's strides.
 class network {
 public:
-    /// A value of the network: the input is 0, step i makes value i + 1.
+    /// A value of the network, with the extent of its axis 1. With n inputs, these are values 0 ... n - 1, and step i makes
+    /// value n + i.
     struct value {
         index_t id = 0;
         index_t channels = 0;
     };
 
-    [[nodiscard]] index_t input_channels() const noexcept { return channels_; }
-    [[nodiscard]] index_t output_channels() const noexcept { return output_channels_; }
-    /// Step i reads the values `inputs`, in this order, and makes value i + 1. Valid while the network lives.
+    [[nodiscard]] index_t input_count() const noexcept { return static_cast<index_t>(inputs_.size()); }
+    [[nodiscard]] index_t output_count() const noexcept { return static_cast<index_t>(outputs_.size()); }
+    [[nodiscard]] const std::string& input_name(index_t i) const noexcept { return inputs_[position(i)].name; }
+    [[nodiscard]] const std::string& output_name(index_t i) const noexcept { return outputs_[position(i)].name; }
+    /// The input or output of that name. Throws kdna::error, with the names there are, for another.
+    [[nodiscard]] KDNA_FUNC index_t input_named(std::string_view name) const;
+    [[nodiscard]] KDNA_FUNC index_t output_named(std::string_view name) const;
+    /// What an input must be: its extents, 0 where any will do.
+    [[nodiscard]] std::span<const index_t> input_extents(index_t i) const noexcept {
+        return inputs_[position(i)].extents;
+    }
+    /// Channels of the first input and of the first output.
+    [[nodiscard]] index_t input_channels() const noexcept { return input_extents(0).size() > 1 ? input_extents(0)[1] : 0; }
+    [[nodiscard]] index_t output_channels() const noexcept { return outputs_.front().channels; }
+    /// Step i reads the values `inputs`, in this order, and makes value input_count() + i. Valid while the network lives.
     struct step_view {
         const operation& op;
         std::span<const index_t> inputs;
@@ -100,14 +49,26 @@ public:
         const step& s = steps_[position(i)];
         return {*s.op, s.inputs};
     }
+    /// The value that is output i.
+    [[nodiscard]] index_t output_value(index_t i) const noexcept { return outputs_[position(i)].id; }
 
-    /// Plans every layer for inputs of shape `in` and allocates all memory a run needs. Throws kdna::error naming the layer
-    /// that cannot run on its input.
+    /// The shapes of all values for inputs of these shapes. Throws kdna::error naming the step that cannot run.
+    [[nodiscard]] KDNA_FUNC std::vector<nd_shape> shapes(std::span<const nd_shape> in) const;
+    /// Plans every step for inputs of these shapes and allocates all memory a run needs. Throws kdna::error naming the input
+    /// or the step that does not fit.
+    [[nodiscard]] KDNA_FUNC network_plan plan(std::span<const nd_shape> in, const plan_options& options = {}) const;
+    /// The same for a network of one input, an image.
     [[nodiscard]] KDNA_FUNC network_plan plan(const shape4& in, const plan_options& options = {}) const;
+
     /// Throws kdna::error unless `run` may be called with these arguments.
+    KDNA_FUNC void check(const network_plan& p, std::span<const nd_view<const float>> x,
+                         std::span<const nd_view<float>> y) const;
     KDNA_FUNC void check(const network_plan& p, const tensor_view<const float>& x, const tensor_view<float>& y) const;
-    /// x [plan.input_shape()] to y [plan.output_shape()], any strides, not overlapping. Allocates nothing. Arguments that do
-    /// not fit the plan end the program with a message (KDNA_CHECK=0: are undefined).
+    /// x, a view for each input of the shape that was planned, to y, one for each output; any strides, not overlapping.
+    /// Allocates nothing. Arguments that do not fit the plan end the program with a message (KDNA_CHECK=0: are undefined).
+    KDNA_FUNC void run(network_plan& p, std::span<const nd_view<const float>> x,
+                       std::span<const nd_view<float>> y) const noexcept;
+    /// The same for a network of one input and one output, images or pixels: [plan.input_shape()] to [plan.output_shape()].
     KDNA_FUNC void run(network_plan& p, const tensor_view<const float>& x, const tensor_view<float>& y) const noexcept;
     /// Plans and runs in one go; the output is NCHW. Throws kdna::error. For tests and for code that runs once.
     [[nodiscard]] KDNA_FUNC tensor<float> operator()(const tensor_view<const float>& x,
@@ -118,33 +79,55 @@ public:
 
 private:
     friend class network_builder;
+    friend class network_storage;
+    struct input_port {
+        std::string name;
+        std::vector<index_t> extents;  // 0: any
+    };
+    struct output_port {
+        std::string name;
+        index_t id, channels;
+    };
     struct step {
         std::unique_ptr<operation> op;
-        std::vector<index_t> inputs;  // values
+        std::vector<index_t> inputs;    // values
+        std::vector<index_t> shapes{};  // values of which it needs the shape alone
+    };
+    /// What a run works on.
+    struct arguments {
+        std::span<const nd_view<const float>> x;
+        std::span<const nd_view<float>> y;
     };
 
     [[nodiscard]] static std::size_t position(index_t id) noexcept { return static_cast<std::size_t>(id); }
-    [[nodiscard]] KDNA_FUNC static tensor_view<float> inner(network_plan& p, index_t id, index_t n, index_t count,
-                                                            index_t part = 0) noexcept;
+    [[nodiscard]] index_t value_of(std::size_t step) const noexcept { return input_count() + static_cast<index_t>(step); }
+    [[nodiscard]] std::size_t step_of(index_t id) const noexcept { return position(id - input_count()); }
+    [[nodiscard]] KDNA_FUNC static std::vector<nd_shape> shapes_of(const std::vector<nd_shape>& values, const step& s);
+    KDNA_FUNC void check_inputs(std::span<const nd_shape> in) const;
+    [[nodiscard]] KDNA_FUNC nd_view<float> inner(network_plan& p, index_t id, index_t n, index_t count,
+                                                 index_t part = 0) const noexcept;
+    [[nodiscard]] KDNA_FUNC nd_view<const float> read(network_plan& p, const arguments& a, index_t id, index_t n,
+                                                      index_t count, index_t part) const noexcept;
     [[nodiscard]] KDNA_FUNC static float* means(network_plan& p, index_t id, index_t n) noexcept;
-    [[nodiscard]] KDNA_FUNC std::vector<shape4> input_shapes(const network_plan& p, const step& s) const;
     [[nodiscard]] KDNA_FUNC std::unique_ptr<operation_state> plan_step(const network_plan& p, std::size_t i,
                                                                        index_t samples,
                                                                        const plan_options& options) const;
     KDNA_FUNC void plan_parts(network_plan& p, network_plan::banded_group& g, const plan_options& options) const;
-    KDNA_FUNC void run_group(network_plan& p, const network_plan::banded_group& group,
-                             const tensor_view<const float>& x, const tensor_view<float>& y, index_t n) const noexcept;
-    KDNA_FUNC void run_step(network_plan& p, std::size_t i, const tensor_view<const float>& x,
-                            const tensor_view<float>& y, index_t n, index_t count) const noexcept;
-    KDNA_FUNC void run_step(network_plan& p, operation_state& state, std::size_t i, const tensor_view<const float>& x,
-                            const tensor_view<float>& y, index_t n, index_t count, const conv::row_band& rows,
-                            index_t part) const noexcept;
-    [[nodiscard]] KDNA_FUNC std::vector<network_plan::stage> stages(const network_plan& p) const;
+    KDNA_FUNC void run_group(network_plan& p, const network_plan::banded_group& group, const arguments& a,
+                             index_t n) const noexcept;
+    KDNA_FUNC void run_step(network_plan& p, std::size_t i, const arguments& a, index_t n, index_t count) const noexcept;
+    KDNA_FUNC void run_step(network_plan& p, operation_state& state, std::size_t i, const arguments& a, index_t n,
+                            index_t count, const conv::row_band& rows, index_t part,
+                            std::span<nd_view<const float>> in) const noexcept;
+    KDNA_FUNC void find_batch(network_plan& p) const;
+    KDNA_FUNC void find_stages(network_plan& p) const;
     KDNA_FUNC void group_steps(network_plan& p) const;
     [[nodiscard]] KDNA_FUNC index_t place_means(network_plan& p) const;
-    [[nodiscard]] KDNA_FUNC index_t place_values(network_plan& p) const;
+    [[nodiscard]] KDNA_FUNC index_t place_in(network_plan& p) const;
+    KDNA_FUNC void copy_outputs(network_plan& p, const arguments& a) const noexcept;
 
-    index_t channels_ = 0, output_channels_ = 0;
+    std::vector<input_port> inputs_;
+    std::vector<output_port> outputs_;
     std::vector<step> steps_;
     layer_identity identity_{};  // moves along with the steps
 };

@@ -1,4 +1,5 @@
-// Definitions of nn/network.hpp.
+// Definitions of nn/network.hpp and nn/network_plan.hpp: planning and running. Where values lie: nn/network_storage.hpp; which
+// steps run together: nn/network_schedule.ipp.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
@@ -7,8 +8,10 @@
 #include <set>
 
 #include <kdna/core/arithmetic.hpp>
-#include <kdna/nn/arena.hpp>
 #include <kdna/nn/network.hpp>
+#include <kdna/nn/network_schedule.ipp>
+#include <kdna/nn/network_storage.hpp>
+#include <kdna/nn/ops/copy.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -20,7 +23,8 @@ KDNA_FUNC std::string network_plan::explain() const {
             if (const std::size_t g = group_of_[i]; g != none && groups_[g].first == i)
                 text += concat("the next ", groups_[g].last - i, " in bands, ", groups_[g].parts.front().bytes / 1024,
                                " KiB between them:\n");
-            if (std::string line = states_[i]->explain(); !line.empty()) text += line + "\n";
+            if (std::string line = states_[i]->explain(); !line.empty())
+                text += line + (places_[places_.size() - states_.size() + i].runs ? "" : ", no copy") + "\n";
         }
     }
     return text + concat("activations ", (arena_.bytes() + 1023) / 1024, " KiB at their peak, scratch ",
@@ -41,23 +45,94 @@ KDNA_FUNC std::span<const float> network_plan::gate(std::size_t step, index_t n)
     return {gates_[step].data() + n * static_cast<index_t>(last.size()), last.size()};
 }
 
+namespace detail {
+
+/// The index of the port of that name.
+template <class Ports>
+[[nodiscard]] index_t port_named(const Ports& ports, std::string_view name, std::string_view what) {
+    std::string names;
+    for (std::size_t i = 0; i < ports.size(); ++i) {
+        if (ports[i].name == name) return static_cast<index_t>(i);
+        if (i < 8) names += concat(i == 0 ? "" : ", ", ports[i].name);
+    }
+    throw error(concat("network ", what), concat("one of: ", names), concat("\"", name, "\""));
+}
+
+}  // namespace detail
+
+KDNA_FUNC index_t network::input_named(std::string_view name) const {
+    return detail::port_named(inputs_, name, "input");
+}
+KDNA_FUNC index_t network::output_named(std::string_view name) const {
+    return detail::port_named(outputs_, name, "output");
+}
+
+/// Throws kdna::error unless the shapes are what the inputs must be.
+KDNA_FUNC void network::check_inputs(std::span<const nd_shape> in) const {
+    if (in.size() != inputs_.size())
+        throw error("network inputs", concat(inputs_.size()), concat(in.size()));
+    for (std::size_t i = 0; i < in.size(); ++i) {
+        const input_port& port = inputs_[i];
+        const std::string where = inputs_.size() == 1 ? "network input" : concat("network input ", port.name);
+        if (in[i].rank() != static_cast<index_t>(port.extents.size()))
+            throw error(where, concat("rank ", port.extents.size()), to_string(in[i]));
+        static_cast<void>(element_count(in[i], where));
+        for (index_t axis = 0; axis < in[i].rank(); ++axis) {
+            const index_t extent = port.extents[position(axis)];
+            if (extent != 0 && in[i][axis] != extent)
+                throw error(where,
+                            axis == 1 ? concat(extent, " channels") : concat("an extent of ", extent, " on axis ", axis),
+                            to_string(in[i]));
+        }
+    }
+}
+
+/// Shapes of a step's inputs, and of what else it needs the shapes of.
+KDNA_FUNC std::vector<nd_shape> network::shapes_of(const std::vector<nd_shape>& values, const step& s) {
+    std::vector<nd_shape> in;
+    in.reserve(s.inputs.size() + s.shapes.size());
+    for (const index_t id : s.inputs) in.push_back(values[position(id)]);
+    for (const index_t id : s.shapes) in.push_back(values[position(id)]);
+    return in;
+}
+
+KDNA_FUNC std::vector<nd_shape> network::shapes(std::span<const nd_shape> in) const {
+    check_inputs(in);
+    std::vector<nd_shape> all(in.begin(), in.end());
+    for (const step& s : steps_) {
+        all.push_back(s.op->output_shape(shapes_of(all, s)));
+        static_cast<void>(element_count(all.back(), s.op->name()));
+    }
+    return all;
+}
+
 KDNA_FUNC network_plan network::plan(const shape4& in, const plan_options& options) const {
-    static_cast<void>(element_count(in, "network input"));
-    if (in.c != channels_) throw error("network input", concat(channels_, " channels"), to_string(in));
+    if (inputs_.size() != 1 || inputs_.front().extents.size() != 4)
+        throw error("network input", "shapes for the network's inputs", "one image");
+    const nd_shape shape(in);
+    return plan({&shape, 1}, options);
+}
+
+KDNA_FUNC network_plan network::plan(std::span<const nd_shape> in, const plan_options& options) const {
     network_plan p;
     p.owner_ = identity_.token();
-    p.shapes_.push_back(in);
-    for (const step& s : steps_) p.shapes_.push_back(s.op->output_shape(input_shapes(p, s)));
-    p.stages_ = stages(p);
+    p.value_shapes_ = shapes(in);
+    for (const output_port& o : outputs_) p.outputs_.push_back(o.id);
+    find_batch(p);
+    find_stages(p);
+    network_storage(*this, p).place();
     p.means_ = buffer<float>(place_means(p), options.memory);
+    std::size_t most = 0;
     for (const network_plan::stage& part : p.stages_)
         for (std::size_t i = part.first; i < part.last; ++i) {
             p.states_.push_back(plan_step(p, i, part.samples, options));
             p.transformed_bytes_ += p.states_.back()->transformed_bytes();
             p.names_.emplace_back(steps_[i].op->name());
             const auto gate_size = static_cast<index_t>(p.states_.back()->gate(0).size());
-            p.gates_.emplace_back(part.samples < in.n ? in.n * gate_size : 0, options.memory);
+            p.gates_.emplace_back(part.samples < p.batch_ ? p.batch_ * gate_size : 0, options.memory);
+            most = std::max(most, steps_[i].inputs.size());
         }
+    p.step_inputs_.resize(most);
     p.executor_ = options.executor;
     group_steps(p);
     for (network_plan::banded_group& g : p.groups_) plan_parts(p, g, options);
@@ -65,32 +140,94 @@ KDNA_FUNC network_plan network::plan(const shape4& in, const plan_options& optio
     for (const auto& s : p.states_) workspace = std::max(workspace, s->workspace_bytes());
     p.workspace_ = buffer<std::byte>(workspace, options.memory);
     for (auto& s : p.states_) s->use_workspace(p.workspace_.data());
-    p.arena_ = buffer<std::byte>(place_values(p), options.memory);
+    p.arena_ = buffer<std::byte>(place_in(p), options.memory);
     return p;
+}
+
+KDNA_FUNC std::unique_ptr<operation_state> network::plan_step(const network_plan& p, std::size_t i, index_t samples,
+                                                              const plan_options& options) const {
+    const step& s = steps_[i];
+    std::vector<nd_shape> in = shapes_of(p.value_shapes_, s);
+    for (std::size_t k = 0; k < in.size(); ++k)
+        if (p.batched_[position(k < s.inputs.size() ? s.inputs[k] : s.shapes[k - s.inputs.size()])]) in[k][0] = samples;
+    plan_options inner = options;
+    if (!s.inputs.empty()) {
+        const network_plan::placement& x = p.places_[position(s.inputs.front())];
+        if (x.in != network_plan::placement::memory::input)
+            inner.order = in.front().rank() < 2 || x.stride[1] == 1 || in.front()[1] == 1 ? input_order::nhwc
+                                                                                          : input_order::any;
+    }
+    // When it is used up, kernels are transformed as they are used.
+    if (options.transform_budget > 0)
+        inner.transform_budget = std::max<index_t>(options.transform_budget - p.transformed_bytes_, 1);
+    inner.channel_means = p.means_offsets_[position(value_of(i))] >= 0;
+    return s.op->plan(in, inner);
+}
+
+KDNA_FUNC void network::check(const network_plan& p, std::span<const nd_view<const float>> x,
+                              std::span<const nd_view<float>> y) const {
+    if (p.owner_ != identity_.token()) throw error("network", "a plan of this network", "another network's");
+    if (x.size() != inputs_.size())
+        throw error("network", concat(inputs_.size(), " inputs"), concat(x.size()));
+    if (y.size() != outputs_.size())
+        throw error("network", concat(outputs_.size(), " outputs"), concat(y.size()));
+    const auto fits = [](std::string_view what, const std::string& name, bool alone, const nd_shape& expected,
+                         const nd_shape& found, const void* data) {
+        if (data == nullptr) throw error("network", "views of memory", "a null pointer");
+        if (expected == found) return;
+        throw error(concat("network ", what, alone ? "" : " ", alone ? "" : name), to_string(expected), to_string(found));
+    };
+    for (std::size_t i = 0; i < x.size(); ++i)
+        fits("input", inputs_[i].name, x.size() == 1, p.value_shapes_[i], x[i].shape, x[i].data);
+    for (std::size_t i = 0; i < y.size(); ++i)
+        fits("output", outputs_[i].name, y.size() == 1, p.value_shapes_[position(outputs_[i].id)], y[i].shape, y[i].data);
 }
 
 KDNA_FUNC void network::check(const network_plan& p, const tensor_view<const float>& x,
                               const tensor_view<float>& y) const {
     if (p.owner_ != identity_.token()) throw error("network", "a plan of this network", "another network's");
     if (x.data == nullptr || y.data == nullptr) throw error("network", "views of memory", "a null pointer");
+    if (input_count() != 1 || output_count() != 1)
+        throw error("network", concat(input_count(), " inputs and ", output_count(), " outputs"), "one of each");
     if (x.shape != p.input_shape()) throw error("network input", to_string(p.input_shape()), to_string(x.shape));
     if (y.shape != p.output_shape()) throw error("network output", to_string(p.output_shape()), to_string(y.shape));
 }
 
+namespace detail {
+
+/// The view of an image as one of that rank: its own, or of rank 2 [N, C] for single pixels.
+template <class T>
+[[nodiscard]] nd_view<T> view_of_rank(const tensor_view<T>& v, index_t rank) noexcept {
+    if (rank == 2) return {v.data, nd_shape{v.shape.n, v.shape.c}, {v.stride.n, v.stride.c}};
+    return v;
+}
+
+}  // namespace detail
+
 KDNA_FUNC void network::run(network_plan& p, const tensor_view<const float>& x,
                             const tensor_view<float>& y) const noexcept {
     detail::enforce([&] { check(p, x, y); });
+    const nd_view<const float> in = detail::view_of_rank(x, p.input_shape(0).rank());
+    const nd_view<float> out = detail::view_of_rank(y, p.output_shape(0).rank());
+    run(p, {&in, 1}, {&out, 1});
+}
+
+KDNA_FUNC void network::run(network_plan& p, std::span<const nd_view<const float>> x,
+                            std::span<const nd_view<float>> y) const noexcept {
+    detail::enforce([&] { check(p, x, y); });
+    const arguments a{x, y};
     for (const network_plan::stage& part : p.stages_)
-        for (index_t n = 0; n < p.input_shape().n; n += part.samples)
+        for (index_t n = 0; n < p.batch_; n += part.samples)
             for (std::size_t i = part.first; i < part.last;) {
                 if (const std::size_t g = p.group_of_[i]; g != network_plan::none) {
-                    run_group(p, p.groups_[g], x, y, n);
+                    run_group(p, p.groups_[g], a, n);
                     i = p.groups_[g].last;
                 } else {
-                    run_step(p, i, x, y, n, part.samples);
+                    run_step(p, i, a, n, part.samples);
                     ++i;
                 }
             }
+    copy_outputs(p, a);
 }
 
 KDNA_FUNC tensor<float> network::operator()(const tensor_view<const float>& x, const plan_options& options) const {
@@ -111,86 +248,69 @@ KDNA_FUNC index_t network::weight_bytes() const {
     return bytes;
 }
 
-/// Samples [n, n + count) of an inner value; of one inside a group, the rows that thread `part` of it keeps.
-KDNA_FUNC tensor_view<float> network::inner(network_plan& p, index_t id, index_t n, index_t count,
-                                            index_t part) noexcept {
-    const shape4& s = p.shapes_[position(id)];
-    const strides4 stride{p.rows_[position(id)] * s.w * s.c, 1, s.w * s.c, s.c};
-    if (p.parts_[position(id)] > 0)
+/// Samples [n, n + count) of a value in the arena; of one inside a group, the rows that thread `part` of it keeps.
+KDNA_FUNC nd_view<float> network::inner(network_plan& p, index_t id, index_t n, index_t count,
+                                        index_t part) const noexcept {
+    const std::size_t v = position(id);
+    const network_plan::placement& place = p.places_[v];
+    nd_view<float> view{at_offset<float>(p.arena_.data(), p.offsets_[position(place.root)]) + place.offset,
+                        p.value_shapes_[v], place.stride};
+    if (p.rows_[v] > 0) view.stride[0] = p.rows_[v] * view.stride[2];
+    if (!p.batched_[v]) return view;
+    view.shape[0] = count;
+    if (p.parts_[v] > 0)
         n = part;
-    else if (p.samples_[position(id)] == count)
+    else if (p.samples_[position(place.root)] == count)
         n = 0;  // the arena holds those of the moment
-    return {at_offset<float>(p.arena_.data(), p.offsets_[position(id)]) + n * stride.n, {count, s.c, s.h, s.w}, stride};
+    view.data += n * view.stride[0];
+    return view;
+}
+
+/// The same of any value that a step reads.
+KDNA_FUNC nd_view<const float> network::read(network_plan& p, const arguments& a, index_t id, index_t n, index_t count,
+                                             index_t part) const noexcept {
+    using memory = network_plan::placement::memory;
+    const network_plan::placement& place = p.places_[position(id)];
+    if (place.in == memory::arena) return inner(p, id, n, count, part);
+    if (place.in == memory::constant) {
+        nd_view<const float> view = steps_[step_of(place.root)].op->constant();
+        return {view.data + place.offset, p.value_shapes_[position(id)], place.stride};
+    }
+    nd_view<const float> view = a.x[position(place.number)];
+    if (!p.batched_[position(id)]) return view;
+    view.shape[0] = count;
+    view.data += n * view.stride[0];
+    return view;
 }
 
 KDNA_FUNC float* network::means(network_plan& p, index_t id, index_t n) noexcept {
     const index_t offset = p.means_offsets_[position(id)];
-    return offset < 0 ? nullptr : p.means_.data() + offset + n * p.shapes_[position(id)].c;
-}
-
-/// Shapes of a step's inputs for the whole batch.
-KDNA_FUNC std::vector<shape4> network::input_shapes(const network_plan& p, const step& s) const {
-    std::vector<shape4> in;
-    for (const index_t id : s.inputs) in.push_back(p.shapes_[position(id)]);
-    return in;
-}
-
-KDNA_FUNC std::unique_ptr<operation_state> network::plan_step(const network_plan& p, std::size_t i, index_t samples,
-                                                              const plan_options& options) const {
-    const step& s = steps_[i];
-    std::vector<shape4> in = input_shapes(p, s);
-    for (shape4& shape : in) shape.n = samples;
-    plan_options inner = options;
-    inner.order = s.inputs.front() == 0 ? options.order : input_order::nhwc;
-    // When it is used up, kernels are transformed as they are used.
-    if (options.transform_budget > 0)
-        inner.transform_budget = std::max<index_t>(options.transform_budget - p.transformed_bytes_, 1);
-    inner.channel_means = p.means_offsets_[i + 1] >= 0;
-    return s.op->plan(in, inner);
-}
-
-/// Plans a group's steps for one thread each, and their work on the other threads.
-KDNA_FUNC void network::plan_parts(network_plan& p, network_plan::banded_group& g, const plan_options& options) const {
-    if (g.parts.size() == 1 && options.executor.concurrency() == 1) return;
-    plan_options alone = options;
-    alone.executor = {};
-    // Another timing might choose an algorithm that cannot run in bands.
-    alone.in_bands = true;
-    alone.autotune = false;
-    for (std::size_t i = g.first; i < g.last; ++i) p.states_[i] = plan_step(p, i, 1, alone);
-    for (std::size_t t = 1; t < g.parts.size(); ++t) {
-        index_t workspace = 0;
-        auto& states = g.states.emplace_back();
-        for (std::size_t i = g.first; i < g.last; ++i) {
-            states.push_back(plan_step(p, i, 1, alone));
-            workspace = std::max(workspace, states.back()->workspace_bytes());
-        }
-        g.workspaces.emplace_back(workspace, options.memory);
-        for (auto& s : states) s->use_workspace(g.workspaces.back().data());
-    }
+    return offset < 0 ? nullptr : p.means_.data() + offset + n * p.value_shapes_[position(id)][1];
 }
 
 /// Runs a group's steps on sample n, every thread its part, band by band.
-KDNA_FUNC void network::run_group(network_plan& p, const network_plan::banded_group& group,
-                                  const tensor_view<const float>& x, const tensor_view<float>& y,
+KDNA_FUNC void network::run_group(network_plan& p, const network_plan::banded_group& group, const arguments& a,
                                   index_t n) const noexcept {
     p.executor_.parallel_for(static_cast<index_t>(group.parts.size()), [&](index_t part) {
         const auto t = position(part);
-        for (const band_action& a : group.parts[t].actions) {
-            const std::size_t i = group.first + a.step;
-            if (a.kept_from > 0 && a.kept > 0) {
-                const tensor_view<float> v = inner(p, static_cast<index_t>(i) + 1, 0, 1, part);
-                std::copy(v.at(0, 0, a.kept_from, 0), v.at(0, 0, a.kept_from + a.kept, 0), v.data);
+        nd_view<const float> in[2];
+        for (const band_action& action : group.parts[t].actions) {
+            const std::size_t i = group.first + action.step;
+            if (action.kept_from > 0 && action.kept > 0) {
+                const nd_view<float> v = inner(p, value_of(i), 0, 1, part);
+                const float* from = v.data + action.kept_from * v.stride[2];
+                std::copy(from, from + action.kept * v.stride[2], v.data);
             }
-            run_step(p, t == 0 ? *p.states_[i] : *group.states[t - 1][a.step], i, x, y, n, 1, a.rows, part);
+            run_step(p, t == 0 ? *p.states_[i] : *group.states[t - 1][action.step], i, a, n, 1, action.rows, part, in);
         }
     });
 }
 
 /// Runs one step on samples [n, n + count).
-KDNA_FUNC void network::run_step(network_plan& p, std::size_t i, const tensor_view<const float>& x,
-                                 const tensor_view<float>& y, index_t n, index_t count) const noexcept {
-    run_step(p, *p.states_[i], i, x, y, n, count, {}, 0);
+KDNA_FUNC void network::run_step(network_plan& p, std::size_t i, const arguments& a, index_t n,
+                                 index_t count) const noexcept {
+    if (!p.places_[position(value_of(i))].runs) return;
+    run_step(p, *p.states_[i], i, a, n, count, {}, 0, p.step_inputs_);
     if (p.gates_[i].size() > 0)
         for (index_t k = 0; k < count; ++k) {
             const auto gate = p.states_[i]->gate(k);
@@ -198,165 +318,34 @@ KDNA_FUNC void network::run_step(network_plan& p, std::size_t i, const tensor_vi
         }
 }
 
-KDNA_FUNC void network::run_step(network_plan& p, operation_state& state, std::size_t i,
-                                 const tensor_view<const float>& x, const tensor_view<float>& y, index_t n,
-                                 index_t count, const conv::row_band& rows, index_t part) const noexcept {
-    const auto samples = [&](auto v) {
-        v.data = v.at(n, 0, 0, 0);
-        v.shape.n = count;
-        return v;
-    };
+KDNA_FUNC void network::run_step(network_plan& p, operation_state& state, std::size_t i, const arguments& a, index_t n,
+                                 index_t count, const conv::row_band& rows, index_t part,
+                                 std::span<nd_view<const float>> in) const noexcept {
     const step& s = steps_[i];
-    tensor_view<const float> in[most_inputs];
-    for (std::size_t k = 0; k < s.inputs.size(); ++k)
-        in[k] = s.inputs[k] == 0 ? samples(x) : tensor_view<const float>(inner(p, s.inputs[k], n, count, part));
-    const auto id = static_cast<index_t>(i) + 1;
-    s.op->run(state, {.inputs = {in, s.inputs.size()},
-                      .y = i + 1 == steps_.size() ? samples(y) : inner(p, id, n, count, part),
-                      .means = {means(p, s.inputs.front(), n), means(p, id, n)},
-                      .rows = rows});
-}
-
-namespace detail {
-
-/// Bytes that a stage's step may touch in activations, twice a typical L2.
-inline constexpr index_t stage_bytes = index_t{2} << 20;
-/// A value from this size on, half a typical L2, is worth keeping in bands.
-inline constexpr index_t banded_bytes = 512 * 1024;
-/// The rows of all values inside a group of banded steps together.
-inline constexpr index_t band_buffer_bytes = 512 * 1024;
-
-}  // namespace detail
-
-/// Cuts the steps into stages: the most samples whose activations fit, never fewer than in the stage before.
-KDNA_FUNC std::vector<network_plan::stage> network::stages(const network_plan& p) const {
-    const index_t batch = p.shapes_.front().n;
-    std::vector<index_t> most(steps_.size());
-    for (std::size_t i = steps_.size(); i-- > 0;) {
-        const auto bytes = [&](index_t id) {
-            const shape4& s = p.shapes_[position(id)];
-            return s.c * s.h * s.w * static_cast<index_t>(sizeof(float));
-        };
-        const step& s = steps_[i];
-        index_t touched = bytes(static_cast<index_t>(i) + 1);
-        for (const index_t id : s.inputs) touched += bytes(id);
-        // A large value is worth a band, and bands are of one sample.
-        const bool large =
-            std::max(bytes(s.inputs.front()), bytes(static_cast<index_t>(i) + 1)) >= detail::banded_bytes;
-        index_t fitting = large ? 1 : std::clamp<index_t>(detail::stage_bytes / touched, 1, batch);
-        while (batch % fitting != 0) --fitting;
-        most[i] = i + 1 < steps_.size() ? std::min(fitting, most[i + 1]) : fitting;
-    }
-    std::vector<network_plan::stage> out;
-    for (std::size_t i = 0; i < steps_.size(); ++i) {
-        if (out.empty() || out.back().samples != most[i]) out.push_back({i, i, most[i]});
-        out.back().last = i + 1;
-    }
-    return out;
-}
-
-/// Groups neighbouring steps that can run in bands and have a large value between them that nobody else reads.
-KDNA_FUNC void network::group_steps(network_plan& p) const {
-    std::vector<index_t> uses(p.shapes_.size(), 0);
-    for (const step& s : steps_)
-        for (const index_t id : s.inputs) ++uses[position(id)];
-    p.group_of_.assign(steps_.size(), network_plan::none);
-    p.parts_.assign(p.shapes_.size(), 0);
-    p.rows_.clear();
-    for (const shape4& s : p.shapes_) p.rows_.push_back(s.h);
-    const auto row_bytes = [&](std::size_t id) {
-        return p.shapes_[id].w * p.shapes_[id].c * static_cast<index_t>(sizeof(float));
-    };
-    for (const network_plan::stage& part : p.stages_) {
-        if (part.samples != 1) continue;
-        const auto joins = [&](std::size_t i) {  // step i and the one before it, whose value is i
-            return steps_[i].inputs.front() == static_cast<index_t>(i) && uses[i] == 1 &&
-                   row_bytes(i) * p.shapes_[i].h >= detail::banded_bytes &&
-                   steps_[i - 1].op->bands(*p.states_[i - 1]).multiple > 0 &&
-                   steps_[i].op->bands(*p.states_[i]).multiple > 0;
-        };
-        for (std::size_t first = part.first; first < part.last;) {
-            std::size_t last = first + 1;
-            while (last < part.last && joins(last)) ++last;
-            if (last - first > 1) {
-                std::vector<banded_step> steps;
-                for (std::size_t i = first; i < last; ++i)
-                    steps.push_back({steps_[i].op->bands(*p.states_[i]),
-                                     p.shapes_[position(steps_[i].inputs.front())].h, p.shapes_[i + 1].h,
-                                     row_bytes(i + 1)});
-                network_plan::banded_group g{
-                    first, last, schedule_parts(steps, p.executor_.concurrency(), detail::band_buffer_bytes)};
-                for (std::size_t i = first; i < last; ++i) {
-                    p.group_of_[i] = p.groups_.size();
-                    if (i + 1 == last) continue;
-                    p.parts_[i + 1] = static_cast<index_t>(g.parts.size());
-                    p.rows_[i + 1] = 0;
-                    for (const band_schedule& b : g.parts)
-                        p.rows_[i + 1] = std::max(p.rows_[i + 1], b.buffer_rows[i - first]);
-                }
-                p.groups_.push_back(std::move(g));
-            }
-            first = last;
+    for (std::size_t k = 0; k < s.inputs.size(); ++k) in[k] = read(p, a, s.inputs[k], n, count, part);
+    const index_t id = value_of(i);
+    operation_call call{.inputs = in.first(s.inputs.size()), .output = {}, .rows = rows};
+    if (const network_plan::placement& place = p.places_[position(id)];
+        place.in == network_plan::placement::memory::output) {
+        call.output = a.y[position(place.number)];
+        if (p.batched_[position(id)]) {
+            call.output.shape[0] = count;
+            call.output.data += n * call.output.stride[0];
         }
+    } else {
+        call.output = inner(p, id, n, count, part);
     }
+    if (!s.inputs.empty()) call.means = {means(p, s.inputs.front(), n), means(p, id, n)};
+    s.op->run(state, call);
 }
 
-/// Gives the channel means of every value that somebody reads and its step can give a place; returns the floats of all.
-KDNA_FUNC index_t network::place_means(network_plan& p) const {
-    p.means_offsets_.assign(p.shapes_.size(), -1);
-    index_t floats = 0;
-    for (const step& s : steps_) {
-        const index_t read = s.inputs.front();
-        index_t& offset = p.means_offsets_[position(read)];
-        if (read == 0 || offset >= 0 || !s.op->reads_channel_means() ||
-            !steps_[position(read) - 1].op->gives_channel_means())
-            continue;
-        offset = floats;
-        const shape4& v = p.shapes_[position(read)];
-        floats = checked_add(floats, checked_mul(v.n, v.c, "network"), "network");
+/// Outputs that lie in the arena, because others read them or they are parts of others, or that are inputs or constants.
+KDNA_FUNC void network::copy_outputs(network_plan& p, const arguments& a) const noexcept {
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+        const network_plan::placement& place = p.places_[position(outputs_[i].id)];
+        if (place.in == network_plan::placement::memory::output && place.number == static_cast<index_t>(i)) continue;
+        ops::copy(read(p, a, outputs_[i].id, 0, p.batch_, 0), a.y[i], p.executor_);
     }
-    return floats;
-}
-
-/// Places the inner values in the arena. A value that leaves its stage is kept for the whole batch, and for as long as both
-/// stages run. Returns the arena's bytes.
-KDNA_FUNC index_t network::place_values(network_plan& p) const {
-    const auto count = static_cast<index_t>(steps_.size());
-    std::vector<index_t> last_use(p.shapes_.size(), 0);
-    for (index_t i = 0; i < count; ++i)
-        for (const index_t id : steps_[position(i)].inputs) last_use[position(id)] = i;
-    const auto stage_of = [&](index_t i) {
-        return *std::find_if(p.stages_.begin(), p.stages_.end(),
-                             [&](const network_plan::stage& s) { return static_cast<std::size_t>(i) < s.last; });
-    };
-    p.samples_.assign(p.shapes_.size(), p.shapes_.front().n);
-    // Input and output are the caller's: they take no bytes.
-    std::vector<arena_value> values(p.shapes_.size());
-    for (index_t id = 1; id < count; ++id) {
-        arena_value v{id - 1, std::max(id - 1, last_use[position(id)]), 0};
-        // A group's steps run in turns: what any of them touches is alive while all do.
-        const auto group = [&](index_t i) { return p.group_of_[position(i)]; };
-        if (group(v.first) != network_plan::none) v.first = static_cast<index_t>(p.groups_[group(v.first)].first);
-        if (group(v.last) != network_plan::none) v.last = static_cast<index_t>(p.groups_[group(v.last)].last) - 1;
-        const network_plan::stage made = stage_of(v.first), used = stage_of(v.last);
-        if (made.first == used.first) {
-            p.samples_[position(id)] = made.samples;
-        } else {
-            v.first = static_cast<index_t>(made.first);
-            v.last = static_cast<index_t>(used.last) - 1;
-        }
-        shape4 held = p.shapes_[position(id)];
-        held.n = p.samples_[position(id)];
-        held.h = p.rows_[position(id)];
-        if (p.parts_[position(id)] > 0) held.n = p.parts_[position(id)];
-        workspace_layout one;
-        static_cast<void>(one.add<float>(element_count(held)));
-        v.bytes = one.bytes();
-        values[position(id)] = v;
-    }
-    arena_layout placed = place_in_arena(values, "network arena");
-    p.offsets_ = std::move(placed.offsets);
-    return placed.bytes;
 }
 
 }  // namespace kdna::inline KDNA_ABI

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <kdna/nn/conv2d.hpp>
+#include <kdna/nn/layer_operations.hpp>
 #include <kdna/nn/network.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -21,8 +22,12 @@ class network_builder {
 public:
     using value = network::value;
 
-    /// The network's input, of `channels` channels. Throws kdna::error for a second one, or if there are none.
+    /// An input, an image of `channels` channels. Inputs come before all steps. Throws kdna::error after a step, and for less than
+    /// one channel.
     [[nodiscard]] KDNA_FUNC value input(index_t channels);
+    /// An input of any rank; extents of 0 may be anything. Throws kdna::error also for a rank that is not 1 to 5, and for a name that
+    /// another input has.
+    [[nodiscard]] KDNA_FUNC value input(std::string name, std::vector<index_t> extents);
 
     /// A convolution of `x`, with a residual if the layer takes one. Throws kdna::error if channel counts do not fit.
     template <kernel_source S, router R, conv_backend B>
@@ -56,9 +61,21 @@ public:
     /// unless there are as many inputs as it asks for.
     KDNA_FUNC value add(std::unique_ptr<operation> op, const value& x, index_t channels);
     KDNA_FUNC value add(std::unique_ptr<operation> op, const std::vector<value>& inputs, index_t channels);
+    /// The same for a step that also needs the shapes of `shapes`. `channels`: extent of axis 1 of the output, 0 where it has none
+    /// or that is not known.
+    KDNA_FUNC value add(std::unique_ptr<operation> op, const std::vector<value>& inputs, const std::vector<value>& shapes,
+                        index_t channels);
 
-    /// The finished network. Throws kdna::error unless `output` is the last value made.
+    /// The finished network, with one output. Steps on which no output depends are left out. Throws kdna::error for a value of
+    /// another network, or if there is no step.
     [[nodiscard]] KDNA_FUNC network build(const value& output) &&;
+    /// An output, with the name that callers know it by.
+    struct output {
+        std::string name;
+        value is;
+    };
+    /// The same with several outputs. Throws kdna::error also for no outputs and for two of one name.
+    [[nodiscard]] KDNA_FUNC network build(const std::vector<output>& outputs) &&;
 
 private:
     template <class L>
@@ -78,6 +95,7 @@ private:
     KDNA_FUNC void check_known(std::string_view name, std::string_view what, const value& v) const;
     KDNA_FUNC value push(std::unique_ptr<operation> op, const value& x, const std::optional<value>& second,
                          index_t channels);
+    KDNA_FUNC void drop_unused();
 
     network net_;
     std::vector<index_t> widths_;  // channels of the values so far, the input first

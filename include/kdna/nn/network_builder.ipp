@@ -9,10 +9,21 @@ namespace kdna::inline KDNA_ABI {
 
 KDNA_FUNC network::value network_builder::input(index_t channels) {
     if (channels < 1) throw error("network input", "at least one channel", concat(channels));
-    if (!widths_.empty()) throw error("network input", "one input", "a second");
+    return input(net_.inputs_.empty() ? "input" : concat("input", net_.inputs_.size()), {0, channels, 0, 0});
+}
+
+KDNA_FUNC network::value network_builder::input(std::string name, std::vector<index_t> extents) {
+    if (!net_.steps_.empty()) throw error("network input", "all inputs before the first step", name);
+    if (extents.empty() || static_cast<index_t>(extents.size()) > most_axes)
+        throw error(concat("network input ", name), "a rank of 1 to 5", concat(extents.size()));
+    for (const index_t e : extents)
+        if (e < 0) throw error(concat("network input ", name), "extents >= 0", concat(e));
+    for (const network::input_port& other : net_.inputs_)
+        if (other.name == name) throw error("network input", "a name that no other has", concat("\"", name, "\""));
+    const index_t channels = extents.size() > 1 ? extents[1] : 0;
     widths_.push_back(channels);
-    net_.channels_ = channels;
-    return {0, channels};
+    net_.inputs_.push_back({std::move(name), std::move(extents)});
+    return {net_.input_count() - 1, channels};
 }
 
 KDNA_FUNC network::value network_builder::add(const max_pool2d& pool, const value& x) {
@@ -29,28 +40,75 @@ KDNA_FUNC network::value network_builder::add(std::unique_ptr<operation> op, con
 
 KDNA_FUNC network::value network_builder::add(std::unique_ptr<operation> op, const std::vector<value>& inputs,
                                               index_t channels) {
+    if (op != nullptr && channels < 1) throw error(std::string(op->name()), "at least one channel", concat(channels));
+    return add(std::move(op), inputs, {}, channels);
+}
+
+KDNA_FUNC network::value network_builder::add(std::unique_ptr<operation> op, const std::vector<value>& inputs,
+                                              const std::vector<value>& shapes, index_t channels) {
     if (op == nullptr) throw error("network step", "an operation", "a null pointer");
     const auto found = static_cast<index_t>(inputs.size());
-    if (op->inputs() < 1 || op->inputs() > most_inputs)
-        throw error(concat(op->name(), " inputs"), concat("1 to ", most_inputs), concat(op->inputs()));
+    if (op->inputs() < 0 || op->inputs() > most_inputs)
+        throw error(concat(op->name(), " inputs"), concat("at most ", most_inputs), concat(op->inputs()));
     if (found != op->inputs()) throw error(concat(op->name(), " inputs"), concat(op->inputs()), concat(found));
-    std::vector<index_t> ids;
+    if (found == 0 && op->constant().data == nullptr)
+        throw error(concat(op->name(), " inputs"), "at least one", "none");
+    network::step s{std::move(op), {}, {}};
     for (const value& v : inputs) {
-        check_known(op->name(), "input", v);
-        ids.push_back(v.id);
+        check_known(s.op->name(), "input", v);
+        s.inputs.push_back(v.id);
     }
-    if (channels < 1) throw error(std::string(op->name()), "at least one channel", concat(channels));
+    for (const value& v : shapes) {
+        check_known(s.op->name(), "shape", v);
+        s.shapes.push_back(v.id);
+    }
     widths_.push_back(channels);
-    net_.steps_.push_back({std::move(op), std::move(ids)});
-    return {static_cast<index_t>(net_.steps_.size()), channels};
+    net_.steps_.push_back(std::move(s));
+    return {net_.value_of(net_.steps_.size() - 1), channels};
 }
 
 KDNA_FUNC network network_builder::build(const value& output) && {
-    if (net_.steps_.empty() || output.id != static_cast<index_t>(net_.steps_.size()))
-        throw error("network", concat("the last value, ", net_.steps_.size(), ", as its output"),
-                    concat("value ", output.id));
-    net_.output_channels_ = output.channels;
+    return std::move(*this).build(std::vector<network_builder::output>{{"output", output}});
+}
+
+KDNA_FUNC network network_builder::build(const std::vector<output>& outputs) && {
+    if (outputs.empty()) throw error("network", "an output", "none");
+    if (net_.steps_.empty()) throw error("network", "at least one step", "none");
+    for (const output& o : outputs) {
+        check_known("network", "output", o.is);
+        for (const network::output_port& other : net_.outputs_)
+            if (other.name == o.name) throw error("network output", "a name that no other has", concat("\"", o.name, "\""));
+        net_.outputs_.push_back({o.name, o.is.id, o.is.channels});
+    }
+    drop_unused();
     return std::move(net_);
+}
+
+/// Leaves out the steps on which no output depends, and numbers the values anew.
+KDNA_FUNC void network_builder::drop_unused() {
+    const auto at = [](index_t id) { return static_cast<std::size_t>(id); };
+    const index_t inputs = net_.input_count();
+    std::vector<bool> needed(widths_.size(), false);
+    for (const network::output_port& o : net_.outputs_) needed[at(o.id)] = true;
+    for (std::size_t i = net_.steps_.size(); i-- > 0;) {
+        if (!needed[at(net_.value_of(i))]) continue;
+        for (const index_t id : net_.steps_[i].inputs) needed[at(id)] = true;
+        for (const index_t id : net_.steps_[i].shapes) needed[at(id)] = true;
+    }
+    std::vector<index_t> renamed(widths_.size(), 0);
+    for (index_t id = 0; id < inputs; ++id) renamed[at(id)] = id;
+    std::vector<network::step> kept;
+    for (std::size_t i = 0; i < net_.steps_.size(); ++i) {
+        const std::size_t v = at(net_.value_of(i));
+        if (!needed[v]) continue;
+        renamed[v] = inputs + static_cast<index_t>(kept.size());
+        network::step& s = net_.steps_[i];
+        for (index_t& id : s.inputs) id = renamed[at(id)];
+        for (index_t& id : s.shapes) id = renamed[at(id)];
+        kept.push_back(std::move(s));
+    }
+    net_.steps_ = std::move(kept);
+    for (network::output_port& o : net_.outputs_) o.id = renamed[at(o.id)];
 }
 
 KDNA_FUNC void network_builder::check_convolution(const std::string& name, const kernel_shape& k, bool takes_residual,
