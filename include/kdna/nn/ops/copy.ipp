@@ -1,0 +1,344 @@
+// Definitions of copy.hpp.
+#pragma once
+
+#include <kdna/core/macros_push.hpp>
+
+#include <algorithm>
+
+#include <kdna/nn/ops/copy.hpp>
+#include <kdna/simd/simd.hpp>
+
+namespace kdna::inline KDNA_ABI::ops {
+namespace detail {
+
+/// Elements that are worth a thread.
+inline constexpr index_t copy_grain = 16384;
+
+/// Rows and columns to be copied, and the strides of both.
+struct copy_block {
+    index_t rows, columns;
+    float* y;
+    const float* x;
+    index_t y_row, x_row, y_column, x_column;
+};
+
+/// Rows that are contiguous in both, shorter than what memmove is made for.
+inline void copy_short_rows(const copy_block& t) noexcept {
+    using simd::lanes;
+    const index_t whole = t.columns / lanes * lanes;
+    const simd::lane_mask mask = simd::first_lanes(t.columns - whole);
+    for (index_t r = 0; r < t.rows; ++r) {
+        float* const y = t.y + r * t.y_row;
+        const float* const x = t.x + r * t.x_row;
+        for (index_t i = 0; i < whole; i += lanes) simd::store(y + i, simd::load(x + i));
+        if (whole < t.columns) simd::store_masked(y + whole, simd::load_masked(x + whole, mask), mask);
+    }
+}
+
+/// A few columns: the loop over the rows is the inner one.
+template <int Columns>
+void copy_narrow(const copy_block& t) noexcept {
+    const float* x = t.x;
+    float* y = t.y;
+    for (index_t r = 0; r < t.rows; ++r, x += t.x_row, y += t.y_row) {
+        float v[Columns];
+        KDNA_UNROLL
+        for (int i = 0; i < Columns; ++i) v[i] = x[i * t.x_column];
+        KDNA_UNROLL
+        for (int i = 0; i < Columns; ++i) y[i * t.y_column] = v[i];
+    }
+}
+
+/// y[r * y_row + c] = x[r + c * x_column] for four rows and columns.
+inline void transpose_4x4(const float* x, index_t x_column, float* y, index_t y_row) noexcept {
+#ifdef __SSE2__
+    __m128 a = _mm_loadu_ps(x), b = _mm_loadu_ps(x + x_column), c = _mm_loadu_ps(x + 2 * x_column),
+           d = _mm_loadu_ps(x + 3 * x_column);
+    const __m128 ab_low = _mm_unpacklo_ps(a, b), ab_high = _mm_unpackhi_ps(a, b), cd_low = _mm_unpacklo_ps(c, d),
+                 cd_high = _mm_unpackhi_ps(c, d);
+    _mm_storeu_ps(y, _mm_movelh_ps(ab_low, cd_low));
+    _mm_storeu_ps(y + y_row, _mm_movehl_ps(cd_low, ab_low));
+    _mm_storeu_ps(y + 2 * y_row, _mm_movelh_ps(ab_high, cd_high));
+    _mm_storeu_ps(y + 3 * y_row, _mm_movehl_ps(cd_high, ab_high));
+#else
+    for (index_t r = 0; r < 4; ++r)
+        for (index_t c = 0; c < 4; ++c) y[r * y_row + c] = x[r + c * x_column];
+#endif
+}
+
+/// Columns contiguous in y and rows contiguous in x. Sixteen rows at a time, which are a cache line of every column.
+inline void copy_transposed(const copy_block& t) noexcept {
+    for (index_t top = 0; top < t.rows; top += 16) {
+        const index_t rows = std::min<index_t>(16, t.rows - top), fours = rows / 4 * 4;
+        const float* const x = t.x + top;
+        float* const y = t.y + top * t.y_row;
+        index_t c = 0;
+        for (; c + 4 <= t.columns; c += 4) {
+            for (index_t r = 0; r < fours; r += 4)
+                transpose_4x4(x + r + c * t.x_column, t.x_column, y + r * t.y_row + c, t.y_row);
+            for (index_t r = fours; r < rows; ++r)
+                for (index_t i = c; i < c + 4; ++i) y[r * t.y_row + i] = x[r + i * t.x_column];
+        }
+        for (; c < t.columns; ++c)
+            for (index_t r = 0; r < rows; ++r) y[r * t.y_row + c] = x[r + c * t.x_column];
+    }
+}
+
+/// Two contiguous columns that are rows of x: y takes from both in turn.
+inline void copy_interleaved(const copy_block& t) noexcept {
+    const float *a = t.x, *b = t.x + t.x_column;
+    index_t r = 0;
+#ifdef __SSE2__
+    for (; r + 4 <= t.rows; r += 4) {
+        const __m128 p = _mm_loadu_ps(a + r), q = _mm_loadu_ps(b + r);
+        _mm_storeu_ps(t.y + 2 * r, _mm_unpacklo_ps(p, q));
+        _mm_storeu_ps(t.y + 2 * r + 4, _mm_unpackhi_ps(p, q));
+    }
+#endif
+    for (; r < t.rows; ++r) {
+        t.y[2 * r] = a[r];
+        t.y[2 * r + 1] = b[r];
+    }
+}
+
+inline void copy_rows(const copy_block& t) noexcept {
+    if (t.y_column == 1 && t.columns == 2 && t.y_row == 2 && t.x_row == 1) return copy_interleaved(t);
+    switch (t.columns) {
+        case 1: return copy_narrow<1>(t);
+        case 2: return copy_narrow<2>(t);
+        case 3: return copy_narrow<3>(t);
+        case 4:
+            if (t.x_column == 1 || t.x_row != 1) return copy_narrow<4>(t);
+            break;
+        default: break;
+    }
+    if (t.y_column == 1 && t.x_column == 1) {
+        if (t.columns < 256) return copy_short_rows(t);
+        for (index_t r = 0; r < t.rows; ++r) std::copy_n(t.x + r * t.x_row, t.columns, t.y + r * t.y_row);
+        return;
+    }
+    if (t.y_column == 1 && t.x_row == 1 && t.rows >= 4) return copy_transposed(t);
+    for (index_t r = 0; r < t.rows; ++r) {
+        float* const y = t.y + r * t.y_row;
+        const float* const x = t.x + r * t.x_row;
+        if (t.y_column == 1 && t.x_column == 0) {
+            std::fill_n(y, t.columns, *x);
+        } else {
+            for (index_t i = 0; i < t.columns; ++i) y[i * t.y_column] = x[i * t.x_column];
+        }
+    }
+}
+
+/// Copies operand 1 of the nest to operand 0.
+inline void copy_nest(nest& n, float* y, const float* x, const executor_ref& executor) noexcept {
+    n.arrange();
+    n.rows_along(1);
+    const per_operand row = n.rows().stride, column = n.columns().stride;
+    n.run(executor, copy_grain, [&](const per_operand& at, index_t rows, index_t, index_t columns) {
+        copy_rows({rows, columns, y + at[0], x + at[1], row[0], row[1], column[0], column[1]});
+    });
+}
+
+/// A place in a nest whose elements are visited in their own order, as operand 0 sees them.
+class cursor {
+public:
+    cursor(const nest& n, index_t element) noexcept : nest_(n), offset_(n.start()[0]) {
+        for (index_t i = n.rank(); i-- > 0; element /= n.axis(i).extent) {
+            at(i) = element % n.axis(i).extent;
+            offset_ += at(i) * n.axis(i).stride[0];
+        }
+    }
+    [[nodiscard]] index_t offset() const noexcept { return offset_; }
+    /// Elements from here on that have the stride of the innermost axis.
+    [[nodiscard]] index_t left() const noexcept {
+        return nest_.rank() == 0 ? 1 : nest_.columns().extent - position_[static_cast<std::size_t>(nest_.rank() - 1)];
+    }
+    /// Goes on by `steps` <= left().
+    void advance(index_t steps) noexcept {
+        for (index_t i = nest_.rank(); i-- > 0; steps = 1) {
+            const nest_axis& a = nest_.axis(i);
+            at(i) += steps;
+            offset_ += steps * a.stride[0];
+            if (at(i) < a.extent) return;
+            offset_ -= at(i) * a.stride[0];
+            at(i) = 0;
+        }
+    }
+
+private:
+    [[nodiscard]] index_t& at(index_t i) noexcept { return position_[static_cast<std::size_t>(i)]; }
+    const nest& nest_;
+    index_t offset_;
+    axis_numbers position_{};
+};
+
+/// The nest over axes that both shapes can be split into, or no elements (false) where a boundary of one falls into an axis of
+/// the other.
+[[nodiscard]] inline bool common_nest(const nest& x, const nest& y, nest& out) noexcept {
+    nest_axis split[2 * most_axes];
+    index_t count = 0;
+    index_t i = x.rank(), j = y.rank();
+    nest_axis a{}, b{};
+    while (i > 0 || j > 0 || a.extent > 1) {
+        if (a.extent == 1 && i > 0) a = x.axis(--i);
+        if (b.extent == 1 && j > 0) b = y.axis(--j);
+        const index_t part = std::min(a.extent, b.extent);
+        if (part < 2 || a.extent % part != 0 || b.extent % part != 0) return false;
+        split[count++] = {part, {b.stride[0], a.stride[0], 0}};
+        a = {a.extent / part, {a.stride[0] * part, 0, 0}};
+        b = {b.extent / part, {b.stride[0] * part, 0, 0}};
+    }
+    while (count-- > 0) out.add(split[count].extent, split[count].stride);
+    return true;
+}
+
+/// A view as the fewest axes, in PyTorch's order.
+template <class View>
+[[nodiscard]] nest joined_axes(const View& v) noexcept {
+    nest out;
+    for (index_t i = 0; i < v.rank(); ++i) out.add(v.shape[i], {v.stride[static_cast<std::size_t>(i)], 0, 0});
+    out.join();
+    return out;
+}
+
+/// An image, or throws kdna::error, naming `where`.
+inline const nd_shape& require_image(input_shapes in, std::string_view where) { return require_one(in, 4, 4, where); }
+
+}  // namespace detail
+
+KDNA_FUNC void copy(const nd_view<const float>& x, const nd_view<float>& y, const executor_ref& executor) noexcept {
+    detail::nest n = detail::nest_over(y, x.stride);
+    detail::copy_nest(n, y.data, x.data, executor);
+}
+
+KDNA_FUNC void copy_elements(const nd_view<const float>& x, const nd_view<float>& y,
+                             const executor_ref& executor) noexcept {
+    const detail::nest from = detail::joined_axes(x), to = detail::joined_axes(y);
+    detail::nest both;
+    if (detail::common_nest(from, to, both)) return detail::copy_nest(both, y.data, x.data, executor);
+    const index_t count = to.elements(), parts = (count + detail::copy_grain - 1) / detail::copy_grain,
+                  y_step = to.columns().stride[0], x_step = from.columns().stride[0];
+    executor.parallel_for(parts, [&](index_t part) {
+        const index_t first = part * detail::copy_grain;
+        detail::cursor source(from, first), target(to, first);
+        for (index_t rest = std::min(detail::copy_grain, count - first); rest > 0;) {
+            const index_t some = std::min({rest, source.left(), target.left()});
+            const float* const a = x.data + source.offset();
+            float* const b = y.data + target.offset();
+            for (index_t i = 0; i < some; ++i) b[i * y_step] = a[i * x_step];
+            source.advance(some);
+            target.advance(some);
+            rest -= some;
+        }
+    });
+}
+
+KDNA_FUNC void fill(const nd_view<float>& y, float value, const executor_ref& executor) noexcept {
+    detail::nest n = detail::nest_over(y, {});
+    detail::copy_nest(n, y.data, &value, executor);
+}
+
+KDNA_FUNC reshape::reshape(const nd_shape& shape, std::string_view where) : shape_(shape) {
+    static_cast<void>(element_count(shape, where));
+}
+KDNA_FUNC nd_shape reshape::output_shape(input_shapes in, std::string_view where) const {
+    const nd_shape& x = require_one(in, 1, most_axes, where);
+    if (element_count(x) != element_count(shape_))
+        throw error(std::string(where), concat("an input with the ", element_count(shape_), " elements of ", to_string(shape_)),
+                    to_string(x));
+    return shape_;
+}
+KDNA_FUNC void reshape::run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept {
+    copy_elements(in.front(), y, executor);
+}
+
+KDNA_FUNC pixel_shuffle::pixel_shuffle(index_t factor, std::string_view where) : factor_(factor) {
+    if (factor < 1) throw error(std::string(where), "a factor >= 1", concat(factor));
+    static_cast<void>(checked_mul(factor, factor, where));
+}
+KDNA_FUNC nd_shape pixel_shuffle::output_shape(input_shapes in, std::string_view where) const {
+    const nd_shape& x = detail::require_image(in, where);
+    const index_t square = factor_ * factor_;
+    if (x[1] % square != 0) throw error(std::string(where), concat("channels that are a multiple of ", square), to_string(x));
+    return {x[0], x[1] / square, checked_mul(x[2], factor_, where), checked_mul(x[3], factor_, where)};
+}
+KDNA_FUNC void pixel_shuffle::run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept {
+    const nd_view<const float>& x = in.front();
+    const axis_numbers &s = x.stride, &t = y.stride;
+    const index_t r = factor_;
+    detail::nest n;
+    n.add(x.shape[0], {t[0], s[0], 0});
+    n.add(y.shape[1], {t[1], r * r * s[1], 0});
+    n.add(x.shape[2], {r * t[2], s[2], 0});
+    n.add(r, {t[2], r * s[1], 0});
+    n.add(x.shape[3], {r * t[3], s[3], 0});
+    n.add(r, {t[3], s[1], 0});
+    detail::copy_nest(n, y.data, x.data, executor);
+}
+
+KDNA_FUNC pixel_unshuffle::pixel_unshuffle(index_t factor, std::string_view where) : factor_(factor) {
+    if (factor < 1) throw error(std::string(where), "a factor >= 1", concat(factor));
+    static_cast<void>(checked_mul(factor, factor, where));
+}
+KDNA_FUNC nd_shape pixel_unshuffle::output_shape(input_shapes in, std::string_view where) const {
+    const nd_shape& x = detail::require_image(in, where);
+    if (x[2] % factor_ != 0 || x[3] % factor_ != 0)
+        throw error(std::string(where), concat("rows and columns that are multiples of ", factor_), to_string(x));
+    return {x[0], checked_mul(x[1], factor_ * factor_, where), x[2] / factor_, x[3] / factor_};
+}
+KDNA_FUNC void pixel_unshuffle::run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept {
+    const nd_view<const float>& x = in.front();
+    const axis_numbers &s = x.stride, &t = y.stride;
+    const index_t r = factor_;
+    detail::nest n;
+    n.add(x.shape[0], {t[0], s[0], 0});
+    n.add(x.shape[1], {r * r * t[1], s[1], 0});
+    n.add(y.shape[2], {t[2], r * s[2], 0});
+    n.add(r, {r * t[1], s[2], 0});
+    n.add(y.shape[3], {t[3], r * s[3], 0});
+    n.add(r, {t[1], s[3], 0});
+    detail::copy_nest(n, y.data, x.data, executor);
+}
+
+KDNA_FUNC channel_shuffle::channel_shuffle(index_t groups, std::string_view where) : groups_(groups) {
+    if (groups < 1) throw error(std::string(where), "groups >= 1", concat(groups));
+}
+KDNA_FUNC nd_shape channel_shuffle::output_shape(input_shapes in, std::string_view where) const {
+    const nd_shape& x = require_one(in, 2, most_axes, where);
+    if (x[1] % groups_ != 0)
+        throw error(std::string(where), concat("channels that are a multiple of the ", groups_, " groups"), to_string(x));
+    return x;
+}
+KDNA_FUNC void channel_shuffle::run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept {
+    const nd_view<const float>& x = in.front();
+    const index_t each = x.shape[1] / groups_;
+    detail::nest n;
+    for (index_t i = 0; i < x.rank(); ++i) {
+        const index_t s = x.stride[static_cast<std::size_t>(i)], t = y.stride[static_cast<std::size_t>(i)];
+        if (i != 1) {
+            n.add(x.shape[i], {t, s, 0});
+        } else {
+            n.add(each, {groups_ * t, s, 0});
+            n.add(groups_, {t, each * s, 0});
+        }
+    }
+    detail::copy_nest(n, y.data, x.data, executor);
+}
+
+KDNA_FUNC expand::expand(const nd_shape& shape, std::string_view where) : shape_(shape) {
+    static_cast<void>(element_count(shape, where));
+}
+KDNA_FUNC nd_shape expand::output_shape(input_shapes in, std::string_view where) const {
+    const nd_shape& x = require_one(in, 1, most_axes, where);
+    if (x.rank() > shape_.rank() || broadcast(x, shape_, where) != shape_)
+        throw error(std::string(where), concat("an input that can be expanded to ", to_string(shape_)), to_string(x));
+    return shape_;
+}
+KDNA_FUNC void expand::run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept {
+    detail::nest n = detail::nest_over(y, detail::broadcast_strides(in.front(), y.rank()));
+    detail::copy_nest(n, y.data, in.front().data, executor);
+}
+
+}  // namespace kdna::inline KDNA_ABI::ops
+
+#include <kdna/core/macros_pop.hpp>

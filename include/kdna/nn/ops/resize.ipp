@@ -1,0 +1,155 @@
+// Definitions of resize.hpp.
+#pragma once
+
+#include <kdna/core/macros_push.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+#include <kdna/nn/ops/pixels.hpp>
+#include <kdna/nn/ops/resize.hpp>
+
+namespace kdna::inline KDNA_ABI::ops {
+namespace detail {
+
+/// Elements of the output that are worth a thread.
+inline constexpr index_t resize_grain = 8192;
+
+/// Where an element of the output comes from: two elements, and the share of the second.
+struct mixed_pair {
+    index_t first, second;
+    float share;
+};
+
+[[nodiscard]] inline index_t nearest_source(index_t i, float factor, index_t extent) noexcept {
+    return std::min(static_cast<index_t>(std::floor(static_cast<float>(i) * factor)), extent - 1);
+}
+[[nodiscard]] inline mixed_pair linear_source(index_t i, float factor, index_t extent, index_t size,
+                                              bool align_corners) noexcept {
+    if (size == extent) return {i, i, 0.0F};
+    const float at = align_corners ? factor * static_cast<float>(i)
+                                   : std::max(factor * (static_cast<float>(i) + 0.5F) - 0.5F, 0.0F);
+    const index_t first = std::min(static_cast<index_t>(std::floor(at)), extent - 1);
+    return {first, first + (first < extent - 1 ? 1 : 0), std::clamp(at - static_cast<float>(first), 0.0F, 1.0F)};
+}
+
+/// A row of nearest pixels.
+inline void nearest_row(const float* x, index_t x_column, index_t x_channel, float* y, index_t y_column,
+                        index_t y_channel, index_t columns, index_t first, index_t last, float factor,
+                        index_t extent) noexcept {
+    for (index_t w = 0; w < columns; ++w) {
+        const float* const from = x + nearest_source(w, factor, extent) * x_column;
+        float* const to = y + w * y_column;
+        if (last - first < 4) {
+            for (index_t c = first; c < last; ++c) to[c * y_channel] = from[c * x_channel];
+            continue;
+        }
+        channel_vectors(first, last, x_channel, y_channel, [&]<int V, class Memory>(index_t c, const Memory& memory) {
+            KDNA_UNROLL
+            for (int j = 0; j < V; ++j)
+                memory.store(to + c * y_channel + j * simd::lanes, memory.load(from + c * x_channel + j * simd::lanes));
+        });
+    }
+}
+
+/// A row of mixed pixels. `top` and `bottom` are the rows of x it comes from, `share` that of the second.
+template <class Source>
+void bilinear_row(const float* top, const float* bottom, float share, index_t x_column, index_t x_channel, float* y,
+                  index_t y_column, index_t y_channel, index_t columns, index_t first, index_t last,
+                  const Source& source_of) noexcept {
+    const simd::vec down = simd::broadcast(share), up = simd::broadcast(1.0F - share);
+    for (index_t w = 0; w < columns; ++w) {
+        const mixed_pair pair = source_of(w);
+        const index_t left = pair.first * x_column, right = pair.second * x_column;
+        float* const to = y + w * y_column;
+        if (last - first < 4) {
+            const float a = 1.0F - pair.share, b = pair.share;
+            for (index_t c = first; c < last; ++c) {
+                const float *const p = top + c * x_channel, *const q = bottom + c * x_channel;
+                to[c * y_channel] = (1.0F - share) * (a * p[left] + b * p[right]) + share * (a * q[left] + b * q[right]);
+            }
+            continue;
+        }
+        const simd::vec b = simd::broadcast(pair.share), a = simd::broadcast(1.0F - pair.share);
+        channel_vectors(first, last, x_channel, y_channel, [&]<int V, class Memory>(index_t c, const Memory& memory) {
+            const float *const p = top + c * x_channel, *const q = bottom + c * x_channel;
+            KDNA_UNROLL
+            for (int j = 0; j < V; ++j) {
+                const index_t k = j * simd::lanes;
+                const simd::vec upper = simd::multiply_add(b, memory.load(p + right + k), a * memory.load(p + left + k)),
+                                lower = simd::multiply_add(b, memory.load(q + right + k), a * memory.load(q + left + k));
+                memory.store(to + c * y_channel + k, simd::multiply_add(down, lower, up * upper));
+            }
+        });
+    }
+}
+
+}  // namespace detail
+
+KDNA_FUNC resize::resize(resize_mode mode, extent2 size, bool align_corners, std::string_view where)
+    : mode_(mode), size_(size), align_corners_(align_corners) {
+    for (const index_t v : {size.h, size.w}) detail::require_below_limit("a size", 1, v, where);
+    check(where);
+}
+
+KDNA_FUNC resize::resize(resize_mode mode, const std::array<double, 2>& scale, bool align_corners, std::string_view where)
+    : mode_(mode), scale_(scale), align_corners_(align_corners) {
+    for (const double v : scale)
+        if (!(v > 0.0) || std::isinf(v)) throw error(std::string(where), "scales that are positive and finite", concat(v));
+    check(where);
+}
+
+KDNA_FUNC void resize::check(std::string_view where) const {
+    if (mode_ == resize_mode::nearest && align_corners_)
+        throw error(std::string(where), "align_corners with bilinear only", "nearest");
+}
+
+KDNA_FUNC nd_shape resize::output_shape(input_shapes in, std::string_view where) const {
+    const nd_shape& x = require_one(in, 4, 4, where);
+    nd_shape out{x[0], x[1], size_.h, size_.w};
+    for (std::size_t axis = 0; axis < 2; ++axis) {
+        const index_t extent = x[static_cast<index_t>(axis) + 2];
+        detail::require_below_limit("rows and columns", 1, extent, where);
+        if (!scale_) continue;
+        const double scaled = std::floor(static_cast<double>(extent) * (*scale_)[axis]);
+        if (!(scaled >= 1.0) || scaled >= static_cast<double>(detail::image_limit))
+            throw error(std::string(where), "an output with extents from 1 to 2^31 - 1",
+                        concat(extent, " times ", (*scale_)[axis]));
+        out[static_cast<index_t>(axis) + 2] = static_cast<index_t>(scaled);
+    }
+    static_cast<void>(element_count(out, where));
+    return out;
+}
+
+KDNA_FUNC float resize::factor(std::size_t axis, index_t in, index_t out) const noexcept {
+    if (align_corners_) return out > 1 ? static_cast<float>(in - 1) / static_cast<float>(out - 1) : 0.0F;
+    if (scale_) return static_cast<float>(1.0 / (*scale_)[axis]);
+    return static_cast<float>(in) / static_cast<float>(out);
+}
+
+KDNA_FUNC void resize::run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept {
+    const nd_view<const float>& x = in.front();
+    const axis_numbers &s = x.stride, &t = y.stride;
+    const index_t height = x.shape[2], width = x.shape[3], rows = y.shape[2], columns = y.shape[3];
+    const float row_factor = factor(0, height, rows), column_factor = factor(1, width, columns);
+    detail::share_rows(
+        y.shape, y.shape[1] * columns, detail::resize_grain, executor,
+        [&](index_t n, index_t h, index_t first, index_t last) {
+            const float* const image = x.data + n * s[0];
+            float* const to = y.data + n * t[0] + h * t[2];
+            if (mode_ == resize_mode::nearest) {
+                detail::nearest_row(image + detail::nearest_source(h, row_factor, height) * s[2], s[3], s[1], to, t[3],
+                                    t[1], columns, first, last, column_factor, width);
+            } else {
+                const detail::mixed_pair row = detail::linear_source(h, row_factor, height, rows, align_corners_);
+                detail::bilinear_row(image + row.first * s[2], image + row.second * s[2], row.share, s[3], s[1], to, t[3],
+                                     t[1], columns, first, last, [&](index_t w) {
+                                         return detail::linear_source(w, column_factor, width, columns, align_corners_);
+                                     });
+            }
+        });
+}
+
+}  // namespace kdna::inline KDNA_ABI::ops
+
+#include <kdna/core/macros_pop.hpp>
