@@ -10,7 +10,6 @@
 #include <kdna/nn/network_schedule.ipp>
 #include <kdna/nn/network_storage.ipp>
 #include <kdna/nn/pool.ipp>
-#include <kdna/nn/value_operations.ipp>
 
 namespace kdna::inline KDNA_ABI {
 template class conv_layer<backend::cpu>;

@@ -241,8 +241,8 @@ class sum_operation final : public operation {
 public:
     [[nodiscard]] std::string_view name() const noexcept override { return "sum"; }
     [[nodiscard]] index_t inputs() const noexcept override { return 2; }
-    [[nodiscard]] shape4 output_shape(std::span<const shape4> in) const override { return in.front(); }
-    [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const shape4>, const plan_options&) const override {
+    [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override { return in.front(); }
+    [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const nd_shape>, const plan_options&) const override {
         return std::make_unique<operation_state>();
     }
     void run(operation_state&, const operation_call&) const noexcept override {}

@@ -18,20 +18,22 @@ class sum_operation final : public operation {
 public:
     [[nodiscard]] std::string_view name() const noexcept override { return "sum"; }
     [[nodiscard]] index_t inputs() const noexcept override { return 2; }
-    [[nodiscard]] shape4 output_shape(std::span<const shape4> in) const override {
+    [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
         if (in[0] != in[1]) throw error("sum", to_string(in[0]), to_string(in[1]));
         return in[0];
     }
-    [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const shape4>, const plan_options&) const override {
+    [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const nd_shape>, const plan_options&) const override {
         return std::make_unique<operation_state>();
     }
     void run(operation_state&, const operation_call& c) const noexcept override {
-        const shape4& s = c.y.shape;
+        const tensor_view<const float> left = c.image(0), right = c.image(1);
+        const tensor_view<float> y = c.y();
+        const shape4& s = y.shape;
         for (index_t n = 0; n < s.n; ++n)
             for (index_t i = 0; i < s.c; ++i)
                 for (index_t h = 0; h < s.h; ++h)
                     for (index_t w = 0; w < s.w; ++w)
-                        c.y(n, i, h, w) = c.inputs[0](n, i, h, w) + c.inputs[1](n, i, h, w);
+                        y(n, i, h, w) = left(n, i, h, w) + right(n, i, h, w);
     }
 };
 

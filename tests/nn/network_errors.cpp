@@ -59,18 +59,35 @@ TEST_CASE("A network builder rejects values that are not its own") {
                 "a null pointer");
     check_error([&] { net.add(std::make_unique<global_average_operation>(), in, 0); }, "global_average",
                 "at least one channel", "0");
-    check_error([&] { static_cast<void>(net.input(3)); }, "network input", "one input", "a second");
+    check_error([&] { static_cast<void>(net.input(3)); }, "network input", "all inputs before the first step", "");
     check_error([&] { static_cast<void>(network_builder().input(0)); }, "network input", "at least one channel", "0");
 }
 
-TEST_CASE("A network's output must be the value made last") {
+TEST_CASE("A network has steps, and outputs of its own with names of their own") {
     network_builder empty;
     const auto in = empty.input(3);
-    check_error([&] { static_cast<void>(std::move(empty).build(in)); }, "network", "the last value", "value 0");
+    check_error([&] { static_cast<void>(std::move(empty).build(in)); }, "network", "at least one step", "none");
+    network_builder net;
+    const auto a = net.add(layer(8, 3), net.input(3));
+    check_error([&] { static_cast<void>(std::move(net).build(std::vector<network_builder::output>())); }, "network",
+                "an output", "none");
+    check_error(
+        [&] {
+            static_cast<void>(std::move(net).build({{"y", a}, {"y", a}}));
+        },
+        "network output", "a name that no other has", "y");
+    network_builder other;
+    check_error([&] { static_cast<void>(std::move(other).build(a)); }, "network", "", "");
+}
+
+TEST_CASE("A step on which no output depends is left out") {
     network_builder net;
     const auto a = net.add(layer(8, 3), net.input(3));
     net.add(layer(8, 8), a);
-    check_error([&] { static_cast<void>(std::move(net).build(a)); }, "network", "the last value, 2", "value 1");
+    const network n = std::move(net).build(net.add(max_pool2d(1, 1, 0), a));
+    CHECK(n.step_count() == 2);
+    CHECK(n.output_channels() == 8);
+    CHECK(n.plan({1, 3, 4, 4}).output_shape() == shape4{1, 8, 4, 4});
 }
 
 TEST_CASE("A fully connected layer must be one") {

@@ -100,7 +100,7 @@ private:
     };
 
     [[nodiscard]] static std::size_t position(index_t id) noexcept { return static_cast<std::size_t>(id); }
-    [[nodiscard]] index_t value_of(std::size_t step) const noexcept { return input_count() + static_cast<index_t>(step); }
+    [[nodiscard]] index_t value_of(std::size_t i) const noexcept { return input_count() + static_cast<index_t>(i); }
     [[nodiscard]] std::size_t step_of(index_t id) const noexcept { return position(id - input_count()); }
     [[nodiscard]] KDNA_FUNC static std::vector<nd_shape> shapes_of(const std::vector<nd_shape>& values, const step& s);
     KDNA_FUNC void check_inputs(std::span<const nd_shape> in) const;

@@ -68,7 +68,7 @@ public:
 
     /// The finished network, with one output. Steps on which no output depends are left out. Throws kdna::error for a value of
     /// another network, or if there is no step.
-    [[nodiscard]] KDNA_FUNC network build(const value& output) &&;
+    [[nodiscard]] KDNA_FUNC network build(const value& last) &&;
     /// An output, with the name that callers know it by.
     struct output {
         std::string name;

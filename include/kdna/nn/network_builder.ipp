@@ -67,8 +67,8 @@ KDNA_FUNC network::value network_builder::add(std::unique_ptr<operation> op, con
     return {net_.value_of(net_.steps_.size() - 1), channels};
 }
 
-KDNA_FUNC network network_builder::build(const value& output) && {
-    return std::move(*this).build(std::vector<network_builder::output>{{"output", output}});
+KDNA_FUNC network network_builder::build(const value& last) && {
+    return std::move(*this).build(std::vector<network_builder::output>{{"output", last}});
 }
 
 KDNA_FUNC network network_builder::build(const std::vector<output>& outputs) && {

@@ -182,12 +182,12 @@ KDNA_FUNC index_t network::place_in(network_plan& p) const {
     const auto root = [&](index_t id) { return position(p.places_[position(id)].root); };
     // The first and the last step that touch each root.
     std::vector<arena_value> spans(values, {count, -1, 0});
-    const auto touch = [&](index_t id, index_t step) {
+    const auto touch = [&](index_t id, index_t i) {
         arena_value& v = spans[root(id)];
         // A group's steps run in turns: what any of them touches is alive while all do.
-        const std::size_t g = p.group_of_[position(step)];
-        v.first = std::min(v.first, g == network_plan::none ? step : static_cast<index_t>(p.groups_[g].first));
-        v.last = std::max(v.last, g == network_plan::none ? step : static_cast<index_t>(p.groups_[g].last) - 1);
+        const std::size_t g = p.group_of_[position(i)];
+        v.first = std::min(v.first, g == network_plan::none ? i : static_cast<index_t>(p.groups_[g].first));
+        v.last = std::max(v.last, g == network_plan::none ? i : static_cast<index_t>(p.groups_[g].last) - 1);
     };
     for (index_t i = 0; i < count; ++i) {
         touch(value_of(position(i)), i);

@@ -151,8 +151,7 @@ KDNA_FUNC std::optional<operation::part> permute_operation::view_of(std::span<co
 }
 
 KDNA_FUNC void permute_operation::run(operation_state& s, const operation_call& c) const noexcept {
-    const auto part = view_of({}, c.inputs.front().stride);
-    detail::copy_part(*part, c, static_cast<detail::executor_state&>(s).executor);
+    detail::copy_part(*view_of({}, c.inputs.front().stride), c, static_cast<detail::executor_state&>(s).executor);
 }
 
 KDNA_FUNC nd_shape expand_operation::output_shape(std::span<const nd_shape> in) const {

@@ -13,6 +13,7 @@
 
 #include <kdna/cuda/layers/context.hpp>
 #include <kdna/cuda/layers/take_apart.hpp>
+#include <kdna/nn/layer_operations.hpp>
 #include <kdna/nn/network.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda::detail {
@@ -49,7 +50,7 @@ public:
         bool read = false;
         for (index_t i = 0; i < host.step_count(); ++i) {
             const network::step_view v = host.step_at(i);
-            if (std::find(v.inputs.begin() + 1, v.inputs.end(), 0) != v.inputs.end()) return channels;
+            if (v.inputs.empty() || std::find(v.inputs.begin() + 1, v.inputs.end(), 0) != v.inputs.end()) return channels;
             if (v.inputs.front() != 0) continue;
             const std::optional<conv_recipe> recipe = recipe_of(v.op);
             if (!recipe || !takes_more_channels(*recipe)) return channels;
@@ -61,9 +62,13 @@ public:
     /// device form.
     [[nodiscard]] static std::vector<device_step<Device>> steps(const network& host, const basic_context<Device>& where,
                                                                 index_t stored_channels, typename Device::stream s) {
+        if (host.input_count() != 1 || host.output_count() != 1 || host.input_extents(0).size() != 4)
+            throw error("network", "one image and one output on a device",
+                        concat(host.input_count(), " inputs and ", host.output_count(), " outputs"));
         std::vector<device_step<Device>> out;
         for (index_t i = 0; i < host.step_count(); ++i) {
             const network::step_view v = host.step_at(i);
+            if (v.inputs.empty()) throw error(std::string(v.op.name()), "a step with an input on a device", "a constant");
             const index_t input = v.inputs.front(), residual = v.inputs.size() > 1 ? v.inputs[1] : -1;
             device_step<Device> step{lower(v.op, where, input == 0 ? stored_channels : 0, s), input, residual,
                                      std::string(v.op.name())};

@@ -20,7 +20,7 @@
 #include <kdna/dna/sparse_kernel.hpp>
 #include <kdna/dna/squeeze_excite.hpp>
 #include <kdna/nn/dcd_conv2d.hpp>
-#include <kdna/nn/network.hpp>
+#include <kdna/nn/layer_operations.hpp>
 #include <kdna/nn/runtime_conv2d.hpp>
 #include <kdna/nn/x_volution.hpp>
 
