@@ -59,6 +59,7 @@ TEST_CASE("A network builder rejects values that are not its own") {
                 "a null pointer");
     check_error([&] { net.add(std::make_unique<global_average_operation>(), in, 0); }, "global_average",
                 "at least one channel", "0");
+    net.add(layer(3, 3), in);
     check_error([&] { static_cast<void>(net.input(3)); }, "network input", "all inputs before the first step", "");
     check_error([&] { static_cast<void>(network_builder().input(0)); }, "network input", "at least one channel", "0");
 }
@@ -114,8 +115,8 @@ TEST_CASE("A network's plan names the layer that cannot run on its input") {
     v = net.add(layer(4, 4, 3, {.stride = 2, .pad = 1}, true), v, stem);
     const network n = std::move(net).build(v);
     const index_t huge = index_t{1} << 40;
-    check_error([&] { static_cast<void>(n.plan({1, 4, 32, 32})); }, "network input", "3 channels", "C 4");
-    check_error([&] { static_cast<void>(n.plan({0, 3, 32, 32})); }, "network input", "extents >= 1", "N 0");
+    check_error([&] { static_cast<void>(n.plan({1, 4, 32, 32})); }, "network input", "3 channels", "[1, 4, 32, 32]");
+    check_error([&] { static_cast<void>(n.plan({0, 3, 32, 32})); }, "network input", "extents >= 1", "[0, 3, 32, 32]");
     check_error([&] { static_cast<void>(n.plan({1, 3, huge, huge})); }, "network input", "fits in 64 bits", "");
     check_error([&] { static_cast<void>(n.plan({1, 3, 2, 32})); }, "conv", "at least 3", "2");
     check_error([&] { static_cast<void>(n.plan({1, 3, 3, 32})); }, "max_pool2d", "at least 3", "1");
