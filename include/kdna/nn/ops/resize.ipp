@@ -33,14 +33,14 @@ struct mixed_pair {
     return {first, first + (first < extent - 1 ? 1 : 0), std::clamp(at - static_cast<float>(first), 0.0F, 1.0F)};
 }
 
-/// A row of nearest pixels.
+/// A row of nearest pixels. `narrow`: the image has too few channels for vectors.
 inline void nearest_row(const float* x, index_t x_column, index_t x_channel, float* y, index_t y_column,
-                        index_t y_channel, index_t columns, index_t first, index_t last, float factor,
+                        index_t y_channel, index_t columns, index_t first, index_t last, bool narrow, float factor,
                         index_t extent) noexcept {
     for (index_t w = 0; w < columns; ++w) {
         const float* const from = x + nearest_source(w, factor, extent) * x_column;
         float* const to = y + w * y_column;
-        if (last - first < 4) {
+        if (narrow) {
             for (index_t c = first; c < last; ++c) to[c * y_channel] = from[c * x_channel];
             continue;
         }
@@ -55,14 +55,14 @@ inline void nearest_row(const float* x, index_t x_column, index_t x_channel, flo
 /// A row of mixed pixels. `top` and `bottom` are the rows of x it comes from, `share` that of the second.
 template <class Source>
 void bilinear_row(const float* top, const float* bottom, float share, index_t x_column, index_t x_channel, float* y,
-                  index_t y_column, index_t y_channel, index_t columns, index_t first, index_t last,
+                  index_t y_column, index_t y_channel, index_t columns, index_t first, index_t last, bool narrow,
                   const Source& source_of) noexcept {
     const simd::vec down = simd::broadcast(share), up = simd::broadcast(1.0F - share);
     for (index_t w = 0; w < columns; ++w) {
         const mixed_pair pair = source_of(w);
         const index_t left = pair.first * x_column, right = pair.second * x_column;
         float* const to = y + w * y_column;
-        if (last - first < 4) {
+        if (narrow) {
             const float a = 1.0F - pair.share, b = pair.share;
             for (index_t c = first; c < last; ++c) {
                 const float *const p = top + c * x_channel, *const q = bottom + c * x_channel;
@@ -131,6 +131,7 @@ KDNA_FUNC void resize::run(input_views in, const nd_view<float>& y, const execut
     const nd_view<const float>& x = in.front();
     const axis_numbers &s = x.stride, &t = y.stride;
     const index_t height = x.shape[2], width = x.shape[3], rows = y.shape[2], columns = y.shape[3];
+    const bool narrow = y.shape[1] < 4;
     const float row_factor = factor(0, height, rows), column_factor = factor(1, width, columns);
     detail::share_rows(
         y.shape, y.shape[1] * columns, detail::resize_grain, executor,
@@ -139,11 +140,11 @@ KDNA_FUNC void resize::run(input_views in, const nd_view<float>& y, const execut
             float* const to = y.data + n * t[0] + h * t[2];
             if (mode_ == resize_mode::nearest) {
                 detail::nearest_row(image + detail::nearest_source(h, row_factor, height) * s[2], s[3], s[1], to, t[3],
-                                    t[1], columns, first, last, column_factor, width);
+                                    t[1], columns, first, last, narrow, column_factor, width);
             } else {
                 const detail::mixed_pair row = detail::linear_source(h, row_factor, height, rows, align_corners_);
                 detail::bilinear_row(image + row.first * s[2], image + row.second * s[2], row.share, s[3], s[1], to, t[3],
-                                     t[1], columns, first, last, [&](index_t w) {
+                                     t[1], columns, first, last, narrow, [&](index_t w) {
                                          return detail::linear_source(w, column_factor, width, columns, align_corners_);
                                      });
             }
