@@ -52,7 +52,7 @@ template <class Term>
         const float* const from = x + r * row;
         for (index_t c = 0; c < whole;) {
             vec all[4] = {simd::zero(), simd::zero(), simd::zero(), simd::zero()};
-            const index_t end = std::min(whole, c + 4 * float_additions * lanes);
+            const index_t end = std::min(whole, c + (column == 1 ? 4 : 1) * float_additions * lanes);
             if (column == 1) {
                 for (; c + 4 * lanes <= end; c += 4 * lanes) {
                     KDNA_UNROLL
