@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-#include <kdna/nn/ops/copy.hpp>
+#include <kdna/nn/ops/copy_rows.hpp>
 #include <kdna/nn/ops/matmul.hpp>
 #include <kdna/simd/simd.hpp>
 
@@ -17,7 +17,7 @@ namespace detail {
 inline constexpr index_t matmul_grain = 65536;
 /// Rows and vectors of columns of a tile of accumulators, and how much of K a packed panel of b holds.
 inline constexpr int tile_rows = 6, tile_vectors = simd::registers == 32 ? 4 : 2;
-inline constexpr index_t panel_depth = 256, panel_columns = tile_vectors * simd::lanes;
+inline constexpr index_t panel_columns = tile_vectors * simd::lanes, panel_depth = 8192 / panel_columns;
 
 struct matrix {
     index_t row, column;  ///< strides
@@ -52,7 +52,8 @@ void multiply_tile(const float* a, const matrix& as, const float* panel, index_t
             const index_t some = std::min(lanes, columns - v * lanes);
             if (some <= 0) continue;
             float* const to = y + r * ys.row + v * lanes * ys.column;
-            simd::store_strided(to, add ? simd::load_strided(to, ys.column, some) + sum[r][v] : sum[r][v], ys.column, some);
+            simd::store_strided(to, add ? simd::load_strided(to, ys.column, some) + sum[r][v] : sum[r][v], ys.column,
+                                some);
         }
     }
 }
@@ -62,7 +63,8 @@ void multiply_rows(const float* a, const matrix& as, index_t rows, const float* 
                    float* y, const matrix& ys, index_t columns, bool add) noexcept {
     index_t r = 0;
     for (; r + tile_rows <= rows; r += tile_rows)
-        multiply_tile<tile_rows, Vectors>(a + r * as.row, as, panel, panel_row, depth, y + r * ys.row, ys, columns, add);
+        multiply_tile<tile_rows, Vectors>(a + r * as.row, as, panel, panel_row, depth, y + r * ys.row, ys, columns,
+                                          add);
     if (r + 3 <= rows) {
         multiply_tile<3, Vectors>(a + r * as.row, as, panel, panel_row, depth, y + r * ys.row, ys, columns, add);
         r += 3;
@@ -72,8 +74,8 @@ void multiply_rows(const float* a, const matrix& as, index_t rows, const float* 
 }
 
 /// Columns of one product: y [rows, columns] with at most panel_columns, by way of a panel of b in L1 or L2.
-inline void multiply_panel(const float* a, const matrix& as, const float* b, const matrix& bs, float* y, const matrix& ys,
-                           index_t rows, index_t columns, index_t depth) noexcept {
+inline void multiply_panel(const float* a, const matrix& as, const float* b, const matrix& bs, float* y,
+                           const matrix& ys, index_t rows, index_t columns, index_t depth) noexcept {
     alignas(64) float memory[panel_depth * panel_columns];
     const index_t vectors = (columns + simd::lanes - 1) / simd::lanes, packed_row = vectors * simd::lanes;
     // Whole vectors that are contiguous are read where they are, unless many rows will read them.
@@ -83,9 +85,9 @@ inline void multiply_panel(const float* a, const matrix& as, const float* b, con
         const float* panel = b + first * bs.row;
         index_t panel_row = bs.row;
         if (!direct) {
-            copy_block block{some, columns, memory, panel, packed_row, bs.row, 1, bs.column};
-            copy_rows(block);
-            for (index_t k = 0; k < some; ++k) std::fill(memory + k * packed_row + columns, memory + (k + 1) * packed_row, 0.0F);
+            copy_rows({some, columns, memory, panel, packed_row, bs.row, 1, bs.column});
+            for (index_t k = 0; k < some; ++k)
+                std::fill(memory + k * packed_row + columns, memory + (k + 1) * packed_row, 0.0F);
             panel = memory;
             panel_row = packed_row;
         }
@@ -173,8 +175,9 @@ KDNA_FUNC void matmul::run(input_views in, const nd_view<float>& y, const execut
             for (std::size_t k = 0; k < offset.size(); ++k)
                 offset[k] += rest % batch.axis(i).extent * batch.axis(i).stride[k];
         for (std::size_t k = 0; k < offset.size(); ++k) offset[k] += batch.start()[k];
-        detail::multiply_panel(a.data + offset[first_operand] + top * as.row, as, b.data + offset[second_operand] + left * bs.column,
-                               bs, y.data + offset[0] + top * ys.row + left * ys.column, ys, bottom - top,
+        detail::multiply_panel(a.data + offset[first_operand] + top * as.row, as,
+                               b.data + offset[second_operand] + left * bs.column, bs,
+                               y.data + offset[0] + top * ys.row + left * ys.column, ys, bottom - top,
                                std::min(detail::panel_columns, columns - left), depth);
     };
     const index_t each = panels * pieces, tasks = batches * each;

@@ -20,7 +20,8 @@ inline void require_affine(std::span<const float> weight, std::span<const float>
                            std::string_view where) {
     for (const auto& numbers : {weight, bias})
         if (!numbers.empty() && static_cast<index_t>(numbers.size()) != expected)
-            throw error(std::string(where), concat("weight and bias of ", expected, " elements"), concat(numbers.size()));
+            throw error(std::string(where), concat("weight and bias of ", expected, " elements"),
+                        concat(numbers.size()));
 }
 inline void require_eps(float eps, std::string_view where) {
     if (!(eps >= 0.0F) || std::isinf(eps)) throw error(std::string(where), "eps >= 0", concat(eps));
@@ -49,24 +50,27 @@ struct norm_call {
 
 /// Sum of term(x) over lines [first, last) of a set.
 template <class Term>
-[[nodiscard]] double lines_sum(const nest& set, const float* x, index_t first, index_t last, const Term& term) noexcept {
+[[nodiscard]] double lines_sum(const nest& set, const float* x, index_t first, index_t last,
+                               const Term& term) noexcept {
     double sum = 0.0;
     const index_t row = set.rows().stride[0], column = set.columns().stride[0];
-    set.blocks(first, last, 0, set.columns().extent, [&](const per_operand& at, index_t rows, index_t, index_t columns) {
-        sum += block_sum(x + at[0], rows, columns, row, column, term);
-    });
+    set.blocks(first, last, 0, set.columns().extent,
+               [&](const per_operand& at, index_t rows, index_t, index_t columns) {
+                   sum += block_sum(x + at[0], rows, columns, row, column, term);
+               });
     return sum;
 }
 inline void normalise_lines(const nest& set, const norm_call& c, const per_operand& start, index_t first, index_t last,
                             const set_statistics& s) noexcept {
     const per_operand row = set.rows().stride, column = set.columns().stride;
-    set.blocks(first, last, 0, set.columns().extent, [&](const per_operand& at, index_t rows, index_t, index_t columns) {
-        for (index_t r = 0; r < rows; ++r) {
-            const index_t w = start[2] + at[2] + r * row[2];
-            affine_line(c.y + start[1] + at[1] + r * row[1], column[1], c.x + start[0] + at[0] + r * row[0], column[0],
-                        columns, s.mean, s.scale, c.weight + w, c.bias + w, column[2]);
-        }
-    });
+    set.blocks(first, last, 0, set.columns().extent,
+               [&](const per_operand& at, index_t rows, index_t, index_t columns) {
+                   for (index_t r = 0; r < rows; ++r) {
+                       const index_t w = start[2] + at[2] + r * row[2];
+                       affine_line(c.y + start[1] + at[1] + r * row[1], column[1], c.x + start[0] + at[0] + r * row[0],
+                                   column[0], columns, s.mean, s.scale, c.weight + w, c.bias + w, column[2]);
+                   }
+               });
 }
 
 /// Normalises the nest `set` at every element of the nest `sets`: the mean first, then the squares of the distances from it.
@@ -81,7 +85,8 @@ inline void normalise(nest& sets, nest& set, const norm_call& c, const executor_
     const auto value = [](const simd::vec& v) { return v; };
     // A set is cut into as many parts as its size says, whatever the number of threads, and the parts' sums are added in order.
     constexpr index_t most_parts = 64;
-    const index_t parts = sets.elements() >= 16 ? 1 : std::clamp<index_t>(std::min(count / norm_grain, lines), 1, most_parts);
+    const index_t parts =
+        sets.elements() >= 16 ? 1 : std::clamp<index_t>(std::min(count / norm_grain, lines), 1, most_parts);
     const auto for_sets = [&](const auto& f) {
         const per_operand row = sets.rows().stride, column = sets.columns().stride;
         return [&f, row, column](const per_operand& at, index_t rows, index_t, index_t columns) {
@@ -124,8 +129,9 @@ inline void normalise(nest& sets, nest& set, const norm_call& c, const executor_
 
 }  // namespace detail
 
-KDNA_FUNC batch_norm::batch_norm(std::span<const float> weight, std::span<const float> bias, std::span<const float> mean,
-                                 std::span<const float> var, float eps, std::string_view where) {
+KDNA_FUNC batch_norm::batch_norm(std::span<const float> weight, std::span<const float> bias,
+                                 std::span<const float> mean, std::span<const float> var, float eps,
+                                 std::string_view where) {
     const auto channels = static_cast<index_t>(mean.size());
     if (mean.empty()) throw error(std::string(where), "a mean of at least 1 channel", "0");
     if (var.size() != mean.size())
@@ -133,7 +139,8 @@ KDNA_FUNC batch_norm::batch_norm(std::span<const float> weight, std::span<const 
     detail::require_affine(weight, bias, channels, where);
     for (std::size_t c = 0; c < mean.size(); ++c) {
         const double divisor = static_cast<double>(var[c]) + static_cast<double>(eps);
-        if (!(divisor > 0.0)) throw error(std::string(where), "variances that are positive with eps", concat(divisor, " of channel ", c));
+        if (!(divisor > 0.0))
+            throw error(std::string(where), "variances that are positive with eps", concat(divisor, " of channel ", c));
         const double scale = (weight.empty() ? 1.0 : static_cast<double>(weight[c])) / std::sqrt(divisor);
         scale_.push_back(static_cast<float>(scale));
         shift_.push_back(static_cast<float>((bias.empty() ? 0.0 : static_cast<double>(bias[c])) -
@@ -176,7 +183,8 @@ KDNA_FUNC nd_shape layer_norm::output_shape(input_shapes in, std::string_view wh
     const nd_shape& x = require_one(in, 1, most_axes, where);
     bool fits = x.rank() >= shape_.rank();
     for (index_t i = 1; fits && i <= shape_.rank(); ++i) fits = x[x.rank() - i] == shape_[shape_.rank() - i];
-    if (!fits) throw error(std::string(where), concat("an input whose last extents are ", to_string(shape_)), to_string(x));
+    if (!fits)
+        throw error(std::string(where), concat("an input whose last extents are ", to_string(shape_)), to_string(x));
     return x;
 }
 
@@ -202,7 +210,8 @@ KDNA_FUNC group_norm::group_norm(index_t groups, std::span<const float> weight, 
     const std::size_t channels = std::max(weight.size(), bias.size());
     detail::require_affine(weight, bias, static_cast<index_t>(channels), where);
     if (static_cast<index_t>(channels) % groups != 0)
-        throw error(std::string(where), concat("channels that are a multiple of the ", groups, " groups"), concat(channels));
+        throw error(std::string(where), concat("channels that are a multiple of the ", groups, " groups"),
+                    concat(channels));
     detail::require_eps(eps, where);
     weight_ = detail::numbers_or(weight, 1.0F, affine_ ? channels : 1);
     bias_ = detail::numbers_or(bias, 0.0F, affine_ ? channels : 1);
@@ -213,7 +222,8 @@ KDNA_FUNC nd_shape group_norm::output_shape(input_shapes in, std::string_view wh
     if (affine_ && x[1] != static_cast<index_t>(weight_.size()))
         throw error(std::string(where), concat("an input of ", weight_.size(), " channels"), to_string(x));
     if (x[1] % groups_ != 0)
-        throw error(std::string(where), concat("channels that are a multiple of the ", groups_, " groups"), to_string(x));
+        throw error(std::string(where), concat("channels that are a multiple of the ", groups_, " groups"),
+                    to_string(x));
     return x;
 }
 
@@ -303,11 +313,13 @@ KDNA_FUNC void group_norm::run_narrow_groups(const nd_view<const float>& x, cons
             return d * d;
         });
         for (index_t c = 0; c < width; ++c) {
-            scale[c] = detail::scale_of(sums[c], count, eps_) * weight_[static_cast<std::size_t>(affine_ ? first + c : 0)];
+            scale[c] =
+                detail::scale_of(sums[c], count, eps_) * weight_[static_cast<std::size_t>(affine_ ? first + c : 0)];
             shift[c] = bias_[static_cast<std::size_t>(affine_ ? first + c : 0)];
         }
         runs([&](index_t v, index_t some, const float* p, float* q, index_t pixel_count) {
-            const vec m = simd::load(mean + v * lanes), s = simd::load(scale + v * lanes), b = simd::load(shift + v * lanes);
+            const vec m = simd::load(mean + v * lanes), s = simd::load(scale + v * lanes),
+                      b = simd::load(shift + v * lanes);
             if (some == lanes) {
                 for (index_t i = 0; i < pixel_count; ++i)
                     simd::store(q + i * column[1], simd::multiply_add(simd::load(p + i * column[0]) - m, s, b));

@@ -15,7 +15,8 @@ KDNA_FUNC pad::pad(std::span<const index_t> before, std::span<const index_t> aft
                    std::string_view where)
     : rank_(static_cast<index_t>(before.size())), mode_(mode), value_(value) {
     if (before.size() != after.size() || rank_ < 1 || rank_ > most_axes)
-        throw error(std::string(where), "padding before and after 1 to 5 axes", concat(before.size(), " and ", after.size()));
+        throw error(std::string(where), "padding before and after 1 to 5 axes",
+                    concat(before.size(), " and ", after.size()));
     for (std::size_t i = 0; i < before.size(); ++i) {
         for (const index_t v : {before[i], after[i]})
             if (v < (mode == pad_mode::constant ? -std::numeric_limits<index_t>::max() : 0))

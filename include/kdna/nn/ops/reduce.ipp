@@ -50,8 +50,9 @@ template <bool Max>
             for (index_t i = 0; i < whole; i += lanes)
                 best = extreme_of<Max>(best, simd::load_strided(from + i * column, column, lanes));
             if (rest > 0)
-                best = extreme_of<Max>(best, xsimd::select(counts, simd::load_strided(from + whole * column, column, rest),
-                                                           simd::broadcast(worst<Max>)));
+                best =
+                    extreme_of<Max>(best, xsimd::select(counts, simd::load_strided(from + whole * column, column, rest),
+                                                        simd::broadcast(worst<Max>)));
         }
     });
     simd::store(lane, best);
@@ -146,7 +147,9 @@ KDNA_FUNC nd_shape reduce::output_shape(input_shapes in, std::string_view where)
         else if (keep_)
             out[rank++] = 1;
     }
-    if (rank == 0) throw error(std::string(where), "an axis that is left, or `keep`", concat(to_string(x), " with all axes reduced"));
+    if (rank == 0)
+        throw error(std::string(where), "an axis that is left, or `keep`",
+                    concat(to_string(x), " with all axes reduced"));
     return nd_shape(std::span<const index_t>(out).first(rank), where);
 }
 
@@ -181,23 +184,24 @@ KDNA_FUNC void reduce::run(input_views in, const nd_view<float>& y, const execut
                      if (lines) {
                          for (index_t i = 0; i < columns; ++i) {
                              const float* const p = from + i * column[0];
-                             to[i * column[1]] = kind_ == reduce_kind::max   ? detail::extreme_of_all<true>(reduced, p)
-                                                 : kind_ == reduce_kind::min ? detail::extreme_of_all<false>(reduced, p)
-                                                                             : static_cast<float>(detail::sum_of(reduced, p) * factor);
+                             to[i * column[1]] = kind_ == reduce_kind::max ? detail::extreme_of_all<true>(reduced, p)
+                                                 : kind_ == reduce_kind::min
+                                                     ? detail::extreme_of_all<false>(reduced, p)
+                                                     : static_cast<float>(detail::sum_of(reduced, p) * factor);
                          }
                          continue;
                      }
-                     detail::channel_vectors(
-                         0, columns, column[0], column[1], [&]<int V, class Memory>(index_t c, const Memory& memory) {
-                             const float* const p = from + c * column[0];
-                             float* const q = to + c * column[1];
-                             if (kind_ == reduce_kind::max)
-                                 detail::extreme_lanes<true, V>(reduced, p, q, memory);
-                             else if (kind_ == reduce_kind::min)
-                                 detail::extreme_lanes<false, V>(reduced, p, q, memory);
-                             else
-                                 detail::sum_lanes<V>(reduced, p, factor, q, memory);
-                         });
+                     detail::channel_vectors(0, columns, column[0], column[1],
+                                             [&]<int V, class Memory>(index_t c, const Memory& memory) {
+                                                 const float* const p = from + c * column[0];
+                                                 float* const q = to + c * column[1];
+                                                 if (kind_ == reduce_kind::max)
+                                                     detail::extreme_lanes<true, V>(reduced, p, q, memory);
+                                                 else if (kind_ == reduce_kind::min)
+                                                     detail::extreme_lanes<false, V>(reduced, p, q, memory);
+                                                 else
+                                                     detail::sum_lanes<V>(reduced, p, factor, q, memory);
+                                             });
                  }
              });
 }

@@ -27,8 +27,8 @@ struct mixed_pair {
 [[nodiscard]] inline mixed_pair linear_source(index_t i, float factor, index_t extent, index_t size,
                                               bool align_corners) noexcept {
     if (size == extent) return {i, i, 0.0F};
-    const float at = align_corners ? factor * static_cast<float>(i)
-                                   : std::max(factor * (static_cast<float>(i) + 0.5F) - 0.5F, 0.0F);
+    const float at =
+        align_corners ? factor * static_cast<float>(i) : std::max(factor * (static_cast<float>(i) + 0.5F) - 0.5F, 0.0F);
     const index_t first = std::min(static_cast<index_t>(std::floor(at)), extent - 1);
     return {first, first + (first < extent - 1 ? 1 : 0), std::clamp(at - static_cast<float>(first), 0.0F, 1.0F)};
 }
@@ -66,7 +66,8 @@ void bilinear_row(const float* top, const float* bottom, float share, index_t x_
             const float a = 1.0F - pair.share, b = pair.share;
             for (index_t c = first; c < last; ++c) {
                 const float *const p = top + c * x_channel, *const q = bottom + c * x_channel;
-                to[c * y_channel] = (1.0F - share) * (a * p[left] + b * p[right]) + share * (a * q[left] + b * q[right]);
+                to[c * y_channel] =
+                    (1.0F - share) * (a * p[left] + b * p[right]) + share * (a * q[left] + b * q[right]);
             }
             continue;
         }
@@ -76,8 +77,10 @@ void bilinear_row(const float* top, const float* bottom, float share, index_t x_
             KDNA_UNROLL
             for (int j = 0; j < V; ++j) {
                 const index_t k = j * simd::lanes;
-                const simd::vec upper = simd::multiply_add(b, memory.load(p + right + k), a * memory.load(p + left + k)),
-                                lower = simd::multiply_add(b, memory.load(q + right + k), a * memory.load(q + left + k));
+                const simd::vec upper =
+                                    simd::multiply_add(b, memory.load(p + right + k), a * memory.load(p + left + k)),
+                                lower =
+                                    simd::multiply_add(b, memory.load(q + right + k), a * memory.load(q + left + k));
                 memory.store(to + c * y_channel + k, simd::multiply_add(down, lower, up * upper));
             }
         });
@@ -92,10 +95,12 @@ KDNA_FUNC resize::resize(resize_mode mode, extent2 size, bool align_corners, std
     check(where);
 }
 
-KDNA_FUNC resize::resize(resize_mode mode, const std::array<double, 2>& scale, bool align_corners, std::string_view where)
+KDNA_FUNC resize::resize(resize_mode mode, const std::array<double, 2>& scale, bool align_corners,
+                         std::string_view where)
     : mode_(mode), scale_(scale), align_corners_(align_corners) {
     for (const double v : scale)
-        if (!(v > 0.0) || std::isinf(v)) throw error(std::string(where), "scales that are positive and finite", concat(v));
+        if (!(v > 0.0) || std::isinf(v))
+            throw error(std::string(where), "scales that are positive and finite", concat(v));
     check(where);
 }
 
@@ -143,8 +148,8 @@ KDNA_FUNC void resize::run(input_views in, const nd_view<float>& y, const execut
                                     t[1], columns, first, last, narrow, column_factor, width);
             } else {
                 const detail::mixed_pair row = detail::linear_source(h, row_factor, height, rows, align_corners_);
-                detail::bilinear_row(image + row.first * s[2], image + row.second * s[2], row.share, s[3], s[1], to, t[3],
-                                     t[1], columns, first, last, narrow, [&](index_t w) {
+                detail::bilinear_row(image + row.first * s[2], image + row.second * s[2], row.share, s[3], s[1], to,
+                                     t[3], t[1], columns, first, last, narrow, [&](index_t w) {
                                          return detail::linear_source(w, column_factor, width, columns, align_corners_);
                                      });
             }

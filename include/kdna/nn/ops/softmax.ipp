@@ -30,10 +30,11 @@ inline void softmax_line(const float* x, float* y, const softmax_axis& a, bool l
     for (index_t i = 0; i < lanes; ++i) lane[i] = i < rest ? 1.0F : 0.0F;
     const auto counts = simd::load(lane) > simd::zero();
     vec best = simd::broadcast(none);
-    for (index_t i = 0; i < whole; i += lanes) best = simd::max_keep_nan(best, simd::load_strided(x + i * a.x, a.x, lanes));
+    for (index_t i = 0; i < whole; i += lanes)
+        best = simd::max_keep_nan(best, simd::load_strided(x + i * a.x, a.x, lanes));
     if (rest > 0)
-        best = simd::max_keep_nan(best, xsimd::select(counts, simd::load_strided(x + whole * a.x, a.x, rest),
-                                                      simd::broadcast(none)));
+        best = simd::max_keep_nan(
+            best, xsimd::select(counts, simd::load_strided(x + whole * a.x, a.x, rest), simd::broadcast(none)));
     simd::store(lane, best);
     float largest = lane[0];
     for (index_t i = 1; i < lanes; ++i)
@@ -56,7 +57,8 @@ inline void softmax_line(const float* x, float* y, const softmax_axis& a, bool l
         all = all + xsimd::select(counts, e, simd::zero());
     }
     sum += static_cast<double>(simd::sum(all));
-    const vec share = simd::broadcast(static_cast<float>(1.0 / sum)), log_sum = simd::broadcast(static_cast<float>(std::log(sum)));
+    const vec share = simd::broadcast(static_cast<float>(1.0 / sum)),
+              log_sum = simd::broadcast(static_cast<float>(std::log(sum)));
     for (index_t i = 0; i < a.count; i += lanes) {
         const index_t some = std::min(lanes, a.count - i);
         const vec v = logarithm ? simd::load_strided(x + i * a.x, a.x, some) - m - log_sum
@@ -116,7 +118,8 @@ KDNA_FUNC void softmax::run(input_views in, const nd_view<float>& y, const execu
     const detail::softmax_axis a{x.shape[axis], x.stride[k], y.stride[k]};
     detail::nest others;
     for (index_t i = 0; i < x.rank(); ++i)
-        if (i != axis) others.add(x.shape[i], {y.stride[static_cast<std::size_t>(i)], x.stride[static_cast<std::size_t>(i)], 0});
+        if (i != axis)
+            others.add(x.shape[i], {y.stride[static_cast<std::size_t>(i)], x.stride[static_cast<std::size_t>(i)], 0});
     others.arrange();
     const detail::per_operand row = others.rows().stride, column = others.columns().stride;
     const index_t grain = std::max<index_t>(detail::softmax_grain / a.count, 1);

@@ -68,11 +68,13 @@ template <class Term>
 }
 
 /// y = (x - mean) * scale * w + b for `count` elements, strides as they are; w and b have one stride.
-inline void affine_line(float* y, index_t y_stride, const float* x, index_t x_stride, index_t count, float mean, float scale,
-                        const float* w, const float* b, index_t w_stride) noexcept {
+inline void affine_line(float* y, index_t y_stride, const float* x, index_t x_stride, index_t count, float mean,
+                        float scale, const float* w, const float* b, index_t w_stride) noexcept {
     using simd::lanes, simd::vec;
     const vec m = simd::broadcast(mean), s = simd::broadcast(scale);
-    const auto apply = [&](const vec& v, const vec& wv, const vec& bv) { return simd::multiply_add((v - m) * s, wv, bv); };
+    const auto apply = [&](const vec& v, const vec& wv, const vec& bv) {
+        return simd::multiply_add((v - m) * s, wv, bv);
+    };
     index_t i = 0;
     if (y_stride == 1 && x_stride == 1) {
         if (w_stride == 1)
