@@ -231,7 +231,7 @@ TEST_CASE("Padding is what its mode says on all axes") {
             after[static_cast<std::size_t>(a)] = some();
         }
         const auto rank = static_cast<std::size_t>(s.rank());
-        const ops::pad op(std::span(before).first(rank), std::span(after).first(rank), mode, 7.5F);
+        const ops::pad op{std::span(before).first(rank), std::span(after).first(rank), mode, 7.5F};
         const nd_frame x(r, s, copy_source(r));
         copy_number(x);
         KDNA_TEST_CASE_INFO(i, concat(to_string(s), " mode ", static_cast<int>(mode)));
