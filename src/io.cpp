@@ -1,6 +1,7 @@
 // kdna::compiled: files.
 #include <kdna/io/dtype.ipp>
 #include <kdna/io/file.ipp>
+#include <kdna/io/json.ipp>
 #include <kdna/io/npy.ipp>
 #include <kdna/io/safetensors.ipp>
 #include <kdna/io/state_dict.ipp>

@@ -34,7 +34,8 @@ public:
     static constexpr bool keeps_order = true;
 
     /// Throws kdna::error, naming `where`, for a step of 0.
-    KDNA_FUNC slice(index_t axis, index_t start, std::optional<index_t> stop, index_t step, std::string_view where = "slice");
+    KDNA_FUNC slice(index_t axis, index_t start, std::optional<index_t> stop, index_t step,
+                    std::string_view where = "slice");
 
     /// Throws kdna::error, naming `where`, if nothing is left, or the input lacks the axis.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;

@@ -20,7 +20,8 @@ KDNA_FUNC nd_shape concatenate::output_shape(input_shapes in, std::string_view w
         static_cast<void>(element_count(x, where));
         if (x.rank() == out.rank()) same[axis] = out[axis];
         if (same != out)
-            throw error(std::string(where), concat("inputs that are ", to_string(in.front()), " but for axis ", axis), to_string(x));
+            throw error(std::string(where), concat("inputs that are ", to_string(in.front()), " but for axis ", axis),
+                        to_string(x));
         out[axis] = checked_add(out[axis], x[axis], where);
     }
     static_cast<void>(element_count(out, where));
@@ -58,7 +59,8 @@ KDNA_FUNC nd_shape slice::output_shape(input_shapes in, std::string_view where) 
     const index_t axis = axis_of(axis_, x.rank(), where);
     out[axis] = elements(x[axis]).count;
     if (out[axis] < 1)
-        throw error(std::string(where), concat("a part of axis ", axis, " of ", to_string(x), " with at least one element"),
+        throw error(std::string(where),
+                    concat("a part of axis ", axis, " of ", to_string(x), " with at least one element"),
                     concat("start ", start_, stop_ ? concat(", stop ", *stop_) : std::string(), ", step ", step_));
     return out;
 }

@@ -89,8 +89,7 @@ template <class Op>
 void run_function(const nest& n, float* y, const float* x, index_t grain, const executor_ref& executor,
                   const Op& op) noexcept {
     static constexpr float nothing = 0.0F;
-    run_elements(n, y, x, &nothing, grain, executor,
-                 [op](const simd::vec& v, const simd::vec&) { return op(v); });
+    run_elements(n, y, x, &nothing, grain, executor, [op](const simd::vec& v, const simd::vec&) { return op(v); });
 }
 
 [[nodiscard]] KDNA_INLINE simd::vec smaller_keep_nan(const simd::vec& a, const simd::vec& b) noexcept {
@@ -193,8 +192,8 @@ KDNA_FUNC void unary::run(input_views in, const nd_view<float>& y, const executo
 KDNA_FUNC activate::activate(const activation& act, std::string_view where)
     : kind_(act.kind), number_(act.number), channels_(static_cast<index_t>(act.of_channel.size())) {
     if ((channels_ > 0) != takes_channels(act.kind))
-        throw error(concat(where, " ", to_string(act)), channels_ > 0 ? "no parameters of channels" : "parameters of channels",
-                    concat(channels_));
+        throw error(concat(where, " ", to_string(act)),
+                    channels_ > 0 ? "no parameters of channels" : "parameters of channels", concat(channels_));
     slopes_.assign(act.of_channel.begin(), act.of_channel.end());
     slopes_.resize(slopes_.size() + static_cast<std::size_t>(simd::lanes), 0.0F);
 }
@@ -237,7 +236,8 @@ KDNA_FUNC void activate::run(input_views in, const nd_view<float>& y, const exec
     };
     n.run(executor, detail::function_grain, [&](const detail::per_operand& at, index_t rows, index_t, index_t columns) {
         for (index_t r = 0; r < rows; ++r)
-            line(y.data + at[0] + r * row[0], x.data + at[1] + r * row[1], slopes_.data() + at[2] + r * row[2], columns);
+            line(y.data + at[0] + r * row[0], x.data + at[1] + r * row[1], slopes_.data() + at[2] + r * row[2],
+                 columns);
     });
 }
 

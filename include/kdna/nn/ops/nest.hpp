@@ -32,10 +32,10 @@ inline const nd_shape& require_one(input_shapes in, index_t least, index_t most,
     const nd_shape& x = in.front();
     static_cast<void>(element_count(x, where));
     if (x.rank() < least || x.rank() > most)
-        throw error(std::string(where),
-                    least == most ? concat("an input of rank ", least)
-                                  : concat("an input of rank ", least, " to ", most),
-                    to_string(x));
+        throw error(
+            std::string(where),
+            least == most ? concat("an input of rank ", least) : concat("an input of rank ", least, " to ", most),
+            to_string(x));
     return x;
 }
 
@@ -91,7 +91,8 @@ public:
         if (rank_ < 3) return;
         index_t best = rank_ - 1;
         for (index_t i = 0; i < rank_; ++i)
-            if (at(i).stride[k] != 0 && (at(best).stride[k] == 0 || distance(at(i), k) < distance(at(best), k))) best = i;
+            if (at(i).stride[k] != 0 && (at(best).stride[k] == 0 || distance(at(i), k) < distance(at(best), k)))
+                best = i;
         for (index_t i = best; i < rank_ - 2; ++i) std::swap(at(i), at(i + 1));
     }
 
@@ -152,7 +153,8 @@ public:
     template <class F>
     void run(const executor_ref& executor, index_t grain, const F& f, index_t unit = 64) const {
         const index_t line_count = lines(), width = columns().extent,
-                      threads = std::clamp<index_t>(line_count * width / grain, 1, std::max<index_t>(executor.concurrency(), 1));
+                      threads = std::clamp<index_t>(line_count * width / grain, 1,
+                                                    std::max<index_t>(executor.concurrency(), 1));
         if (threads == 1) {
             all(f);
         } else if (line_count >= 2 * threads) {
@@ -208,7 +210,8 @@ private:
 }
 
 /// The nest over the axes of y, with the strides of y and of operands 1 and 2.
-[[nodiscard]] inline nest nest_over(const nd_view<float>& y, const axis_numbers& s1, const axis_numbers& s2 = {}) noexcept {
+[[nodiscard]] inline nest nest_over(const nd_view<float>& y, const axis_numbers& s1,
+                                    const axis_numbers& s2 = {}) noexcept {
     nest out;
     for (index_t i = 0; i < y.rank(); ++i) {
         const auto k = static_cast<std::size_t>(i);

@@ -64,7 +64,8 @@ KDNA_INLINE void channel_vectors(index_t first, index_t last, index_t x_stride, 
         for (; c + 4 * lanes <= last; c += 4 * lanes) f.template operator()<4>(c, whole_vector{});
         for (; c + lanes <= last; c += lanes) f.template operator()<1>(c, whole_vector{});
     }
-    for (; c < last; c += lanes) f.template operator()<1>(c, part_vector{x_stride, y_stride, std::min(lanes, last - c)});
+    for (; c < last; c += lanes)
+        f.template operator()<1>(c, part_vector{x_stride, y_stride, std::min(lanes, last - c)});
 }
 
 }  // namespace kdna::inline KDNA_ABI::ops::detail

@@ -46,8 +46,7 @@ KDNA_INLINE void pool_vectors(const float* x, index_t rows, index_t row_step, in
         if constexpr (Max) {
             for (index_t w = 0; w < columns; ++w, from += column_step) {
                 KDNA_UNROLL
-                for (int j = 0; j < V; ++j)
-                    all[j] = simd::max_keep_nan(all[j], memory.load(from + j * simd::lanes));
+                for (int j = 0; j < V; ++j) all[j] = simd::max_keep_nan(all[j], memory.load(from + j * simd::lanes));
             }
         } else {
             // Row by row and then over the rows: a rounding error grows with the sum of both, not with their product.
@@ -98,9 +97,7 @@ void pool_fixed(const pool_window& p, const nd_view<const float>& x, const nd_vi
     const index_t taps = std::min(p.window.h, height) * std::min(p.window.w, width);
     pool_windows<Max>(
         x, y, p.dilation, y.shape[1] * y.shape[3] * taps, executor,
-        [&](index_t h) {
-            return taps_of(h, height, p.window.h, p.stride.h, p.pad.top, p.pad.bottom, p.dilation.h);
-        },
+        [&](index_t h) { return taps_of(h, height, p.window.h, p.stride.h, p.pad.top, p.pad.bottom, p.dilation.h); },
         [&](index_t w) { return taps_of(w, width, p.window.w, p.stride.w, p.pad.left, p.pad.right, p.dilation.w); },
         divisor_of);
 }
@@ -165,17 +162,18 @@ KDNA_FUNC avg_pool2d::avg_pool2d(const pool_window& window, bool count_include_p
                                  std::string_view where)
     : window_(window), count_include_pad_(count_include_pad), divisor_(divisor) {
     window_.check(where);
-    if (window.dilation != extent2(1)) throw error(std::string(where), "no dilation", concat(window.dilation.h, "x", window.dilation.w));
+    if (window.dilation != extent2(1))
+        throw error(std::string(where), "no dilation", concat(window.dilation.h, "x", window.dilation.w));
     if (divisor == index_t{0}) throw error(std::string(where), "a divisor other than 0", "0");
 }
 
 KDNA_FUNC void avg_pool2d::run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept {
-    detail::pool_fixed<false>(window_, in.front(), y, executor,
-                              [&](const detail::window_taps& r, const detail::window_taps& c) {
-                                  if (divisor_) return static_cast<float>(*divisor_);
-                                  return static_cast<float>(count_include_pad_ ? r.padded * c.padded
-                                                                               : std::max<index_t>(r.count * c.count, 1));
-                              });
+    detail::pool_fixed<false>(
+        window_, in.front(), y, executor, [&](const detail::window_taps& r, const detail::window_taps& c) {
+            if (divisor_) return static_cast<float>(*divisor_);
+            return static_cast<float>(count_include_pad_ ? r.padded * c.padded
+                                                         : std::max<index_t>(r.count * c.count, 1));
+        });
 }
 
 KDNA_FUNC adaptive_pool2d::adaptive_pool2d(extent2 size, std::string_view where) : size_(size) {

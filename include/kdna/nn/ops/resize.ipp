@@ -27,20 +27,20 @@ struct mixed_pair {
 [[nodiscard]] inline mixed_pair linear_source(index_t i, float factor, index_t extent, index_t size,
                                               bool align_corners) noexcept {
     if (size == extent) return {i, i, 0.0F};
-    const float at = align_corners ? factor * static_cast<float>(i)
-                                   : std::max(factor * (static_cast<float>(i) + 0.5F) - 0.5F, 0.0F);
+    const float at =
+        align_corners ? factor * static_cast<float>(i) : std::max(factor * (static_cast<float>(i) + 0.5F) - 0.5F, 0.0F);
     const index_t first = std::min(static_cast<index_t>(std::floor(at)), extent - 1);
     return {first, first + (first < extent - 1 ? 1 : 0), std::clamp(at - static_cast<float>(first), 0.0F, 1.0F)};
 }
 
-/// A row of nearest pixels.
+/// A row of nearest pixels. `narrow`: the image has too few channels for vectors.
 inline void nearest_row(const float* x, index_t x_column, index_t x_channel, float* y, index_t y_column,
-                        index_t y_channel, index_t columns, index_t first, index_t last, float factor,
+                        index_t y_channel, index_t columns, index_t first, index_t last, bool narrow, float factor,
                         index_t extent) noexcept {
     for (index_t w = 0; w < columns; ++w) {
         const float* const from = x + nearest_source(w, factor, extent) * x_column;
         float* const to = y + w * y_column;
-        if (last - first < 4) {
+        if (narrow) {
             for (index_t c = first; c < last; ++c) to[c * y_channel] = from[c * x_channel];
             continue;
         }
@@ -55,18 +55,19 @@ inline void nearest_row(const float* x, index_t x_column, index_t x_channel, flo
 /// A row of mixed pixels. `top` and `bottom` are the rows of x it comes from, `share` that of the second.
 template <class Source>
 void bilinear_row(const float* top, const float* bottom, float share, index_t x_column, index_t x_channel, float* y,
-                  index_t y_column, index_t y_channel, index_t columns, index_t first, index_t last,
+                  index_t y_column, index_t y_channel, index_t columns, index_t first, index_t last, bool narrow,
                   const Source& source_of) noexcept {
     const simd::vec down = simd::broadcast(share), up = simd::broadcast(1.0F - share);
     for (index_t w = 0; w < columns; ++w) {
         const mixed_pair pair = source_of(w);
         const index_t left = pair.first * x_column, right = pair.second * x_column;
         float* const to = y + w * y_column;
-        if (last - first < 4) {
+        if (narrow) {
             const float a = 1.0F - pair.share, b = pair.share;
             for (index_t c = first; c < last; ++c) {
                 const float *const p = top + c * x_channel, *const q = bottom + c * x_channel;
-                to[c * y_channel] = (1.0F - share) * (a * p[left] + b * p[right]) + share * (a * q[left] + b * q[right]);
+                to[c * y_channel] =
+                    (1.0F - share) * (a * p[left] + b * p[right]) + share * (a * q[left] + b * q[right]);
             }
             continue;
         }
@@ -76,8 +77,10 @@ void bilinear_row(const float* top, const float* bottom, float share, index_t x_
             KDNA_UNROLL
             for (int j = 0; j < V; ++j) {
                 const index_t k = j * simd::lanes;
-                const simd::vec upper = simd::multiply_add(b, memory.load(p + right + k), a * memory.load(p + left + k)),
-                                lower = simd::multiply_add(b, memory.load(q + right + k), a * memory.load(q + left + k));
+                const simd::vec upper =
+                                    simd::multiply_add(b, memory.load(p + right + k), a * memory.load(p + left + k)),
+                                lower =
+                                    simd::multiply_add(b, memory.load(q + right + k), a * memory.load(q + left + k));
                 memory.store(to + c * y_channel + k, simd::multiply_add(down, lower, up * upper));
             }
         });
@@ -92,10 +95,12 @@ KDNA_FUNC resize::resize(resize_mode mode, extent2 size, bool align_corners, std
     check(where);
 }
 
-KDNA_FUNC resize::resize(resize_mode mode, const std::array<double, 2>& scale, bool align_corners, std::string_view where)
+KDNA_FUNC resize::resize(resize_mode mode, const std::array<double, 2>& scale, bool align_corners,
+                         std::string_view where)
     : mode_(mode), scale_(scale), align_corners_(align_corners) {
     for (const double v : scale)
-        if (!(v > 0.0) || std::isinf(v)) throw error(std::string(where), "scales that are positive and finite", concat(v));
+        if (!(v > 0.0) || std::isinf(v))
+            throw error(std::string(where), "scales that are positive and finite", concat(v));
     check(where);
 }
 
@@ -131,6 +136,7 @@ KDNA_FUNC void resize::run(input_views in, const nd_view<float>& y, const execut
     const nd_view<const float>& x = in.front();
     const axis_numbers &s = x.stride, &t = y.stride;
     const index_t height = x.shape[2], width = x.shape[3], rows = y.shape[2], columns = y.shape[3];
+    const bool narrow = y.shape[1] < 4;
     const float row_factor = factor(0, height, rows), column_factor = factor(1, width, columns);
     detail::share_rows(
         y.shape, y.shape[1] * columns, detail::resize_grain, executor,
@@ -139,11 +145,11 @@ KDNA_FUNC void resize::run(input_views in, const nd_view<float>& y, const execut
             float* const to = y.data + n * t[0] + h * t[2];
             if (mode_ == resize_mode::nearest) {
                 detail::nearest_row(image + detail::nearest_source(h, row_factor, height) * s[2], s[3], s[1], to, t[3],
-                                    t[1], columns, first, last, column_factor, width);
+                                    t[1], columns, first, last, narrow, column_factor, width);
             } else {
                 const detail::mixed_pair row = detail::linear_source(h, row_factor, height, rows, align_corners_);
-                detail::bilinear_row(image + row.first * s[2], image + row.second * s[2], row.share, s[3], s[1], to, t[3],
-                                     t[1], columns, first, last, [&](index_t w) {
+                detail::bilinear_row(image + row.first * s[2], image + row.second * s[2], row.share, s[3], s[1], to,
+                                     t[3], t[1], columns, first, last, narrow, [&](index_t w) {
                                          return detail::linear_source(w, column_factor, width, columns, align_corners_);
                                      });
             }
