@@ -3,6 +3,7 @@
 #include <kdna/dna/algebra.ipp>
 #include <kdna/dna/attention.ipp>
 #include <kdna/dna/cells.ipp>
+#include <kdna/dna/channel_gate.ipp>
 #include <kdna/dna/condconv.ipp>
 #include <kdna/dna/dcd.ipp>
 #include <kdna/dna/dyconv.ipp>

@@ -3,6 +3,7 @@
 #include <kdna/nn/autotune.ipp>
 #include <kdna/nn/bands.ipp>
 #include <kdna/nn/conv_layer.ipp>
+#include <kdna/nn/conv_transpose2d.ipp>
 #include <kdna/nn/extents.ipp>
 #include <kdna/nn/layer.ipp>
 #include <kdna/nn/network.ipp>

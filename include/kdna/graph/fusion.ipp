@@ -1,0 +1,207 @@
+// Definitions of graph/fusion.hpp.
+#pragma once
+
+#include <kdna/core/macros_push.hpp>
+
+#include <algorithm>
+
+#include <kdna/graph/fusion.hpp>
+
+namespace kdna::inline KDNA_ABI::graph {
+
+namespace detail {
+
+/// Calls f(value) for every value whose extents the attributes name.
+template <class F>
+void for_each_shape(const json_value& v, const F& f) {
+    if (v.is == kind::array && v.items.size() == 3 && v.items[0].is == kind::string && v.items[0].string == "dim" &&
+        v.items[1].is == kind::string)
+        f(v.items[1].string);
+    for (const json_value& item : v.items) for_each_shape(item, f);
+}
+
+[[nodiscard]] inline std::string text_of(const node& n, std::string_view key, std::string_view otherwise = {}) {
+    const json_value* v = n.attributes.find(key);
+    return v != nullptr && v->is == kind::string ? v->string : std::string(otherwise);
+}
+[[nodiscard]] inline index_t integer_of(const node& n, std::string_view key, index_t otherwise) {
+    const json_value* v = n.attributes.find(key);
+    return v != nullptr && v->is == kind::integer ? v->integer : otherwise;
+}
+/// Whether a list of integers is absent or all of these.
+[[nodiscard]] inline bool all_are(const node& n, std::string_view key, index_t expected) {
+    const json_value* v = n.attributes.find(key);
+    if (v == nullptr) return true;
+    return v->is == kind::array && std::all_of(v->items.begin(), v->items.end(), [&](const json_value& i) {
+               return i.is == kind::integer && i.integer == expected;
+           });
+}
+[[nodiscard]] inline bool is_dense(const node& n) { return n.op == "conv2d" && text_of(n, "method", "dense") == "dense"; }
+
+}  // namespace detail
+
+KDNA_FUNC fusion::fusion(const description& net, const std::map<std::string, nd_shape>& shapes) : shapes_(&shapes) {
+    count_readers(net);
+    // The last layers first: of two that are added, the later one adds the other, which is there by then.
+    for (std::size_t i = net.nodes.size(); i-- > 0;) {
+        const node& n = net.nodes[i];
+        if (n.op == "conv2d" || n.op == "conv_transpose2d" || n.op == "linear") follow(n);
+    }
+}
+
+KDNA_FUNC void fusion::count_readers(const description& net) {
+    for (const node& n : net.nodes) {
+        makers_[n.out] = &n;
+        for (const std::string& v : n.in) readers_[v].push_back(&n);
+        detail::for_each_shape(n.attributes, [&](const std::string& v) { readers_[v].push_back(nullptr); });
+    }
+    for (const output_port& o : net.outputs) readers_[o.value].push_back(nullptr);
+}
+
+/// The node that alone reads a value, once; null if there are others.
+KDNA_FUNC const node* fusion::only_reader(const std::string& value) const {
+    const auto found = readers_.find(value);
+    return found == readers_.end() || found->second.size() != 1 ? nullptr : found->second.front();
+}
+
+KDNA_FUNC const node* fusion::maker(const std::string& value) const {
+    const auto found = makers_.find(value);
+    return found == makers_.end() ? nullptr : found->second;
+}
+
+KDNA_FUNC bool fusion::fuses_activation(const node& n) const { return n.op == "activation" && n.in.size() == 1; }
+
+/// The constant that a product multiplies every channel of `value` by, if it is one. `last_axis`: channels are the last axis.
+KDNA_FUNC const node* fusion::channel_factor(const node& mul, const std::string& value, bool last_axis) const {
+    if (mul.op != "mul" || mul.in.size() != 2 || shape(mul.out) != shape(value)) return nullptr;
+    const node* factor = maker(mul.in[0] == value ? mul.in[1] : mul.in[0]);
+    if (factor == nullptr || factor->op != "constant") return nullptr;
+    const nd_shape &c = shape(factor->out), &x = shape(value);
+    const index_t axis = (last_axis ? x.rank() - 1 : 1) - (x.rank() - c.rank());
+    if (axis < 0 || c[axis] != x[last_axis ? x.rank() - 1 : 1]) return nullptr;
+    for (index_t i = 0; i < c.rank(); ++i)
+        if (i != axis && c[i] != 1) return nullptr;
+    return factor;
+}
+
+/// Collects what follows a layer.
+KDNA_FUNC void fusion::follow(const node& layer) {
+    if (layer.in.size() != 1 || parts_.contains(&layer)) return;
+    fused_layer f{&layer, layer.in.front()};
+    f.out = layer.out;
+    const bool linear = layer.op == "linear";
+    bool last_axis = linear && shape(layer.out).rank() > 2;
+    std::vector<const node*> parts;
+    const auto take = [&](const node* n, const node*& as) {
+        as = n;
+        parts.push_back(n);
+        f.out = n->out;
+    };
+    const auto next = [&]() -> const node* {
+        const node* n = only_reader(f.out);
+        return n == nullptr || parts_.contains(n) || steps_.contains(n) ? nullptr : n;
+    };
+    const node* n = next();
+    if (n != nullptr && n->op == "batch_norm" && !last_axis) {
+        take(n, f.bn);
+        n = next();
+    }
+    if (n != nullptr && last_axis && n->op == "permute" && shape(f.out).rank() == 4 && shape(n->out).rank() == 4 &&
+        n->attributes.find("axes") != nullptr) {
+        const json_value& axes = *n->attributes.find("axes");
+        const index_t back[] = {0, 3, 1, 2};
+        bool is_back = axes.items.size() == 4;
+        for (std::size_t i = 0; is_back && i < 4; ++i)
+            is_back = axes.items[i].is == detail::kind::integer && (axes.items[i].integer + 4) % 4 == back[i];
+        if (is_back) {
+            take(n, f.permute);
+            last_axis = false;
+            n = next();
+        }
+    }
+    if (n != nullptr && n->op == "mul")
+        if (const node* factor = channel_factor(*n, f.out, last_axis)) {
+            take(n, f.scale);
+            f.factor = factor;
+            n = next();
+        }
+    // Where channels are the last axis, a residual would be an image in another view.
+    if (n != nullptr && n->op == "add" && n->in.size() == 2 && n->in[0] != n->in[1] && !last_axis &&
+        (!linear || f.permute != nullptr)) {
+        const std::string& other = n->in[0] == f.out ? n->in[1] : n->in[0];
+        const node* made = maker(other);
+        if (shape(other) == shape(f.out) && (made == nullptr || made->op != "constant")) {
+            f.residual = other;
+            take(n, f.add);
+            n = next();
+        }
+    }
+    if (n != nullptr && fuses_activation(*n)) take(n, f.act);
+    if (takes_gate(layer)) find_gate(f);
+    if (f.gate) {
+        // The product and the block in front of it; the mean was read by fc1 alone.
+        const node* product = maker(layer.in.front());
+        parts.push_back(product);
+        for (const node* part : {f.gate->fc1, f.gate->bn1, f.gate->act1, f.gate->fc2, f.gate->act2})
+            if (part != nullptr) parts.push_back(part);
+        parts.push_back(maker(f.gate->fc1->in.front()));
+    }
+    // The step stands where its last part stood: all that it reads is made by then.
+    const node* last = &layer;
+    for (const node* part : {f.bn, f.permute, f.scale, f.add, f.act})
+        if (part != nullptr) last = part;
+    parts.push_back(&layer);
+    for (const node* part : parts)
+        if (part != last) parts_.insert(part);
+    steps_.emplace(last, std::move(f));
+}
+
+KDNA_FUNC bool fusion::takes_gate(const node& layer) const {
+    return detail::is_dense(layer) && detail::integer_of(layer, "groups", 1) == 1;
+}
+
+/// Recognises a gate in front of a convolution.
+KDNA_FUNC void fusion::find_gate(fused_layer& f) const {
+    const node* product = maker(f.input);
+    if (product == nullptr || product->op != "mul" || product->in.size() != 2 || only_reader(f.input) != f.layer) return;
+    const auto dense_1x1 = [&](const node* n) {
+        if (n == nullptr || parts_.contains(n) || n->in.size() != 1) return false;
+        const nd_shape &x = shape(n->in.front()), &y = shape(n->out);
+        return detail::is_dense(*n) && x.rank() == 4 && x[2] == 1 && x[3] == 1 && y[2] == 1 && y[3] == 1 &&
+               detail::integer_of(*n, "groups", 1) == 1 && detail::all_are(*n, "pad", 0) &&
+               detail::all_are(*n, "stride", 1);
+    };
+    const auto alone = [&](const node* n, const node* reader) { return n != nullptr && only_reader(n->out) == reader; };
+    for (const std::size_t side : {std::size_t{0}, std::size_t{1}}) {
+        const std::string& x = product->in[1 - side];
+        fused_gate g{};
+        g.act2 = maker(product->in[side]);
+        if (!alone(g.act2, product) || g.act2->op != "activation" || g.act2->tensors.size() != 0) continue;
+        g.fc2 = maker(g.act2->in.front());
+        if (!alone(g.fc2, g.act2) || !dense_1x1(g.fc2)) continue;
+        g.act1 = maker(g.fc2->in.front());
+        if (!alone(g.act1, g.fc2) || g.act1->op != "activation" || g.act1->tensors.size() != 0) continue;
+        const node* before = maker(g.act1->in.front());
+        if (!alone(before, g.act1)) continue;
+        if (before->op == "batch_norm") {
+            g.bn1 = before;
+            before = maker(before->in.front());
+            if (!alone(before, g.bn1)) continue;
+        }
+        g.fc1 = before;
+        if (!dense_1x1(g.fc1)) continue;
+        const node* mean = maker(g.fc1->in.front());
+        if (!alone(mean, g.fc1) || mean->in.size() != 1 || mean->in.front() != x) continue;
+        const nd_shape &from = shape(x), &to = shape(mean->out);
+        const bool pools = (mean->op == "mean" || mean->op == "adaptive_avg_pool2d") && from.rank() == 4 && to.rank() == 4 &&
+                           to[0] == from[0] && to[1] == from[1] && to[2] == 1 && to[3] == 1;
+        if (!pools || shape(product->out) != from) continue;
+        f.gate = g;
+        f.input = x;
+        return;
+    }
+}
+
+}  // namespace kdna::inline KDNA_ABI::graph
+
+#include <kdna/core/macros_pop.hpp>
