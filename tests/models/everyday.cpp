@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include <kdna/backend/reference.hpp>
 #include <kdna/io/safetensors.hpp>
 #include <kdna/models/load_on.hpp>
 
@@ -91,7 +92,8 @@ TEST_CASE("Classes and input channels come from the tensors, in all networks and
         INFO(n.name);
         for (const auto& [channels, classes] : {std::pair<index_t, index_t>{1, 10}, {4, 7}}) {
             const network net = models::load(n.arch, n.form, zeros(adapted_to(n, channels, classes)));
-            CHECK(net.plan({2, channels, 32, 32}).output_shape() == shape4{2, classes, 1, 1});
+            const plan_options options{.transform_budget = 0};
+            CHECK(net.plan({2, channels, 32, 32}, options).output_shape() == shape4{2, classes, 1, 1});
         }
     }
 }

@@ -288,7 +288,7 @@ inline const std::vector<published_network>& published_networks() {
         {"resnet18_kw_4x", arch::resnet18, kw, 45.86, false, [] { return resnet_kw(false, warehouse_ratios::of(4)); }},
         {"resnet50_odconv_1x", arch::resnet50, od, 28.64, true, [] { return resnet_odconv(true, 1); }},
         {"resnet50_odconv_4x", arch::resnet50, od, 90.67, false, [] { return resnet_odconv(true, 4); }},
-        {"resnet50_kw_1d2x", arch::resnet50, kw, 17.64, true, resnet50_kw_1d2x},
+        {"resnet50_kw_1d2x", arch::resnet50, kw, 17.64, false, resnet50_kw_1d2x},
         {"resnet50_kw_1x", arch::resnet50, kw, 28.05, false, [] { return resnet_kw(true, warehouse_ratios::of(1)); }},
         {"resnet50_kw_4x", arch::resnet50, kw, 102.02, false, [] { return resnet_kw(true, warehouse_ratios::of(4)); }},
         {"mobilenet_v2_kw_1d2x", arch::mobilenet_v2, kw, 2.65, true, [] { return mobilenet_kw_1d2x(true); }},

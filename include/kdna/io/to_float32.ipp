@@ -3,8 +3,10 @@
 
 #include <kdna/core/macros_push.hpp>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 
 #include <kdna/core/error.hpp>
@@ -54,9 +56,12 @@ KDNA_FUNC float32_values to_float32(dtype type, std::span<const std::byte> bytes
             to = float_of_bfloat(read(i, std::uint16_t{}));
         } else {
             const double from = read(i, double{});
-            if (std::abs(from) >= too_large && !std::isinf(from))
+            if (std::abs(from) >= too_large && !std::isinf(from)) {
+                std::array<char, 32> number{};
+                std::snprintf(number.data(), number.size(), "%g", from);
                 throw error(std::string(where), "float64 values within the range of float32",
-                            concat(from, " at element ", i));
+                            concat(number.data(), " at element ", i));
+            }
             to = static_cast<float>(from);
             if (!std::isnan(from) && static_cast<double>(to) != from) ++out.rounded;
         }
