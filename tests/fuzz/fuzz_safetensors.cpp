@@ -14,7 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (bytes > size) std::abort();
         kdna::state_dict_reader reader(dict);
         for (const auto& [name, tensor] : dict.tensors())
-            if (tensor.type() == kdna::dtype::f32) static_cast<void>(reader.take(name, tensor.shape()));
+            if (tensor.type() == kdna::dtype::f32 || kdna::detail::converts_to_float32(tensor.type()))
+                static_cast<void>(reader.take(name, tensor.shape()));
         reader.finish();
     } catch (const kdna::error&) {
     }

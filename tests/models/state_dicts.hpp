@@ -179,7 +179,8 @@ inline kdna::state_dict random_values(const key_list& keys, std::uint64_t stream
                 low = -high;
             } else if (k.shape.size() >= 2) {
                 double inputs = 1.0;
-                const bool several = k.shape.size() == 5;  // kernels of a mixture, cells of a warehouse
+                // Kernels of a mixture, cells of a warehouse.
+                const bool several = k.shape.size() == 5 || k.name.starts_with("warehouse");
                 for (std::size_t i = several ? 2 : 1; i < k.shape.size(); ++i)
                     inputs *= static_cast<double>(k.shape[i]);
                 high = std::sqrt(6.0 / inputs);

@@ -24,7 +24,9 @@ void for_some_keys(std::uint64_t stream, F&& f) {
             const key_list keys = keys_of(a, which);
             rng r(stream, static_cast<std::uint64_t>(a));
             for (int i = 0; i < scaled(2); ++i) {
-                const auto at = static_cast<std::size_t>(r.between(0, static_cast<index_t>(keys.size()) - 1));
+                std::size_t at = 0;
+                do at = static_cast<std::size_t>(r.between(0, static_cast<index_t>(keys.size()) - 1));
+                while (keys[at].type != dtype::f32);  // counts may be written in any form, or be absent
                 INFO(models::arch_names[static_cast<std::size_t>(a)] << (which == form::plain ? " plain: " : ": ")
                                                                      << keys[at].name);
                 f(keys, at, [a, which](key_list damaged) { return models::load(a, which, zeros(damaged)); });
@@ -75,10 +77,7 @@ TEST_CASE("A tensor of another shape is named with both shapes") {
     for_some_keys(613, [](key_list keys, std::size_t at, auto&& load) {
         const std::string right = to_string(keys[at].type, keys[at].shape);
         auto& shape = keys[at].shape;
-        if (shape.empty())
-            shape = {1};
-        else
-            shape.front() += 1;
+        shape.back() += 1;  // the first extent may be the number of classes
         check_error([&] { return load(keys); }, keys[at].name, right, to_string(keys[at].type, shape));
     });
 }
@@ -92,10 +91,8 @@ TEST_CASE("A tensor with the right number of elements in another shape is refuse
 
 TEST_CASE("A tensor of another type is named with both types") {
     for_some_keys(615, [](key_list keys, std::size_t at, auto&& load) {
-        const bool was_float = keys[at].type == dtype::f32;
-        keys[at].type = was_float ? dtype::i64 : dtype::f32;
-        check_error([&] { return load(keys); }, keys[at].name, was_float ? "float32" : "int64",
-                    was_float ? "int64" : "float32");
+        keys[at].type = dtype::i64;
+        check_error([&] { return load(keys); }, keys[at].name, "float32", "int64");
     });
 }
 

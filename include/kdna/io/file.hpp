@@ -4,6 +4,7 @@
 
 #include <kdna/core/macros_push.hpp>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstddef>
@@ -33,7 +34,8 @@ static_assert(std::endian::native == std::endian::little, "kdna::io copies littl
 
 [[nodiscard]] KDNA_FUNC std::string last_system_error();
 
-// The sources below share this interface: name() for messages, size() in bytes, read(out) of the next out.size() bytes.
+// The sources below share this interface: name() for messages, size() in bytes, peek(n) at most n of the next bytes without
+// reading them, read(out) of the next out.size() bytes.
 
 class memory_source {
 public:
@@ -42,6 +44,7 @@ public:
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] index_t size() const noexcept { return static_cast<index_t>(size_); }
+    [[nodiscard]] KDNA_FUNC std::string peek(std::size_t n) const;
     KDNA_FUNC void read(std::span<std::byte> out);
 
 private:
@@ -56,6 +59,7 @@ public:
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] index_t size() const noexcept { return size_; }
+    [[nodiscard]] KDNA_FUNC std::string peek(std::size_t n);
     KDNA_FUNC void read(std::span<std::byte> out);
 
 private:

@@ -17,6 +17,12 @@ KDNA_FUNC std::string last_system_error() {
     return errno != 0 ? std::generic_category().message(errno) : std::string("an unknown error");
 }
 
+KDNA_FUNC std::string memory_source::peek(std::size_t n) const {
+    std::string out(std::min(n, rest_.size()), '\0');
+    if (!out.empty()) std::memcpy(out.data(), rest_.data(), out.size());
+    return out;
+}
+
 KDNA_FUNC void memory_source::read(std::span<std::byte> out) {
     if (out.size() > rest_.size()) throw error(name_, concat(out.size(), " more bytes"), concat(rest_.size()));
     if (out.empty()) return;
@@ -39,6 +45,17 @@ KDNA_FUNC file_source::file_source(const std::filesystem::path& path) : name_(fi
     errno = 0;
     stream_.open(path, std::ios::binary);
     if (!stream_) throw error(name_, "a readable file", last_system_error());
+}
+
+KDNA_FUNC std::string file_source::peek(std::size_t n) {
+    const auto start = stream_.tellg();
+    std::string out(n, '\0');
+    stream_.read(out.data(), static_cast<std::streamsize>(n));
+    out.resize(static_cast<std::size_t>(stream_.gcount()));
+    stream_.clear();
+    stream_.seekg(start);
+    if (!stream_) throw error(name_, "a readable file", last_system_error());
+    return out;
 }
 
 KDNA_FUNC void file_source::read(std::span<std::byte> out) {

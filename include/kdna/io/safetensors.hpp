@@ -1,4 +1,5 @@
-// The safetensors format, https://github.com/huggingface/safetensors. No other part of io/ includes JSON.
+// The safetensors format, https://github.com/huggingface/safetensors, in one file or in shards. JSON is included by the .ipp
+// files of it and of shard_index.hpp only.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
@@ -39,8 +40,10 @@ inline constexpr std::array<safetensors_dtype, 10> safetensors_dtypes{safetensor
 [[nodiscard]] KDNA_FUNC state_dict parse_safetensors(std::span<const std::byte> bytes,
                                                      std::string_view source = "safetensors");
 
-/// Reads a safetensors file as `parse_safetensors` does. Throws kdna::error, naming the file, also if it is
-/// unreadable.
+/// Reads a safetensors file as `parse_safetensors` does, or, where `path` is the index of a sharded one
+/// (model.safetensors.index.json), all shards, which lie beside it. Each shard must hold exactly the tensors that the index
+/// looks for there. Throws kdna::error, naming the file, also if it is unreadable. A file of another kind that is often
+/// taken for weights is named, with what to do: an archive of torch.save, a Git LFS pointer, an HTML page and others.
 [[nodiscard]] KDNA_FUNC state_dict load_safetensors(const std::filesystem::path& path);
 
 /// Writes a safetensors file, the data of wide element types first so that everything in it is aligned. The file

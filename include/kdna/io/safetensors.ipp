@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <map>
@@ -15,13 +16,14 @@
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/core/error.hpp>
 #include <kdna/io/dtype.hpp>
 #include <kdna/io/file.hpp>
+#include <kdna/io/foreign_file.hpp>
+#include <kdna/io/json_text.hpp>
 #include <kdna/io/safetensors.hpp>
+#include <kdna/io/shard_index.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -155,13 +157,7 @@ public:
     bool binary(binary_t&) override { unexpected("binary data"); }
 
     bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& failure) override {
-        // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error ...; last read: '...'": the
-        // last part may be as long as the header and hold any bytes.
-        std::string_view reason = failure.what();
-        if (const auto prefix = reason.find("] "); prefix != reason.npos) reason.remove_prefix(prefix + 2);
-        if (const auto column = reason.find(": "); column != reason.npos) reason.remove_prefix(column + 2);
-        reason = reason.substr(0, reason.find("; last read"));
-        throw error(where(), "a header in JSON", concat("at its byte ", position, ": ", printable(reason)));
+        throw error(where(), "a header in JSON", json_failure(position, failure));
     }
 
 private:
@@ -227,11 +223,7 @@ private:
 };
 
 [[nodiscard]] inline safetensors_header parse_safetensors_header(std::string_view text, std::string_view file) {
-    // Two things the JSON parser is lenient about: a byte order mark before, and a NUL, which it takes for the end.
-    if (!text.starts_with('{'))
-        throw error(std::string(file), "a header that starts with '{'", concat("\"", printable(text, 8), "\""));
-    if (const auto nul = text.find('\0'); nul != text.npos)
-        throw error(std::string(file), "a header in JSON", concat("a NUL at its byte ", nul));
+    check_json_text(text, "a header", file);
     safetensors_header out;
     safetensors_sax handler(out, file);
     nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &handler);
@@ -264,12 +256,23 @@ inline void check_layout(std::vector<safetensors_entry>& entries, index_t data_b
                     concat(data_bytes, ": ", data_bytes - reached, " bytes belong to no tensor"));
 }
 
+// Whether a file begins as safetensors files do: with a possible length of the header, and '{'.
+[[nodiscard]] inline bool begins_safetensors(std::string_view head) {
+    std::uint64_t length = 0;
+    if (head.size() <= sizeof(length) || head[sizeof(length)] != '{') return false;
+    std::memcpy(&length, head.data(), sizeof(length));
+    return length <= static_cast<std::uint64_t>(max_safetensors_header);
+}
+
 template <class Source>
 [[nodiscard]] state_dict read_safetensors(Source& in) {
     constexpr index_t before = 8;
+    if (const std::string head = in.peek(recognised_bytes); !begins_safetensors(head))
+        if (const std::string_view other = foreign_file(head); !other.empty())
+            throw error(in.name(), "a safetensors file", std::string(other));
     if (in.size() < before)
         throw error(in.name(), "a safetensors file, starting with 8 bytes of header length",
-                    concat(in.size(), " bytes"));
+                    concat(in.size(), in.size() == 0 ? " bytes: an empty file" : " bytes"));
     std::array<std::uint64_t, 1> length{};
     in.read(std::as_writable_bytes(std::span(length)));
     if (length[0] > static_cast<std::uint64_t>(max_safetensors_header))
@@ -294,12 +297,38 @@ template <class Source>
     return out;
 }
 
-[[nodiscard]] inline std::string json_string(const std::string& text) {
-    try {
-        return nlohmann::json(text).dump();
-    } catch (const nlohmann::json::type_error&) {
-        throw error(printable(text), "a text in UTF-8", "other bytes");
+// The tensors of all shards that an index names, which must be exactly those that it names.
+[[nodiscard]] inline state_dict read_shards(file_source& in, const std::filesystem::path& folder) {
+    if (in.size() > max_safetensors_header)
+        throw error(in.name(), concat("an index of at most ", max_safetensors_header, " bytes"),
+                    concat(in.size(), " bytes"));
+    std::string text(static_cast<std::size_t>(in.size()), '\0');
+    in.read(std::as_writable_bytes(std::span(text)));
+    const shard_map index = parse_shard_index(text, in.name());
+    std::set<std::string_view> files;
+    for (const auto& [name, file] : index) files.insert(file);
+
+    state_dict out;
+    for (const std::string_view file : files) {
+        file_source shard(folder / file);
+        state_dict part = read_safetensors(shard);
+        for (const std::string& name : part.names()) {
+            const auto entry = index.find(name);
+            if (entry == index.end() || entry->second != file)
+                throw error(tensor_in_file(shard.name(), name), concat("a tensor that ", in.name(), " looks for here"),
+                            entry == index.end() ? std::string("one that it does not name")
+                                                 : concat("one that it looks for in ", entry->second));
+            out.add(name, part.extract(name));
+        }
+        for (const auto& [key, value] : part.metadata())
+            if (const auto [entry, fresh] = out.metadata().try_emplace(key, value); entry->second != value)
+                throw error(concat(shard.name(), ", __metadata__"),
+                            concat("the same \"", printable(key), "\" in every shard"), "another value");
     }
+    for (const auto& [name, file] : index)
+        if (!out.contains(name))
+            throw error(tensor_in_file(in.name(), name), concat("a tensor in ", file), "no such tensor");
+    return out;
 }
 
 }  // namespace detail
@@ -311,6 +340,9 @@ KDNA_FUNC state_dict parse_safetensors(std::span<const std::byte> bytes, std::st
 
 KDNA_FUNC state_dict load_safetensors(const std::filesystem::path& path) {
     detail::file_source in(path);
+    const std::string head = in.peek(detail::recognised_bytes);
+    if (!detail::begins_safetensors(head) && detail::begins_json_object(head))
+        return detail::read_shards(in, path.parent_path());
     return detail::read_safetensors(in);
 }
 

@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include <kdna/core/error.hpp>
 #include <kdna/core/memory.hpp>
 #include <kdna/io/dtype.hpp>
+#include <kdna/io/to_float32.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -95,6 +97,11 @@ public:
     /// name is nothing else.
     KDNA_FUNC bool strip_prefix(std::string_view prefix = "module.");
 
+    /// Removes from all names what they have in common of `prefixes`, in any order and number: "_orig_mod.module.". Returns
+    /// it. Throws kdna::error, and changes nothing, if one of them then stands before some names only, or a name is nothing
+    /// else.
+    KDNA_FUNC std::string strip_prefixes(std::span<const std::string_view> prefixes);
+
     [[nodiscard]] const tensor_map& tensors() const noexcept { return tensors_; }
 
     /// The string to string `__metadata__` of a safetensors file.
@@ -121,21 +128,27 @@ namespace detail {
 
 /// Strict consumption of a state_dict: every tensor that is asked for must be there with the expected type and shape,
 /// and `finish()` insists that every tensor there was asked for. Copies and scopes share the record of what was taken.
-/// The state_dict must outlive the reader, and the spans it hands out, unchanged.
+/// Float32 may be stored as float16, bfloat16 or float64: such a tensor is converted once, when it is taken.
+/// The state_dict must outlive the reader, and the spans it hands out, unchanged. Spans of converted tensors are valid as long
+/// as the reader or one of its copies and scopes lives.
 class state_dict_reader {
 public:
-    explicit state_dict_reader(const state_dict& dict) : dict_(&dict), taken_(std::make_shared<name_set>()) {}
+    explicit state_dict_reader(const state_dict& dict) : dict_(&dict), record_(std::make_shared<record>()) {}
     explicit state_dict_reader(const state_dict&&) = delete;
 
     /// The same reader with `prefix` put before every name: `scope("layer3.").take("conv2.weight", ...)` takes
     /// "layer3.conv2.weight". Scopes nest.
     [[nodiscard]] KDNA_FUNC state_dict_reader scope(std::string_view prefix) const;
 
+    /// A reader that knows tensors by other names: those of `names`, which maps what is asked for, prefix included, to what the
+    /// file calls it, and no others. Scopes of it do, too.
+    [[nodiscard]] KDNA_FUNC state_dict_reader renamed(std::map<std::string, std::string> names) const;
+
     /// What `scope` has put before the names; empty for the whole file.
     [[nodiscard]] const std::string& prefix() const noexcept { return prefix_; }
 
     /// Whether there is such a tensor. Does not count as taking it.
-    [[nodiscard]] bool contains(std::string_view name) const { return dict_->contains(concat(prefix_, name)); }
+    [[nodiscard]] bool contains(std::string_view name) const { return dict_->contains(key_of(name)); }
 
     /// Shape of a tensor, to infer widths from. Does not count as taking it. Throws kdna::error if there is none.
     [[nodiscard]] KDNA_FUNC const std::vector<index_t>& shape_of(std::string_view name) const;
@@ -146,29 +159,48 @@ public:
 
     /// The values of a tensor of exactly this shape and of element type T, float32 unless said otherwise; taking one twice is
     /// fine. Throws kdna::error naming the tensor, what was expected and what was found, if it is missing or has another type
-    /// or shape.
+    /// or shape, or a float64 is too large for float32.
     template <class T = float>
     [[nodiscard]] std::span<const T> take(std::string_view name, const std::vector<index_t>& shape) const {
-        const std::string key = concat(prefix_, name);
-        return take_as(key, detail::dtype_of<T>::value, shape).template values<T>(key);
+        const std::string key = key_of(name);
+        const tensor_data& tensor = take_as(key, detail::dtype_of<T>::value, shape);
+        if constexpr (std::is_same_v<T, float>)
+            if (tensor.type() != dtype::f32) return converted(key, tensor);
+        return tensor.template values<T>(key);
     }
 
     /// The value of an int64 scalar, such as BatchNorm's `num_batches_tracked`. Throws kdna::error as `take` does.
     KDNA_FUNC std::int64_t take_i64_scalar(std::string_view name) const;
 
+    /// Takes a count that nothing is computed from, BatchNorm's `num_batches_tracked`, in any form in which it is written: a
+    /// scalar or one element, an integer or floating, or not at all. Throws kdna::error if it is something else.
+    KDNA_FUNC void take_count(std::string_view name) const;
+
+    /// What was converted so far, by this reader, its copies and scopes.
+    [[nodiscard]] KDNA_FUNC std::vector<float32_conversion> conversions() const;
+
     /// Throws kdna::error naming the first few tensors (of this scope) that were not taken, if there are any.
     KDNA_FUNC void finish() const;
 
 private:
-    using name_set = std::set<std::string, std::less<>>;
+    struct record {
+        std::set<std::string, std::less<>> taken;
+        std::map<std::string, detail::float32_values, std::less<>> converted;
+    };
 
     [[nodiscard]] KDNA_FUNC const tensor_data& find(const std::string& key, const std::string& expected) const;
 
     [[nodiscard]] KDNA_FUNC const tensor_data& take_as(const std::string& key, dtype type,
                                                        const std::vector<index_t>& shape) const;
 
+    [[nodiscard]] KDNA_FUNC std::span<const float> converted(const std::string& key, const tensor_data& tensor) const;
+
+    /// The name in the file. One that `renamed` has not is that of no tensor.
+    [[nodiscard]] KDNA_FUNC std::string key_of(std::string_view name) const;
+
     const state_dict* dict_;
-    std::shared_ptr<name_set> taken_;
+    std::shared_ptr<const std::map<std::string, std::string>> names_{};
+    std::shared_ptr<record> record_;
     std::string prefix_;
 };
 

@@ -66,6 +66,33 @@ KDNA_FUNC bool state_dict::strip_prefix(std::string_view prefix) {
     return true;
 }
 
+KDNA_FUNC std::string state_dict::strip_prefixes(std::span<const std::string_view> prefixes) {
+    if (tensors_.empty()) return {};
+    // Names are in order, so that what the first and the last have in common, all have.
+    const std::string &first = tensors_.begin()->first, &last = tensors_.rbegin()->first;
+    const auto end = std::mismatch(first.begin(), first.end(), last.begin(), last.end()).first;
+    const std::string_view common(first.data(), static_cast<std::size_t>(end - first.begin()));
+    const auto next = [&](std::string_view name) {
+        const auto found = std::find_if(prefixes.begin(), prefixes.end(), [&](std::string_view prefix) {
+            return !prefix.empty() && name.starts_with(prefix);
+        });
+        return found == prefixes.end() ? std::string_view() : *found;
+    };
+    std::size_t length = 0;
+    for (std::string_view p = next(common); !p.empty(); p = next(common.substr(length))) length += p.size();
+    const std::string stripped(common.substr(0, length));
+    for (const auto& [name, tensor] : tensors_)
+        if (const std::string_view prefix = next(std::string_view(name).substr(length)); !prefix.empty()) {
+            const std::string all = concat(stripped, prefix);
+            const auto without = std::find_if(tensors_.begin(), tensors_.end(),
+                                              [&](const auto& item) { return !item.first.starts_with(all); });
+            throw error(detail::printable(without->first), concat("the prefix \"", all, "\" in all names or in none"),
+                        concat("a name without it beside ", detail::printable(name)));
+        }
+    if (length > 0) strip_prefix(stripped);
+    return stripped;
+}
+
 KDNA_FUNC error state_dict::missing(std::string_view name) {
     return {std::string(name), "a tensor of this name", "no such tensor"};
 }
@@ -102,6 +129,20 @@ KDNA_FUNC bool similar_names(std::string_view want, std::string_view have) {
 
 }  // namespace detail
 
+KDNA_FUNC std::string state_dict_reader::key_of(std::string_view name) const {
+    std::string key = concat(prefix_, name);
+    if (names_ == nullptr) return key;
+    const auto found = names_->find(key);
+    // No tensor's name has a control character.
+    return found == names_->end() ? concat(key, " (not among the tensors of this node)\n") : found->second;
+}
+
+KDNA_FUNC state_dict_reader state_dict_reader::renamed(std::map<std::string, std::string> names) const {
+    state_dict_reader out(*this);
+    out.names_ = std::make_shared<const std::map<std::string, std::string>>(std::move(names));
+    return out;
+}
+
 KDNA_FUNC state_dict_reader state_dict_reader::scope(std::string_view prefix) const {
     state_dict_reader out(*this);
     out.prefix_ += prefix;
@@ -109,19 +150,37 @@ KDNA_FUNC state_dict_reader state_dict_reader::scope(std::string_view prefix) co
 }
 
 KDNA_FUNC const std::vector<index_t>& state_dict_reader::shape_of(std::string_view name) const {
-    return find(concat(prefix_, name), "a tensor").shape();
+    return find(key_of(name), "a tensor").shape();
 }
 
 KDNA_FUNC index_t state_dict_reader::extent(std::string_view name, std::size_t axis, std::size_t rank) const {
-    const std::vector<index_t>& shape = shape_of(name);
-    if (shape.size() != rank || axis >= rank)
-        throw error(concat(prefix_, name), concat(rank, " dimensions"), concat(shape.size()));
-    return shape[axis];
+    const std::string key = key_of(name);
+    const tensor_data& tensor = find(key, concat("a tensor of ", rank, " dimensions"));
+    if (tensor.shape().size() != rank || axis >= rank)
+        throw error(key, concat(rank, " dimensions"), to_string(tensor.type(), tensor.shape()));
+    return tensor.shape()[axis];
 }
 
 KDNA_FUNC std::int64_t state_dict_reader::take_i64_scalar(std::string_view name) const {
-    const std::string key = concat(prefix_, name);
+    const std::string key = key_of(name);
     return take_as(key, dtype::i64, {}).values<std::int64_t>(key)[0];
+}
+
+KDNA_FUNC void state_dict_reader::take_count(std::string_view name) const {
+    const std::string key = key_of(name);
+    const auto it = dict_->tensors().find(key);
+    if (it == dict_->tensors().end()) return;
+    const tensor_data& tensor = it->second;
+    const bool one = tensor.shape().empty() || tensor.shape() == std::vector<index_t>{1};
+    if (!one || tensor.type() == dtype::boolean)
+        throw error(key, "one number, as int64 scalar", to_string(tensor.type(), tensor.shape()));
+    record_->taken.insert(key);
+}
+
+KDNA_FUNC std::vector<float32_conversion> state_dict_reader::conversions() const {
+    std::vector<float32_conversion> out;
+    for (const auto& [name, values] : record_->converted) out.push_back({name, dict_->at(name).type(), values.rounded});
+    return out;
 }
 
 KDNA_FUNC void state_dict_reader::finish() const {
@@ -129,7 +188,7 @@ KDNA_FUNC void state_dict_reader::finish() const {
     index_t left = 0;
     std::string first, list;
     for (const auto& [name, tensor] : dict_->tensors()) {
-        if (!name.starts_with(prefix_) || taken_->contains(name)) continue;
+        if (!name.starts_with(prefix_) || record_->taken.contains(name)) continue;
         if (left == 0) first = detail::printable(name);
         if (left++ < shown) list += concat(list.empty() ? "" : ", ", detail::printable(name));
     }
@@ -142,7 +201,7 @@ KDNA_FUNC const tensor_data& state_dict_reader::find(const std::string& key, con
     const auto it = dict_->tensors().find(key);
     if (it != dict_->tensors().end()) return it->second;
     for (const auto& [name, tensor] : dict_->tensors())
-        if (!taken_->contains(name) && detail::similar_names(key, name))
+        if (!record_->taken.contains(name) && detail::similar_names(key, name))
             throw error(key, expected, concat("no such tensor; did you mean ", detail::printable(name), "?"));
     throw error(key, expected, "no such tensor");
 }
@@ -151,10 +210,17 @@ KDNA_FUNC const tensor_data& state_dict_reader::take_as(const std::string& key, 
                                                         const std::vector<index_t>& shape) const {
     const std::string expected = to_string(type, shape);
     const tensor_data& tensor = find(key, expected);
-    if (tensor.type() != type || tensor.shape() != shape)
-        throw error(key, expected, to_string(tensor.type(), tensor.shape()));
-    taken_->insert(key);
+    const bool right = tensor.type() == type || (type == dtype::f32 && detail::converts_to_float32(tensor.type()));
+    if (!right || tensor.shape() != shape) throw error(key, expected, to_string(tensor.type(), tensor.shape()));
+    record_->taken.insert(key);
     return tensor;
+}
+
+KDNA_FUNC std::span<const float> state_dict_reader::converted(const std::string& key, const tensor_data& tensor) const {
+    const auto known = record_->converted.find(key);
+    if (known != record_->converted.end()) return known->second.values.span();
+    return record_->converted.emplace(key, detail::to_float32(tensor.type(), tensor.bytes(), key))
+        .first->second.values.span();
 }
 
 }  // namespace kdna::inline KDNA_ABI

@@ -22,15 +22,12 @@ inline constexpr std::array<std::string_view, 4> arch_names{"resnet18", "resnet5
     throw error("architecture", "resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2", concat("\"", name, "\""));
 }
 
-/// Whether a network was published in this form: all are plain and KernelDNA, resnet18 is everything, mobilenet_v2 also ODConv
-/// and KernelWarehouse.
+/// Whether a network was published in this form: resnet18 in all of them, the others in all but DyConv and DCD.
 [[nodiscard]] constexpr bool published(arch a, form f) noexcept {
     switch (f) {
-        case form::kernel_dna:
-        case form::plain: return true;
-        case form::odconv:
-        case form::kernel_warehouse: return a == arch::resnet18 || a == arch::mobilenet_v2;
-        default: return a == arch::resnet18;
+        case form::dyconv:
+        case form::dcd: return a == arch::resnet18;
+        default: return true;
     }
 }
 

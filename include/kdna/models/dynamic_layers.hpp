@@ -90,18 +90,24 @@ value odconv_layer(const module_builder<B>& m, const value& x, const kernel_shap
     return m.add(x, dense_kernel::pack(k, detail::kernels(m, k), m.name()), call, std::move(routing), bias);
 }
 
-/// The first `count` warehouses, warehouse_manager.weights.i [n, o_e, c_e, kh_e, kw_e].
+/// Warehouse i, warehouse_manager.weights.i [n, o_e, c_e, kh_e, kw_e]; of layers on vectors (`spatial` = 1) [n, o_e, c_e, 1].
+template <conv_backend B>
+[[nodiscard]] warehouse take_warehouse(const module_builder<B>& m, index_t i, std::size_t spatial = 2) {
+    const module_builder<B> manager = m.child("warehouse_manager.weights");
+    const std::string name = concat(i);
+    const std::size_t rank = 3 + spatial;
+    const auto extent = [&](std::size_t axis) { return manager.weights().extent(name, axis, rank); };
+    cell_shape s{.n = extent(0), .o = extent(1), .c = extent(2)};
+    std::vector<index_t> shape{s.n, s.o, s.c};
+    if (spatial == 2) shape.push_back(s.kh = extent(3));
+    shape.push_back(s.kw = extent(rank - 1));
+    return warehouse::pack(s, manager.weights().take(name, shape), manager.full_name(name));
+}
+/// The first `count` warehouses of convolutions.
 template <conv_backend B>
 [[nodiscard]] std::vector<warehouse> take_warehouses(const module_builder<B>& m, index_t count) {
-    const module_builder<B> manager = m.child("warehouse_manager.weights");
     std::vector<warehouse> out;
-    for (index_t i = 0; i < count; ++i) {
-        const std::string name = concat(i);
-        const auto extent = [&](std::size_t axis) { return manager.weights().extent(name, axis, 5); };
-        const cell_shape s{.n = extent(0), .o = extent(1), .c = extent(2), .kh = extent(3), .kw = extent(4)};
-        out.push_back(
-            warehouse::pack(s, manager.weights().take(name, {s.n, s.o, s.c, s.kh, s.kw}), manager.full_name(name)));
-    }
+    for (index_t i = 0; i < count; ++i) out.push_back(take_warehouse(m, i));
     return out;
 }
 
@@ -144,13 +150,51 @@ value warehouse_layer(const module_builder<B>& m, const value& x, const kernel_s
     return m.add(x, std::move(kernel), call, std::move(routing), m.static_bias(k, call));
 }
 
-/// Layers over one warehouse.
+/// The warehouses of a network. In the basis variant each layer has some cells of its own, and where they begin follows from the
+/// layers that were registered before it over the same warehouse: layers are asked for in that order.
 template <conv_backend B>
-[[nodiscard]] layer_maker<B> warehouse_maker(const warehouse& cells) {
-    return [cells](const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
-        return warehouse_layer(m, x, k, call, cells);
+class shared_warehouses {
+public:
+    shared_warehouses(const module_builder<B>& m, std::vector<warehouse> cells) : network_(m) {
+        for (warehouse& w : cells) entries_.push_back({std::move(w)});
+    }
+    /// What makes the layer `name` of `m` from warehouse i.
+    [[nodiscard]] layer_maker<B> layer(const module_builder<B>& m, std::string_view name, std::size_t i) {
+        entry& e = entries_.at(i);
+        const state_dict_reader a = m.child(concat(name, ".attention")).weights();
+        const index_t first = e.claimed;
+        if (a.contains("fc3.weight")) {
+            const index_t n = e.cells.shape().n, combinations = a.extent("basis_bias", 0, 1) / (n + 1),
+                          local = n - a.extent("fc3.weight", 0, 2);
+            e.basis = true;
+            if (combinations > 0 && local > 0)
+                e.claimed +=
+                    claimed_cells(combinations, static_cast<double>(local) / static_cast<double>(combinations));
+        }
+        return [cells = e.cells, first](const module_builder<B>& layer, const value& x, const kernel_shape& k,
+                                        const layer_call& call) {
+            return warehouse_layer(layer, x, k, call, cells, first);
+        };
+    }
+    /// Throws kdna::error if layers have cells of their own, but not all cells are some layer's.
+    void finish() const {
+        for (std::size_t i = 0; i < entries_.size(); ++i) {
+            const entry& e = entries_[i];
+            if (e.basis && e.claimed != e.cells.shape().n)
+                throw error(network_.full_name(concat("warehouse_manager.weights.", i)),
+                            concat(e.claimed, " cells, as its layers have of their own"), concat(e.cells.shape().n));
+        }
+    }
+
+private:
+    struct entry {
+        warehouse cells;
+        index_t claimed = 0;
+        bool basis = false;
     };
-}
+    module_builder<B> network_;
+    std::vector<entry> entries_{};
+};
 
 namespace detail {
 

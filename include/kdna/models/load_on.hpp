@@ -3,8 +3,10 @@
 
 #include <kdna/core/macros_push.hpp>
 
+#include <array>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <kdna/io/safetensors.hpp>
@@ -14,10 +16,26 @@
 
 namespace kdna::inline KDNA_ABI::models {
 
-/// A published network with the given weights. Throws kdna::error naming the tensor that is missing, superfluous, or of the
-/// wrong type or shape, or the form in which the network does not come. `where`: see build().
+/// What stands before every name in files of the published networks: those of wrappers, and what training code calls the network.
+inline constexpr std::array<std::string_view, 3> network_prefixes{"module.", "_orig_mod.", "model."};
+
+namespace detail {
+
+/// How many channels a network's stem reads.
+[[nodiscard]] inline index_t input_channels(const state_dict_reader& weights, arch a, form f) {
+    if (a == arch::resnet18 || a == arch::resnet50) return weights.extent("conv1.weight", 1, 4);
+    if (f == form::kernel_warehouse) return weights.extent("features.0.0.attention.fc1.weight", 1, 2);
+    return weights.extent("features.0.0.weight", 1, 4);
+}
+
+}  // namespace detail
+
+/// A published network with the given weights; how many channels it reads and how many classes it tells apart follow from them.
+/// `report` says what was converted and which prefix was taken off the names. Throws kdna::error naming the tensor that is missing,
+/// superfluous, or of the wrong type or shape, or the form in which the network does not come. `where`: see build().
 template <layer_backend B, class... Where>
-[[nodiscard]] typename network_on<B>::type load(arch a, form f, state_dict weights, const Where&... where) {
+[[nodiscard]] typename network_on<B>::type load(arch a, form f, state_dict weights, load_report& report,
+                                                const Where&... where) {
     const auto name = [](const auto& names, auto i) { return std::string(names[static_cast<std::size_t>(i)]); };
     if (!published(a, f)) throw error(name(arch_names, a), "a form in which it was published", name(form_names, f));
     const auto layers = [&](const auto& m, const value& x) {
@@ -29,19 +47,32 @@ template <layer_backend B, class... Where>
         }
         throw error("architecture", "one of the four published networks", concat(static_cast<int>(a)));
     };
-    return build<B>(std::move(weights), 3, layers, where...);
+    report.prefix = weights.strip_prefixes(network_prefixes);
+    const auto channels = [&](const state_dict_reader& reader) { return detail::input_channels(reader, a, f); };
+    return detail::build_stripped<B>(weights, channels, layers, report, where...);
+}
+template <layer_backend B, class... Where>
+[[nodiscard]] typename network_on<B>::type load(arch a, form f, state_dict weights, const Where&... where) {
+    load_report report;
+    return load<B>(a, f, std::move(weights), report, where...);
 }
 
-/// The same from a .safetensors file. Throws kdna::error also for anything wrong with the file.
+/// The same from a .safetensors file, or the index of a sharded one. Throws kdna::error also for anything wrong with the file.
 template <layer_backend B, class... Where>
-[[nodiscard]] typename network_on<B>::type load(arch a, const std::filesystem::path& file, form f = form::kernel_dna,
+[[nodiscard]] typename network_on<B>::type load(arch a, const std::filesystem::path& file, form f, load_report& report,
                                                 const Where&... where) {
     state_dict weights = load_safetensors(file);
     try {
-        return load<B>(a, f, std::move(weights), where...);
+        return load<B>(a, f, std::move(weights), report, where...);
     } catch (const error& e) {
         throw error(concat(file.string(), ", ", e.where()), e.expected(), e.found());
     }
+}
+template <layer_backend B, class... Where>
+[[nodiscard]] typename network_on<B>::type load(arch a, const std::filesystem::path& file, form f = form::kernel_dna,
+                                                const Where&... where) {
+    load_report report;
+    return load<B>(a, file, f, report, where...);
 }
 
 }  // namespace kdna::inline KDNA_ABI::models

@@ -67,9 +67,9 @@ public:
                                    full_name(name));
     }
 
-    /// "name.{weight, bias, running_mean, running_var, num_batches_tracked}".
+    /// "name.{weight, bias, running_mean, running_var}", and num_batches_tracked if it is there.
     [[nodiscard]] batch_norm bn(std::string_view name, index_t channels) const {
-        static_cast<void>(weights_.take_i64_scalar(concat(name, ".num_batches_tracked")));
+        weights_.take_count(concat(name, ".num_batches_tracked"));
         return {.weight = weights_.take(concat(name, ".weight"), {channels}),
                 .bias = weights_.take(concat(name, ".bias"), {channels}),
                 .mean = weights_.take(concat(name, ".running_mean"), {channels}),
@@ -116,6 +116,10 @@ public:
                                     dense_kernel::pack({.o = outputs, .i = x.channels}, weight, full_name(name)), {},
                                     {.bias = bias, .name = full_name(name)}),
                                 x);
+    }
+    /// The same with as many outputs as "name.weight" has rows.
+    value linear(const value& x, std::string_view name) const {
+        return linear(x, name, weights_.extent(concat(name, ".weight"), 0, 2));
     }
 
     /// Adds the convolution that is this module. `bias` may be empty; the network copies it.
@@ -190,20 +194,37 @@ private:
     std::span<const float> filter_{}, spatial_{};
 };
 
-/// Builds a network from its state_dict, with or without a leading "module." on every key. `make(builder, input)` adds the
-/// layers and returns the output. Strict: throws kdna::error unless the tensors are exactly those of the network. Nothing of
-/// `weights` is referred to afterwards. For the backend of a device the network is put there; `where` is what the constructor of
-/// that backend's networks takes: a context and a stream, or nothing.
+/// What torch's wrappers (DataParallel, DistributedDataParallel, compile) put before every name.
+inline constexpr std::array<std::string_view, 2> wrapper_prefixes{"module.", "_orig_mod."};
+
+namespace detail {
+
+/// build() with `channels(reader)` input channels, after the prefix was taken off.
+template <layer_backend B, class Channels, class Make, class... Where>
+[[nodiscard]] typename network_on<B>::type build_stripped(const state_dict& weights, Channels&& channels, Make&& make,
+                                                          load_report& report, const Where&... where) {
+    network_builder net;
+    const state_dict_reader reader(weights);
+    const value input = net.input(channels(reader));
+    const value output = make(module_builder<typename network_on<B>::host_backend>(net, reader), input);
+    reader.finish();
+    report.converted = reader.conversions();
+    return network_on<B>::make(std::move(net).build(output), where...);
+}
+
+}  // namespace detail
+
+/// Builds a network from its state_dict, with or without a leading "module.", "_orig_mod." or both on every key.
+/// `make(builder, input)` adds the layers and returns the output. Strict: throws kdna::error unless the tensors are exactly those
+/// of the network. Nothing of `weights` is referred to afterwards. For the backend of a device the network is put there; `where`
+/// is what the constructor of that backend's networks takes: a context and a stream, or nothing.
 template <layer_backend B = backend::cpu, class Make, class... Where>
 [[nodiscard]] typename network_on<B>::type build(state_dict weights, index_t input_channels, Make&& make,
                                                  const Where&... where) {
-    weights.strip_prefix("module.");
-    network_builder net;
-    const state_dict_reader reader(weights);
-    const value output =
-        make(module_builder<typename network_on<B>::host_backend>(net, reader), net.input(input_channels));
-    reader.finish();
-    return network_on<B>::make(std::move(net).build(output), where...);
+    load_report report;
+    report.prefix = weights.strip_prefixes(wrapper_prefixes);
+    return detail::build_stripped<B>(
+        weights, [&](const state_dict_reader&) { return input_channels; }, std::forward<Make>(make), report, where...);
 }
 
 }  // namespace kdna::inline KDNA_ABI::models

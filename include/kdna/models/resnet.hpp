@@ -3,6 +3,8 @@
 
 #include <kdna/core/macros_push.hpp>
 
+#include <array>
+
 #include <kdna/models/dynamic_layers.hpp>
 #include <kdna/models/form.hpp>
 
@@ -16,10 +18,10 @@ value resnet_stem(const module_builder<B>& m, const value& x) {
     return m.net().add(max_pool2d(3, 2, 1), h);
 }
 
-/// How a residual block makes the convolutions that read its input, and the one inside it.
+/// How a residual block makes the convolutions that read its input, the 3x3 inside it, and a bottleneck's last.
 template <conv_backend B>
 struct block_layers {
-    layer_maker<B> entry = plain_layer<B>, shortcut = plain_layer<B>, inner = plain_layer<B>;
+    layer_maker<B> entry = plain_layer<B>, shortcut = plain_layer<B>, inner = plain_layer<B>, last = plain_layer<B>;
 };
 
 /// Keys conv1, bn1, conv2, bn2 [, downsample.0, downsample.1].
@@ -47,11 +49,16 @@ value bottleneck(const module_builder<B>& m, const value& x, index_t width, inde
 }
 /// Keys conv1, bn1, conv2, bn2, conv3, bn3 [, downsample.0, downsample.1].
 template <conv_backend B>
-value bottleneck(const module_builder<B>& m, const value& x, index_t width, index_t stride) {
+value bottleneck(const module_builder<B>& m, const value& x, index_t width, index_t stride,
+                 const block_layers<B>& layers = {}) {
     value identity = x;
     if (stride != 1 || x.channels != 4 * width)
-        identity = m.conv_bn(x, "downsample.0", "downsample.1", {.o = 4 * width, .i = x.channels}, {.stride = stride});
-    return bottleneck(m, x, width, stride, m.kernel("conv2", {.o = width, .i = width, .kh = 3, .kw = 3}), identity);
+        identity = m.conv_bn(layers.shortcut, x, "downsample.0", "downsample.1", {.o = 4 * width, .i = x.channels},
+                             {.stride = stride});
+    value h = m.conv_bn(layers.entry, x, "conv1", "bn1", {.o = width, .i = x.channels}, {1, activation::relu});
+    h = m.conv_bn(layers.inner, h, "conv2", "bn2", {.o = width, .i = width, .kh = 3, .kw = 3},
+                  {stride, activation::relu});
+    return m.conv_bn(layers.last, h, "conv3", "bn3", {.o = 4 * width, .i = width}, {1, activation::relu, identity});
 }
 
 /// KernelDNA's stage of ResNet18 (layer3, layer4): six 3x3 convolutions, of which conv2 and conv3 are parents and three are
@@ -134,48 +141,65 @@ template <conv_backend B>
 value classifier_head(const module_builder<B>& m, const value& x, std::string_view name, index_t classes) {
     return m.linear(m.net().add_global_average(x), name, classes);
 }
-
-/// How ResNet18 makes the layers of block `block` in stage `stage`, both counted from 0.
+/// As many classes as the tensors have.
 template <conv_backend B>
-class resnet18_layers {
+value classifier_head(const module_builder<B>& m, const value& x, std::string_view name) {
+    return m.linear(m.net().add_global_average(x), name);
+}
+
+/// How ResNet18 and ResNet50 make the layers of a block.
+template <conv_backend B>
+class resnet_layers {
 public:
     /// Takes what layers share.
-    resnet18_layers(const module_builder<B>& m, form f) : form_(f) {
-        if (f == form::kernel_warehouse) warehouses_ = take_warehouses(m, 4);
-    }
-    [[nodiscard]] block_layers<B> of(std::size_t stage, index_t block) const {
+    resnet_layers(const module_builder<B>& m, form f, bool bottlenecks)
+        : form_(f),
+          bottlenecks_(bottlenecks),
+          warehouses_(m, f == form::kernel_warehouse ? take_warehouses(m, 4) : std::vector<warehouse>()) {}
+
+    /// Of block `number` in stage `stage`, both counted from 0; `m` is the block's module. Blocks are asked for in their order.
+    [[nodiscard]] block_layers<B> of(const module_builder<B>& m, std::size_t stage, index_t number) {
         switch (form_) {
-            case form::odconv: return {odconv_layer<B>, plain_layer<B>, odconv_layer<B>};
-            case form::dyconv: return {dyconv_layer<B>, dyconv_layer<B>, dyconv_layer<B>};
+            case form::odconv: return {odconv_layer<B>, plain_layer<B>, odconv_layer<B>, odconv_layer<B>};
+            case form::dyconv: return {dyconv_layer<B>, dyconv_layer<B>, dyconv_layer<B>, dyconv_layer<B>};
             case form::dcd: return {dcd_basic, plain_layer<B>, dcd_basic};
             case form::kernel_warehouse: {
-                // The layers that read the stage before are made from that stage's cells.
-                const layer_maker<B> entry =
-                    warehouse_maker<B>(warehouses_[block == 0 && stage > 0 ? stage - 1 : stage]);
-                return {entry, entry, warehouse_maker<B>(warehouses_[stage])};
+                // The layers that read the stage before are made from that stage's cells. Before the first stage there are none:
+                // a basic block takes those of its own stage, and a bottleneck has plain layers there.
+                block_layers<B> out;
+                const std::size_t before = number == 0 && stage > 0 ? stage - 1 : stage;
+                if (number > 0 || stage > 0 || !bottlenecks_) out.entry = warehouses_.layer(m, "conv1", before);
+                out.inner = warehouses_.layer(m, "conv2", stage);
+                if (bottlenecks_) out.last = warehouses_.layer(m, "conv3", stage);
+                if (number == 0 && stage > 0) out.shortcut = warehouses_.layer(m, "downsample.0", before);
+                return out;
             }
             default: return {};
         }
     }
+    /// After the last block.
+    void finish() const { warehouses_.finish(); }
 
 private:
     static value dcd_basic(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
         return dcd_layer(m, x, k, call, 2);
     }
     form form_;
-    std::vector<warehouse> warehouses_{};
+    bool bottlenecks_;
+    shared_warehouses<B> warehouses_;
 };
 
 /// The classifier of DCD's networks; whether they were made with a dropout before it shows in its name.
 template <conv_backend B>
-value dcd_head(const module_builder<B>& m, const value& x, index_t classes) {
+value dcd_head(const module_builder<B>& m, const value& x) {
     const bool dropout = m.weights().contains("classifier.1.cls.weight");
-    return dcd_classifier(m.child(dropout ? "classifier.1" : "classifier.0"), m.net().add_global_average(x), classes);
+    const module_builder<B> layer = m.child(dropout ? "classifier.1" : "classifier.0");
+    return dcd_classifier(layer, m.net().add_global_average(x), layer.weights().extent("cls.weight", 0, 2));
 }
 
 template <conv_backend B>
 value resnet18(const module_builder<B>& m, const value& x, form f) {
-    const resnet18_layers<B> layers(m, f);
+    resnet_layers<B> layers(m, f, false);
     value h = resnet_stem(m, x);
     for (std::size_t s = 0; s < 4; ++s) {
         const module_builder<B> stage = m.child(concat("layer", s + 1));
@@ -183,27 +207,36 @@ value resnet18(const module_builder<B>& m, const value& x, form f) {
         if (f == form::kernel_dna && s >= 2) {
             h = dna_basic_stage(stage, h, width, stride);
         } else {
-            h = basic_block(stage.child("0"), h, width, stride, layers.of(s, 0));
-            h = basic_block(stage.child("1"), h, width, 1, layers.of(s, 1));
+            for (index_t i = 0; i < 2; ++i) {
+                const module_builder<B> block = stage.child(concat(i));
+                h = basic_block(block, h, width, i == 0 ? stride : 1, layers.of(block, s, i));
+            }
         }
     }
-    return f == form::dcd ? dcd_head(m, h, 1000) : classifier_head(m, h, "fc", 1000);
+    layers.finish();
+    return f == form::dcd ? dcd_head(m, h) : classifier_head(m, h, "fc");
 }
 
 template <conv_backend B>
 value resnet50(const module_builder<B>& m, const value& x, form f) {
-    const bool plain = f == form::plain;
-    const auto stage = [&](std::string_view name, value h, index_t width, index_t blocks, index_t stride) {
-        for (index_t i = 0; i < blocks; ++i)
-            h = bottleneck(m.child(concat(name, ".", i)), h, width, i == 0 ? stride : 1);
-        return h;
-    };
+    constexpr std::array<index_t, 4> blocks{3, 4, 6, 3};
+    resnet_layers<B> layers(m, f, true);
     value h = resnet_stem(m, x);
-    h = stage("layer1", h, 64, 3, 1);
-    h = stage("layer2", h, 128, 4, 2);
-    h = plain ? stage("layer3", h, 256, 6, 2) : dna_bottleneck_pairs(m.child("layer3"), h, 256, 3, 2);
-    h = plain ? stage("layer4", h, 512, 3, 2) : dna_bottleneck_last(m.child("layer4"), h, 512, 2);
-    return classifier_head(m, h, "fc", 1000);
+    for (std::size_t s = 0; s < 4; ++s) {
+        const module_builder<B> stage = m.child(concat("layer", s + 1));
+        const index_t width = index_t{64} << s, stride = s == 0 ? 1 : 2;
+        if (f == form::kernel_dna && s >= 2) {
+            h = s == 2 ? dna_bottleneck_pairs(stage, h, width, 3, stride)
+                       : dna_bottleneck_last(stage, h, width, stride);
+        } else {
+            for (index_t i = 0; i < blocks[s]; ++i) {
+                const module_builder<B> block = stage.child(concat(i));
+                h = bottleneck(block, h, width, i == 0 ? stride : 1, layers.of(block, s, i));
+            }
+        }
+    }
+    layers.finish();
+    return classifier_head(m, h, "fc");
 }
 
 }  // namespace kdna::inline KDNA_ABI::models

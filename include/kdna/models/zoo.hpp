@@ -11,12 +11,17 @@
 
 namespace kdna::inline KDNA_ABI::models {
 
-/// A published network with the given weights, for the CPU. Throws kdna::error naming the tensor that is missing, superfluous, or
-/// of the wrong type or shape, or the form in which the network does not come.
+/// A published network with the given weights, for the CPU; how many channels it reads and how many classes it tells apart follow
+/// from them. Throws kdna::error naming the tensor that is missing, superfluous, or of the wrong type or shape, or the form in which
+/// the network does not come.
 [[nodiscard]] KDNA_FUNC network load(arch a, form f, state_dict weights);
 
-/// The same from a .safetensors file. Throws kdna::error also for anything wrong with the file.
+/// The same from a .safetensors file, or the index of a sharded one. Throws kdna::error also for anything wrong with the file.
 [[nodiscard]] KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f = form::kernel_dna);
+
+/// The same, and what was done on the way: tensors converted to float32, and the prefix taken off the names.
+[[nodiscard]] KDNA_FUNC network load(arch a, form f, state_dict weights, load_report& report);
+[[nodiscard]] KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f, load_report& report);
 
 }  // namespace kdna::inline KDNA_ABI::models
 

@@ -14,6 +14,14 @@ KDNA_FUNC network load(arch a, form f, state_dict weights) { return load<backend
 
 KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f) { return load<backend::cpu>(a, file, f); }
 
+KDNA_FUNC network load(arch a, form f, state_dict weights, load_report& report) {
+    return load<backend::cpu>(a, f, std::move(weights), report);
+}
+
+KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f, load_report& report) {
+    return load<backend::cpu>(a, file, f, report);
+}
+
 }  // namespace kdna::inline KDNA_ABI::models
 
 #include <kdna/core/macros_pop.hpp>
