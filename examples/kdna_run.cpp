@@ -1,9 +1,10 @@
-// Runs a published network, in any of its forms, on an .npy input and writes the logits.
+// Runs a network on .npy inputs and writes its outputs: any network from a file of its own, or a published one by name.
 #include <algorithm>
 #include <chrono>
 #include <common/program.hpp>
 #include <iostream>
 #include <kdna/interop/eigen_thread_pool.hpp>
+#include <kdna/load.hpp>
 #include <kdna/models.hpp>
 #include <vector>
 
@@ -12,43 +13,86 @@ namespace {
 using namespace kdna;
 
 struct arguments {
-    std::string arch, form = "kernel_dna", weights, input, output;
-    bool plain = false, explain = false;
+    std::string model, arch, form = "kernel_dna", weights;
+    std::vector<std::string> inputs, outputs;
+    bool plain = false, explain = false, winograd = true;
     index_t threads = 1, repeat = 0;
 };
 
-double milliseconds(const network& net, network_plan& plan, const tensor_view<const float>& x,
-                    const tensor_view<float>& y) {
+/// "name=file" or "file": which input or output, and where it lies. Those without a name are counted.
+struct port {
+    std::string name, file;
+};
+std::vector<port> ports_of(const std::vector<std::string>& texts) {
+    std::vector<port> out;
+    for (const std::string& text : texts) {
+        const auto equals = text.find('=');
+        out.push_back(equals == std::string::npos ? port{"", text} : port{text.substr(0, equals), text.substr(equals + 1)});
+    }
+    return out;
+}
+
+network load_network(const arguments& a) {
+    if (!a.model.empty()) return load(a.model);
+    return models::load(models::arch_of(a.arch), a.weights, models::form_of(a.plain ? "plain" : a.form));
+}
+
+double milliseconds(const network& net, network_plan& plan, std::span<const nd_view<const float>> x,
+                    std::span<const nd_view<float>> y) {
     const auto start = std::chrono::steady_clock::now();
     net.run(plan, x, y);
     return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
 int run(const arguments& a) {
-    const std::string form = a.plain ? "plain" : a.form;
-    const network net = models::load(models::arch_of(a.arch), a.weights, models::form_of(form));
-    const npy_array image = load_npy(a.input);
-    if (image.shape.size() != 4)
-        throw error(a.input, "float32 [N, C, H, W]", concat(image.shape.size(), " dimensions"));
-    const auto x = nchw_view(image.data.data(), image.shape[0], image.shape[1], image.shape[2], image.shape[3]);
+    const network net = load_network(a);
+    const std::vector<port> inputs = ports_of(a.inputs), outputs = ports_of(a.outputs);
+    if (static_cast<index_t>(inputs.size()) != net.input_count())
+        throw error("--input", concat(net.input_count(), " of them"), concat(inputs.size()));
+
+    std::vector<npy_array> images(inputs.size());
+    std::vector<nd_shape> shapes(inputs.size());
+    std::vector<nd_view<const float>> x(inputs.size());
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+        const index_t at = inputs[i].name.empty() ? static_cast<index_t>(i) : net.input_named(inputs[i].name);
+        const auto to = static_cast<std::size_t>(at);
+        images[to] = load_npy(inputs[i].file);
+        shapes[to] = nd_shape(images[to].shape, inputs[i].file);
+        x[to] = row_major_view<const float>(images[to].data.data(), shapes[to]);
+    }
 
     eigen_thread_pool pool(a.threads);
     plan_options options;
     if (a.threads > 1) options.executor = pool;
-    network_plan plan = net.plan(x.shape, options);
+    if (!a.winograd) options.transform_budget = 0;
+    network_plan plan = net.plan(shapes, options);
     if (a.explain) std::cout << plan.explain() << "weights " << net.weight_bytes() / 1024 << " KiB in memory\n";
 
-    tensor<float> logits(plan.output_shape());
-    net.run(plan, x, logits.view());
-    save_npy(a.output, {logits.shape().n, logits.shape().c}, logits.span());
+    std::vector<std::vector<float>> results;
+    std::vector<nd_view<float>> y;
+    for (index_t i = 0; i < net.output_count(); ++i) {
+        results.emplace_back(static_cast<std::size_t>(element_count(plan.output_shape(i))));
+        y.push_back(row_major_view(results.back().data(), plan.output_shape(i)));
+    }
+    net.run(plan, x, y);
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+        const index_t from = outputs[i].name.empty() ? static_cast<index_t>(i) : net.output_named(outputs[i].name);
+        if (from >= net.output_count())
+            throw error("--output", concat("at most ", net.output_count()), concat(outputs.size()));
+        const nd_shape shape = plan.output_shape(from);
+        // A published network's logits are an image of single pixels.
+        std::vector<index_t> extents(shape.extents().begin(), shape.extents().end());
+        if (a.model.empty()) extents.resize(2);
+        save_npy(outputs[i].file, extents, results[static_cast<std::size_t>(from)]);
+    }
 
     if (a.repeat > 0) {
         std::vector<double> times;
-        for (index_t i = 0; i < a.repeat; ++i) times.push_back(milliseconds(net, plan, x, logits.view()));
+        for (index_t i = 0; i < a.repeat; ++i) times.push_back(milliseconds(net, plan, x, y));
         std::sort(times.begin(), times.end());
-        std::cout << a.arch << " " << form << ", " << to_string(x.shape) << ", " << a.threads
-                  << (a.threads == 1 ? " thread" : " threads") << ": min " << times.front() << " ms, median "
-                  << times[times.size() / 2] << " ms of " << a.repeat << " runs\n";
+        std::cout << (a.model.empty() ? concat(a.arch, " ", a.plain ? "plain" : a.form) : a.model) << ", " << to_string(shapes.front())
+                  << ", " << a.threads << (a.threads == 1 ? " thread" : " threads") << ": min " << times.front()
+                  << " ms, median " << times[times.size() / 2] << " ms of " << a.repeat << " runs\n";
     }
     return 0;
 }
@@ -56,19 +100,28 @@ int run(const arguments& a) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app("Runs a KernelDNA network, or the same in another form, on an image.", "kdna_run");
+    CLI::App app("Runs a network on .npy inputs and writes its outputs.", "kdna_run");
     arguments a;
-    app.add_option("--arch", a.arch, "resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2")->required();
-    app.add_option("--weights", a.weights, "state_dict as .safetensors (tools/export.py makes one)")->required();
-    app.add_option("--input", a.input, ".npy, float32 [N, 3, H, W]")->required();
-    app.add_option("--output", a.output, ".npy to write, float32 [N, classes]")->required();
+    auto* model = app.add_option("--model", a.model, "a network file, .safetensors (tools/export.py makes one of any PyTorch CNN)");
+    auto* arch = app.add_option("--arch", a.arch, "a published network: resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2")
+                     ->excludes(model);
+    app.add_option("--weights", a.weights, "its state_dict as .safetensors")->needs(arch);
+    app.add_option("--input", a.inputs, "[name=]X.npy, float32, one for each input; without names in their order")->required();
+    app.add_option("--output", a.outputs, "[name=]Y.npy to write, float32")->required();
     auto* form = app.add_option("--form", a.form,
-                                "kernel_dna (the default), plain, odconv, kernel_warehouse, dyconv or dcd; how many "
-                                "kernels are mixed follows from the weights");
+                                "of a published network: kernel_dna (the default), plain, odconv, kernel_warehouse, dyconv or dcd; "
+                                "how many kernels are mixed follows from the weights")
+                     ->needs(arch);
     app.add_flag("--plain", a.plain, "--form plain, torchvision's keys")->excludes(form);
     app.add_flag("--explain", a.explain, "print the plan");
     app.add_option("--threads", a.threads, "threads")->check(CLI::Range(index_t{1}, index_t{1024}));
     app.add_option("--repeat", a.repeat, "time this many further runs")
         ->check(CLI::Range(index_t{1}, index_t{1000000}));
-    return examples::run_program(app, argc, argv, [&] { return run(a); });
+    app.add_option("--winograd", a.winograd, "on (the default) or off")
+        ->transform(CLI::CheckedTransformer(std::map<std::string, bool>{{"on", true}, {"off", false}}));
+    return examples::run_program(app, argc, argv, [&] {
+        if (a.model.empty() && (a.arch.empty() || a.weights.empty()))
+            throw error("arguments", "--model, or --arch and --weights", "neither");
+        return run(a);
+    });
 }

@@ -3,7 +3,7 @@
 #   - A header includes its own layer and lower ones. interop/ and cuda/ are leaves: they may include any layer, nobody includes
 #     them.
 #   - Only cuda/ and the umbrellas mention cuda. The macros of its compiler are no mention.
-#   - The umbrellas kdna.hpp and models.hpp are for users; no other header includes them. What kdna.hpp reaches, directly or
+#   - The umbrellas kdna.hpp, models.hpp and load.hpp are for users; no other header includes them. What kdna.hpp reaches, directly or
 #     not, has no io/, models/, interop/ or cuda/ in it.
 #   - xsimd is included by simd/simd.hpp only, nlohmann by io/ only, Eigen by interop/ only.
 #   - Headers of kdna are included as <kdna/...>, and exist.
@@ -20,10 +20,11 @@ set(layer_conv 3)
 set(layer_backend 4)
 set(layer_nn 5)
 set(layer_models 6)
-set(layer_interop 7)
-set(layer_cuda 7)
+set(layer_graph 7)
+set(layer_interop 8)
+set(layer_cuda 8)
 set(leaves interop cuda)
-set(layer_umbrella 8)
+set(layer_umbrella 9)
 
 # The folder of a header named kdna/<folder>/...; "umbrella" for those directly in kdna/.
 function(folder_of result header)
@@ -53,8 +54,8 @@ foreach(header IN LISTS headers)
         complain("${header}: the folder ${folder}/ has no layer")
         continue()
     endif()
-    if(folder STREQUAL "umbrella" AND NOT header MATCHES "^kdna/(kdna|models|library)\\.hpp$")
-        complain("${header}: only the umbrellas kdna.hpp and models.hpp, and the facade library.hpp, lie outside a layer's folder")
+    if(folder STREQUAL "umbrella" AND NOT header MATCHES "^kdna/(kdna|models|load|library)\\.hpp$")
+        complain("${header}: only the umbrellas kdna.hpp, models.hpp and load.hpp, and the facade library.hpp, lie outside a layer's folder")
     endif()
     file(STRINGS ${ROOT}/${header} mentions REGEX "[Cc][Uu][Dd][Aa]")
     string(REGEX REPLACE "__CUDA[A-Z_]*__" "" named "${mentions}")

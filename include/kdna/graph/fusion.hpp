@@ -36,7 +36,7 @@ struct fused_layer {
     const node* add = nullptr;
     std::string residual{};
     const node* act = nullptr;
-    std::string out;  ///< the value that comes of it all
+    std::string out{};  ///< the value that comes of it all
 };
 
 /// Finds them. A node is part of another's step only if nobody else reads what it makes.

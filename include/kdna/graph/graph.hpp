@@ -17,6 +17,10 @@
 
 namespace kdna::inline KDNA_ABI::graph {
 
+namespace detail {
+using kind = json_value::kind;
+}
+
 /// An input: its name, and its extents, 0 where any will do.
 struct input_port {
     std::string name;

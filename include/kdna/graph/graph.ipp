@@ -17,8 +17,6 @@ inline constexpr index_t most_nodes = 65536;
 inline constexpr index_t most_ports = 1024;
 inline constexpr index_t deepest_expression = 32;
 
-using kind = json_value::kind;
-
 /// The value, if it is of that kind. Throws kdna::error otherwise.
 inline const json_value& of_kind(const json_value& v, kind k, std::string_view where) {
     if (v.is != k) throw error(std::string(where), concat(name_of(k)), concat(name_of(v.is)));

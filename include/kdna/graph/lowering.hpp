@@ -12,6 +12,8 @@
 #include <kdna/graph/fusion.hpp>
 #include <kdna/io/state_dict.hpp>
 #include <kdna/models/module_builder.hpp>
+#include <kdna/dna/channel_gate.hpp>
+#include <kdna/dna/kernel_warehouse.hpp>
 #include <kdna/nn/network_builder.hpp>
 
 namespace kdna::inline KDNA_ABI::graph {
@@ -41,44 +43,44 @@ private:
     /// A node of the dynamic methods' layers as models/dynamic_layers.hpp takes them.
     using builder = models::module_builder<backend::cpu>;
 
-    [[nodiscard]] static const std::map<std::string_view, adder>& adders();
-    void add_node(const node& n);
+    [[nodiscard]] KDNA_FUNC static const std::map<std::string_view, adder>& adders();
+    KDNA_FUNC void add_node(const node& n);
     // Layers (graph/lower_layers.ipp).
-    void add_layer(const fused_layer& f);
-    void add_plain_layer(const node& n, attributes& a);
-    void add_conv2d(const fused_layer& f, attributes& a);
-    void add_dense(const fused_layer& f, attributes& a, const conv_params& moves, bool child);
-    void add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves, const std::string& method);
-    void add_conv_transpose2d(const fused_layer& f, attributes& a);
-    void add_linear(const fused_layer& f, attributes& a);
+    KDNA_FUNC void add_layer(const fused_layer& f);
+    KDNA_FUNC void add_plain_layer(const node& n, attributes& a);
+    KDNA_FUNC void add_conv2d(const fused_layer& f, attributes& a);
+    KDNA_FUNC void add_dense(const fused_layer& f, attributes& a, const conv_params& moves, bool child);
+    KDNA_FUNC void add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves, const std::string& method);
+    KDNA_FUNC void add_conv_transpose2d(const fused_layer& f, attributes& a);
+    KDNA_FUNC void add_linear(const fused_layer& f, attributes& a);
     // Others (graph/lower_values.ipp).
-    void add_constant(const node& n, attributes& a);
-    void add_batch_norm(const node& n, attributes& a);
-    void add_layer_norm(const node& n, attributes& a);
-    void add_group_norm(const node& n, attributes& a);
-    void add_activation(const node& n, attributes& a);
-    void add_clamp(const node& n, attributes& a);
-    void add_binary(const node& n, attributes& a);
-    void add_unary(const node& n, attributes& a);
-    void add_reshape(const node& n, attributes& a);
-    void add_flatten(const node& n, attributes& a);
-    void add_squeeze(const node& n, attributes& a);
-    void add_unsqueeze(const node& n, attributes& a);
-    void add_permute(const node& n, attributes& a);
-    void add_expand(const node& n, attributes& a);
-    void add_concat(const node& n, attributes& a);
-    void add_slice(const node& n, attributes& a);
-    void add_shuffle(const node& n, attributes& a);
-    void add_pad(const node& n, attributes& a);
-    void add_pool(const node& n, attributes& a);
-    void add_adaptive_pool(const node& n, attributes& a);
-    void add_resize(const node& n, attributes& a);
-    void add_reduce(const node& n, attributes& a);
-    void add_softmax(const node& n, attributes& a);
-    void add_matmul(const node& n, attributes& a);
+    KDNA_FUNC void add_constant(const node& n, attributes& a);
+    KDNA_FUNC void add_batch_norm(const node& n, attributes& a);
+    KDNA_FUNC void add_layer_norm(const node& n, attributes& a);
+    KDNA_FUNC void add_group_norm(const node& n, attributes& a);
+    KDNA_FUNC void add_activation(const node& n, attributes& a);
+    KDNA_FUNC void add_clamp(const node& n, attributes& a);
+    KDNA_FUNC void add_binary(const node& n, attributes& a);
+    KDNA_FUNC void add_unary(const node& n, attributes& a);
+    KDNA_FUNC void add_reshape(const node& n, attributes& a);
+    KDNA_FUNC void add_flatten(const node& n, attributes& a);
+    KDNA_FUNC void add_squeeze(const node& n, attributes& a);
+    KDNA_FUNC void add_unsqueeze(const node& n, attributes& a);
+    KDNA_FUNC void add_permute(const node& n, attributes& a);
+    KDNA_FUNC void add_expand(const node& n, attributes& a);
+    KDNA_FUNC void add_concat(const node& n, attributes& a);
+    KDNA_FUNC void add_slice(const node& n, attributes& a);
+    KDNA_FUNC void add_shuffle(const node& n, attributes& a);
+    KDNA_FUNC void add_pad(const node& n, attributes& a);
+    KDNA_FUNC void add_pool(const node& n, attributes& a);
+    KDNA_FUNC void add_adaptive_pool(const node& n, attributes& a);
+    KDNA_FUNC void add_resize(const node& n, attributes& a);
+    KDNA_FUNC void add_reduce(const node& n, attributes& a);
+    KDNA_FUNC void add_softmax(const node& n, attributes& a);
+    KDNA_FUNC void add_matmul(const node& n, attributes& a);
 
     /// Adds a step that makes `out`.
-    void push(const std::string& out, std::unique_ptr<operation> op, const std::vector<std::string>& inputs,
+    KDNA_FUNC void push(const std::string& out, std::unique_ptr<operation> op, const std::vector<std::string>& inputs,
               const std::vector<std::string>& shapes = {});
     /// The same for a step of nn/ops.
     template <class Op>
@@ -86,7 +88,7 @@ private:
     template <class Op, class Make>
     void push_shaped(const node& n, Make make, const std::vector<std::string>& shapes, bool samplewise = true);
     /// Records a layer that was added.
-    void made(const std::string& out, const value& v, const nd_shape& shape);
+    KDNA_FUNC void made(const std::string& out, const value& v, const nd_shape& shape);
     [[nodiscard]] const nd_shape& shape_of(const std::string& name) const { return shapes_.at(name); }
     [[nodiscard]] const value& value_of(const std::string& name) const { return values_.at(name); }
     /// A name for a value inside of a node's step.
@@ -94,21 +96,21 @@ private:
 
     // Tensors by role.
     [[nodiscard]] bool has(const node& n, const std::string& role) const { return n.tensors.contains(role); }
-    void only_roles(const node& n, std::initializer_list<std::string_view> roles) const;
-    [[nodiscard]] const std::string& tensor_of(const node& n, const std::string& role) const;
-    [[nodiscard]] const std::vector<index_t>& tensor_shape(const node& n, const std::string& role) const;
+    KDNA_FUNC void only_roles(const node& n, std::initializer_list<std::string_view> roles) const;
+    [[nodiscard]] KDNA_FUNC const std::string& tensor_of(const node& n, const std::string& role) const;
+    [[nodiscard]] KDNA_FUNC const std::vector<index_t>& tensor_shape(const node& n, const std::string& role) const;
     /// All values, whatever the shape.
-    [[nodiscard]] std::span<const float> take(const node& n, const std::string& role) const;
+    [[nodiscard]] KDNA_FUNC std::span<const float> take(const node& n, const std::string& role) const;
     /// As many values as `shape` has, from a tensor of that shape or one that differs in extents of 1.
-    [[nodiscard]] std::span<const float> take(const node& n, const std::string& role, const std::vector<index_t>& shape) const;
-    [[nodiscard]] std::span<const float> take_if(const node& n, const std::string& role, const std::vector<index_t>& shape) const;
+    [[nodiscard]] KDNA_FUNC std::span<const float> take(const node& n, const std::string& role, const std::vector<index_t>& shape) const;
+    [[nodiscard]] KDNA_FUNC std::span<const float> take_if(const node& n, const std::string& role, const std::vector<index_t>& shape) const;
     /// A BatchNorm, with weights of 1 and biases of 0 where they are absent; kept for the lowering's life.
-    [[nodiscard]] batch_norm take_bn(const node& n, std::string_view prefix, index_t channels, double eps);
-    [[nodiscard]] std::span<const float> kept(std::vector<float> values);
-    [[nodiscard]] activation take_activation(const node& n);
-    [[nodiscard]] conv_options options_of(const fused_layer& f, index_t channels);
-    [[nodiscard]] channel_gate gate_of(const fused_gate& g, index_t channels);
-    [[nodiscard]] dense_kernel shared_kernel(const node& n, const kernel_shape& k) const;
+    [[nodiscard]] KDNA_FUNC batch_norm take_bn(const node& n, std::string_view prefix, index_t channels, double eps);
+    [[nodiscard]] KDNA_FUNC std::span<const float> kept(std::vector<float> values);
+    [[nodiscard]] KDNA_FUNC activation take_activation(const node& n);
+    [[nodiscard]] KDNA_FUNC conv_options options_of(const fused_layer& f, index_t channels);
+    [[nodiscard]] KDNA_FUNC channel_gate gate_of(const fused_gate& g, index_t channels);
+    [[nodiscard]] KDNA_FUNC dense_kernel shared_kernel(const node& n, const kernel_shape& k) const;
 
     const description* net_;
     state_dict_reader weights_;
@@ -121,5 +123,9 @@ private:
 };
 
 }  // namespace kdna::inline KDNA_ABI::graph
+
+#ifndef KDNA_COMPILED
+#include <kdna/graph/lowering.ipp>
+#endif
 
 #include <kdna/core/macros_pop.hpp>

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include <kdna/io/json.hpp>
+#include <kdna/io/json_text.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -66,7 +67,7 @@ public:
     bool end_object() override { return close(); }
     bool end_array() override { return close(); }
     bool parse_error(std::size_t at, const std::string&, const nlohmann::detail::exception& e) override {
-        throw error(where_, "a JSON text", concat("at byte ", at, ": ", e.what()));
+        throw error(where_, "a JSON text", json_failure(at, e));
     }
 
 private:
@@ -108,6 +109,7 @@ private:
 }  // namespace detail
 
 KDNA_FUNC json_value parse_json(std::string_view text, std::string_view where, const json_limits& limits) {
+    detail::check_json_text(text, "a JSON object", where);
     json_value root;
     detail::json_tree tree(root, where, limits);
     nlohmann::json::sax_parse(text.begin(), text.end(), &tree);

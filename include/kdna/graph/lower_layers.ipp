@@ -1,0 +1,326 @@
+// Definitions of graph/lowering.hpp: convolutions and fully connected layers, with what is fused into them.
+#pragma once
+
+#include <kdna/core/macros_push.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include <kdna/graph/lowering.hpp>
+#include <kdna/models/dynamic_layers.hpp>
+#include <kdna/nn/conv_transpose2d.hpp>
+#include <kdna/nn/value_operations.hpp>
+
+namespace kdna::inline KDNA_ABI::graph {
+
+namespace detail {
+
+/// Two numbers, rows and columns.
+[[nodiscard]] inline extent2 pair_of(attributes& a, std::string_view key, std::optional<index_t> otherwise) {
+    std::optional<std::vector<index_t>> absent;
+    if (otherwise) absent = {*otherwise, *otherwise};
+    const std::vector<index_t> v = a.integers(key, absent);
+    if (v.size() != 2) throw error(concat(a.where(), ", ", key), "two integers", concat(v.size()));
+    for (const index_t e : v)
+        if (e < 0 || e > (index_t{1} << 30)) throw error(concat(a.where(), ", ", key), "integers from 0 to 2^30", concat(e));
+    return {v[0], v[1]};
+}
+/// Padding at four sides.
+[[nodiscard]] inline padding sides_of(attributes& a, std::string_view key) {
+    const std::vector<index_t> v = a.integers(key, std::vector<index_t>{0, 0, 0, 0});
+    if (v.size() != 4) throw error(concat(a.where(), ", ", key), "four integers: top, bottom, left, right", concat(v.size()));
+    for (const index_t e : v)
+        if (e < 0 || e > (index_t{1} << 30)) throw error(concat(a.where(), ", ", key), "integers from 0 to 2^30", concat(e));
+    return {v[0], v[1], v[2], v[3]};
+}
+
+}  // namespace detail
+
+KDNA_FUNC void lowering::add_plain_layer(const node& n, attributes&) {
+    fused_layer alone{&n, n.in.front()};
+    alone.out = n.out;
+    add_layer(alone);
+}
+
+KDNA_FUNC void lowering::add_layer(const fused_layer& f) {
+    attributes a(*f.layer);
+    if (f.layer->op == "conv2d")
+        add_conv2d(f, a);
+    else if (f.layer->op == "conv_transpose2d")
+        add_conv_transpose2d(f, a);
+    else
+        add_linear(f, a);
+}
+
+/// BatchNorm and a factor of each channel, as one BatchNorm.
+KDNA_FUNC conv_options lowering::options_of(const fused_layer& f, index_t channels) {
+    conv_options out{.residual = f.add != nullptr, .name = f.layer->name};
+    if (f.bn != nullptr) {
+        attributes a(*f.bn);
+        only_roles(*f.bn, {"weight", "bias", "mean", "var"});
+        out.bn = take_bn(*f.bn, "", channels, a.number("eps", 1e-5));
+        a.finish();
+    }
+    if (f.factor != nullptr) {
+        attributes(*f.factor).finish();
+        attributes(*f.scale).finish();
+        const std::span<const float> c = take(*f.factor, "value");
+        scale_shift affine{std::vector<double>(c.size(), 1.0), std::vector<double>(c.size(), 0.0)};
+        if (out.bn) affine = fold(*out.bn, channels, f.layer->name);
+        std::vector<float> scale, shift;
+        for (std::size_t i = 0; i < c.size(); ++i) {
+            scale.push_back(static_cast<float>(affine.scale[i] * static_cast<double>(c[i])));
+            shift.push_back(static_cast<float>(affine.shift[i] * static_cast<double>(c[i])));
+        }
+        out.bn = batch_norm{.weight = kept(std::move(scale)),
+                            .bias = kept(std::move(shift)),
+                            .mean = kept(std::vector<float>(c.size(), 0.0F)),
+                            .var = kept(std::vector<float>(c.size(), 1.0F)),
+                            .eps = 0.0};
+    }
+    if (f.act != nullptr) out.act = take_activation(*f.act);
+    return out;
+}
+
+KDNA_FUNC channel_gate lowering::gate_of(const fused_gate& g, index_t channels) {
+    channel_gate_weights w;
+    const auto linear = [&](const node& n) {
+        attributes a(n);
+        static_cast<void>(a.text("method", "dense"));
+        static_cast<void>(detail::pair_of(a, "stride", 1));
+        static_cast<void>(detail::sides_of(a, "pad"));
+        static_cast<void>(detail::pair_of(a, "dilation", 1));
+        static_cast<void>(a.integer("groups", 1));
+        static_cast<void>(a.text("pad_mode", "zeros"));
+        a.finish();
+        only_roles(n, {"weight", "bias"});
+        return linear_weights{.weight = take(n, "weight"), .bias = has(n, "bias") ? take(n, "bias") : std::span<const float>()};
+    };
+    w.fc1 = linear(*g.fc1);
+    w.fc2 = linear(*g.fc2);
+    if (g.bn1 != nullptr) {
+        attributes a(*g.bn1);
+        only_roles(*g.bn1, {"weight", "bias", "mean", "var"});
+        w.bn = take_bn(*g.bn1, "", tensor_shape(*g.fc1, "weight").at(0), a.number("eps", 1e-5));
+        a.finish();
+    }
+    w.hidden = take_activation(*g.act1);
+    w.gate = take_activation(*g.act2);
+    return channel_gate(w, channels, g.fc1->name);
+}
+
+/// The kernel of a tensor, which is packed once however many layers have it.
+KDNA_FUNC dense_kernel lowering::shared_kernel(const node& n, const kernel_shape& k) const {
+    const std::string& tensor = tensor_of(n, "weight");
+    const std::string key = concat(tensor, '\n', to_string(k));
+    const auto found = shared_->kernels.find(key);
+    const std::span<const float> weights = take(n, "weight");
+    if (found != shared_->kernels.end()) return found->second;
+    return shared_->kernels.emplace(key, dense_kernel::pack(k, weights, n.name)).first->second;
+}
+
+KDNA_FUNC void lowering::add_conv2d(const fused_layer& f, attributes& a) {
+    const std::string method = a.text("method", "dense");
+    conv_params moves{.stride = detail::pair_of(a, "stride", 1),
+                      .pad = detail::sides_of(a, "pad"),
+                      .dilation = detail::pair_of(a, "dilation", 1)};
+    const std::string mode = a.text("pad_mode", "zeros");
+    if (mode != "zeros" && mode != "circular")
+        throw error(concat(a.where(), ", pad_mode"), "zeros or circular", detail::in_quotes(mode));
+    if (mode == "circular") moves.mode = padding_mode::circular;
+    if (shape_of(f.input).rank() != 4) throw error(a.where(), "an image [N, C, H, W]", to_string(shape_of(f.input)));
+    if (method == "dense" || method == "kernel_dna")
+        add_dense(f, a, moves, method == "kernel_dna");
+    else
+        add_dynamic(f, a, moves, method);
+}
+
+KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const conv_params& moves, bool child) {
+    const node& n = *f.layer;
+    const index_t groups = a.integer("groups", 1);
+    const std::vector<index_t>& w = tensor_shape(n, "weight");
+    if (w.size() != 4) throw error(concat(a.where(), ", weight"), "[O, C / groups, KH, KW]", concat("rank ", w.size()));
+    if (groups < 1 || groups > (index_t{1} << 30)) throw error(concat(a.where(), ", groups"), "at least 1", concat(groups));
+    const kernel_shape k{.o = w[0], .i = checked_mul(w[1], groups, a.where()), .kh = w[2], .kw = w[3], .groups = groups};
+    static_cast<void>(weight_count(k, a.where()));
+    conv_options options = options_of(f, k.o);
+    options.bias = take_if(n, "bias", {k.o});
+    adapted<dense_kernel> kernel{shared_kernel(n, k), {}, {}};
+    std::optional<channel_gate> gate;
+    if (child) {
+        only_roles(n, {"weight", "bias", "spatial", "filter", "fc1", "fc1_bias", "fc2", "fc2_bias", "bn.weight", "bn.bias", "bn.mean",
+                       "bn.var"});
+        static_adapter adapter;
+        if (has(n, "spatial")) adapter.spatial = take(n, "spatial");
+        if (has(n, "filter")) adapter.filter = take(n, "filter");
+        kernel = kernel.source.child(adapter, n.name);
+        const double eps = a.number("bn_eps", 1e-5);
+        const auto act = [&](std::string_view key, const char* otherwise) {
+            const std::string name = a.text(key, otherwise);
+            for (int i = 0; i < activation_kinds; ++i)
+                if (name == to_string(static_cast<activation_kind>(i)) && !takes_channels(static_cast<activation_kind>(i)))
+                    return activation{static_cast<activation_kind>(i), 0.0F, {}};
+            throw error(concat(a.where(), ", ", key), "an activation without parameters", detail::in_quotes(name));
+        };
+        const activation hidden = act("hidden", "relu"), last = act("gate", "sigmoid");
+        if (has(n, "fc1")) {
+            const index_t h = tensor_shape(n, "fc1").at(0);
+            channel_gate_weights g{.fc1 = {take(n, "fc1", {h, k.i}), take_if(n, "fc1_bias", {h})},
+                                   .hidden = hidden,
+                                   .fc2 = {take(n, "fc2", {k.i, h}), take_if(n, "fc2_bias", {k.i})},
+                                   .gate = last};
+            if (has(n, "bn.mean")) g.bn = take_bn(n, "bn.", h, eps);
+            gate.emplace(g, k.i, n.name);
+        }
+    } else {
+        only_roles(n, {"weight", "bias"});
+        if (f.gate) gate = gate_of(*f.gate, k.i);
+    }
+    a.finish();
+    const shape4 out = output_shape(image_shape(shape_of(f.input), n.name), k, moves, n.name);
+    const std::optional<value> residual = f.add == nullptr ? std::nullopt : std::optional(value_of(f.residual));
+    if (f.add != nullptr) attributes(*f.add).finish();
+    const value y = gate ? builder_.add(conv2d<dense_kernel, channel_gate>(std::move(kernel), moves, options, *std::move(gate)),
+                                        value_of(f.input), residual)
+                         : builder_.add(conv2d<dense_kernel>(std::move(kernel), moves, options), value_of(f.input), residual);
+    made(f.out, y, nd_shape(out));
+}
+
+KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves, const std::string& method) {
+    const node& n = *f.layer;
+    const std::vector<index_t> extents = a.integers("kernel");
+    if (extents.size() != 4) throw error(concat(a.where(), ", kernel"), "[O, C, KH, KW]", concat(extents.size(), " numbers"));
+    const kernel_shape k{.o = extents[0], .i = extents[1], .kh = extents[2], .kw = extents[3], .groups = a.integer("groups", 1)};
+    static_cast<void>(weight_count(k, a.where()));
+    if (moves.stride.h != moves.stride.w || moves.dilation.h != moves.dilation.w || moves.mode != padding_mode::zeros)
+        throw error(a.where(), "a dynamic layer with the same stride and dilation of rows and columns, and zeros around it", "another");
+    std::map<std::string, std::string> names;
+    for (const auto& [role, tensor] : n.tensors) names.emplace(concat(n.name, ".", role), tensor);
+    const builder m(builder_, weights_.renamed(std::move(names)).scope(concat(n.name, ".")));
+    const conv_options epilogue = options_of(f, k.o);
+    models::layer_call call{.stride = moves.stride.h,
+                            .act = epilogue.act,
+                            .residual = f.add == nullptr ? std::nullopt : std::optional(value_of(f.residual)),
+                            .pad = moves.pad,
+                            .dilation = moves.dilation.h,
+                            .bn = epilogue.bn};
+    const value& x = value_of(f.input);
+    const bool has_bias = method != "dcd" && a.boolean("bias", false);
+    call.bias = has_bias;
+    value y;
+    if (method == "condconv") {
+        y = models::condconv_layer(m, x, k, call);
+    } else if (method == "dyconv") {
+        y = models::dyconv_layer(m, x, k, call);
+    } else if (method == "odconv") {
+        y = models::odconv_layer(m, x, k, call);
+    } else if (method == "sparse") {
+        y = models::sparse_kernel_layer(m, x, k, call);
+    } else if (method == "dcd") {
+        y = models::dcd_layer(m, x, k, call, a.integer("grid", 1));
+    } else if (method == "kernel_warehouse") {
+        const std::string& tensor = tensor_of(n, "cells");
+        auto found = shared_->warehouses.find(tensor);
+        const std::vector<index_t>& s = tensor_shape(n, "cells");
+        if (s.size() != 5) throw error(concat(a.where(), ", cells"), "[n, o, c, kh, kw]", concat("rank ", s.size()));
+        const std::span<const float> cells = take(n, "cells");
+        if (found == shared_->warehouses.end())
+            found = shared_->warehouses
+                        .emplace(tensor, warehouse::pack({.n = s[0], .o = s[1], .c = s[2], .kh = s[3], .kw = s[4]}, cells, tensor))
+                        .first;
+        y = models::warehouse_layer(m, x, k, call, found->second, a.integer("first_local", 0));
+    } else {
+        throw error(concat(a.where(), ", method"), "dense, kernel_dna, condconv, dyconv, odconv, dcd, kernel_warehouse or sparse",
+                    detail::in_quotes(method));
+    }
+    a.finish();
+    if (f.add != nullptr) attributes(*f.add).finish();
+    made(f.out, y, nd_shape(output_shape(image_shape(shape_of(f.input), n.name), k, moves, n.name)));
+}
+
+KDNA_FUNC void lowering::add_conv_transpose2d(const fused_layer& f, attributes& a) {
+    const node& n = *f.layer;
+    only_roles(n, {"weight", "bias"});
+    const conv_transpose_params moves{.stride = detail::pair_of(a, "stride", 1),
+                                      .pad = detail::pair_of(a, "pad", 0),
+                                      .output_pad = detail::pair_of(a, "output_pad", 0),
+                                      .dilation = detail::pair_of(a, "dilation", 1),
+                                      .groups = a.integer("groups", 1)};
+    a.finish();
+    const std::vector<index_t>& w = tensor_shape(n, "weight");
+    if (w.size() != 4) throw error(concat(a.where(), ", weight"), "[C, O / groups, KH, KW]", concat("rank ", w.size()));
+    const index_t filters = checked_mul(w[1], std::max<index_t>(moves.groups, 1), a.where());
+    conv_options options = options_of(f, filters);
+    options.bias = take_if(n, "bias", {filters});
+    if (f.add != nullptr) attributes(*f.add).finish();
+    std::vector<std::string> inputs{f.input};
+    if (f.add != nullptr) inputs.push_back(f.residual);
+    push(f.out, std::make_unique<conv_transpose2d_operation>(w, take(n, "weight"), moves, options), inputs);
+}
+
+KDNA_FUNC void lowering::add_linear(const fused_layer& f, attributes& a) {
+    const node& n = *f.layer;
+    only_roles(n, {"weight", "bias"});
+    a.finish();
+    const std::vector<index_t>& w = tensor_shape(n, "weight");
+    if (w.size() != 2) throw error(concat(a.where(), ", weight"), "[O, C]", concat("rank ", w.size()));
+    const kernel_shape k{.o = w[0], .i = w[1]};
+    static_cast<void>(weight_count(k, a.where()));
+    const nd_shape x = shape_of(f.input);
+    if (x.rank() < 2 || x[x.rank() - 1] != k.i)
+        throw error(a.where(), concat("an input of rank 2 to 5 whose last extent is ", k.i), to_string(x));
+    conv_options options = options_of(f, k.o);
+    options.bias = take_if(n, "bias", {k.o});
+    conv2d<dense_kernel> layer(shared_kernel(n, k), {}, options);
+    if (x.rank() == 2) {
+        made(f.out, builder_.add_linear(std::move(layer), value_of(f.input)), nd_shape{x[0], k.o});
+        return;
+    }
+    // A 1x1 convolution of an image [N, C, rows, columns], which is a view of the input.
+    std::string from = f.input;
+    int inside = 0;
+    const auto step = [&](std::unique_ptr<operation> op) {
+        const std::string to = inner(f.out, inside++);
+        push(to, std::move(op), {from});
+        from = to;
+    };
+    const auto shaped = [&](std::vector<extent> extents) {
+        return std::make_unique<reshape_operation>(
+            [extents = std::move(extents), name = n.name](std::span<const nd_shape> in) {
+                return nd_shape(extents_of(extents, in, name), name);
+            },
+            n.name);
+    };
+    if (x.rank() == 3) step(shaped({extent::dim(0, 0), extent::dim(0, 1), 1, extent::dim(0, 2)}));
+    if (x.rank() == 5)
+        step(shaped({extent::dim(0, 0), extent::dim(0, 1) * extent::dim(0, 2), extent::dim(0, 3), extent::dim(0, 4)}));
+    step(std::make_unique<permute_operation>(std::vector<index_t>{0, 3, 1, 2}, n.name));
+    if (f.permute != nullptr) {
+        attributes permuted(*f.permute);
+        static_cast<void>(permuted.integers("axes"));
+        permuted.finish();
+        if (f.add != nullptr) attributes(*f.add).finish();
+        const std::optional<value> residual = f.add == nullptr ? std::nullopt : std::optional(value_of(f.residual));
+        const nd_shape& image = shape_of(from);
+        made(f.out, builder_.add(std::move(layer), value_of(from), residual), nd_shape{image[0], k.o, image[2], image[3]});
+        return;
+    }
+    const nd_shape image = shape_of(from);
+    const std::string conv = inner(f.out, inside++);
+    made(conv, builder_.add(std::move(layer), value_of(from)), nd_shape{image[0], k.o, image[2], image[3]});
+    from = conv;
+    if (x.rank() == 4) {
+        push(f.out, std::make_unique<permute_operation>(std::vector<index_t>{0, 2, 3, 1}, n.name), {from});
+        return;
+    }
+    step(std::make_unique<permute_operation>(std::vector<index_t>{0, 2, 3, 1}, n.name));
+    std::vector<extent> back;
+    for (index_t i = 0; i + 1 < x.rank(); ++i) back.push_back(extent::dim(1, i));
+    back.push_back(extent::dim(0, -1));
+    push(f.out, shaped(std::move(back)), {from}, {f.input});
+}
+
+}  // namespace kdna::inline KDNA_ABI::graph
+
+#include <kdna/core/macros_pop.hpp>
