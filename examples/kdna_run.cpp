@@ -26,7 +26,8 @@ double milliseconds(const network& net, network_plan& plan, const tensor_view<co
 
 int run(const arguments& a) {
     const std::string form = a.plain ? "plain" : a.form;
-    const network net = models::load(models::arch_of(a.arch), a.weights, models::form_of(form));
+    load_report report;
+    const network net = models::load(models::arch_of(a.arch), a.weights, models::form_of(form), report);
     const npy_array image = load_npy(a.input);
     if (image.shape.size() != 4)
         throw error(a.input, "float32 [N, C, H, W]", concat(image.shape.size(), " dimensions"));
@@ -36,7 +37,9 @@ int run(const arguments& a) {
     plan_options options;
     if (a.threads > 1) options.executor = pool;
     network_plan plan = net.plan(x.shape, options);
-    if (a.explain) std::cout << plan.explain() << "weights " << net.weight_bytes() / 1024 << " KiB in memory\n";
+    if (a.explain)
+        std::cout << to_string(report) << plan.explain() << "weights " << net.weight_bytes() / 1024
+                  << " KiB in memory\n";
 
     tensor<float> logits(plan.output_shape());
     net.run(plan, x, logits.view());
@@ -59,8 +62,10 @@ int main(int argc, char** argv) {
     CLI::App app("Runs a KernelDNA network, or the same in another form, on an image.", "kdna_run");
     arguments a;
     app.add_option("--arch", a.arch, "resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2")->required();
-    app.add_option("--weights", a.weights, "state_dict as .safetensors (tools/export.py makes one)")->required();
-    app.add_option("--input", a.input, ".npy, float32 [N, 3, H, W]")->required();
+    app.add_option("--weights", a.weights,
+                   "state_dict as .safetensors (tools/export.py makes one), or the index of a sharded one")
+        ->required();
+    app.add_option("--input", a.input, ".npy, float32 [N, C, H, W]")->required();
     app.add_option("--output", a.output, ".npy to write, float32 [N, classes]")->required();
     auto* form = app.add_option("--form", a.form,
                                 "kernel_dna (the default), plain, odconv, kernel_warehouse, dyconv or dcd; how many "
