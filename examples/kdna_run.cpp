@@ -27,14 +27,19 @@ std::vector<port> ports_of(const std::vector<std::string>& texts) {
     std::vector<port> out;
     for (const std::string& text : texts) {
         const auto equals = text.find('=');
-        out.push_back(equals == std::string::npos ? port{"", text} : port{text.substr(0, equals), text.substr(equals + 1)});
+        out.push_back(equals == std::string::npos ? port{"", text}
+                                                  : port{text.substr(0, equals), text.substr(equals + 1)});
     }
     return out;
 }
 
 network load_network(const arguments& a) {
     if (!a.model.empty()) return load(a.model);
-    return models::load(models::arch_of(a.arch), a.weights, models::form_of(a.plain ? "plain" : a.form));
+    load_report report;
+    network net =
+        models::load(models::arch_of(a.arch), a.weights, models::form_of(a.plain ? "plain" : a.form), &report);
+    if (a.explain) std::cout << to_string(report);
+    return net;
 }
 
 double milliseconds(const network& net, network_plan& plan, std::span<const nd_view<const float>> x,
@@ -90,9 +95,10 @@ int run(const arguments& a) {
         std::vector<double> times;
         for (index_t i = 0; i < a.repeat; ++i) times.push_back(milliseconds(net, plan, x, y));
         std::sort(times.begin(), times.end());
-        std::cout << (a.model.empty() ? concat(a.arch, " ", a.plain ? "plain" : a.form) : a.model) << ", " << to_string(shapes.front())
-                  << ", " << a.threads << (a.threads == 1 ? " thread" : " threads") << ": min " << times.front()
-                  << " ms, median " << times[times.size() / 2] << " ms of " << a.repeat << " runs\n";
+        std::cout << (a.model.empty() ? concat(a.arch, " ", a.plain ? "plain" : a.form) : a.model) << ", "
+                  << to_string(shapes.front()) << ", " << a.threads << (a.threads == 1 ? " thread" : " threads")
+                  << ": min " << times.front() << " ms, median " << times[times.size() / 2] << " ms of " << a.repeat
+                  << " runs\n";
     }
     return 0;
 }
@@ -102,16 +108,21 @@ int run(const arguments& a) {
 int main(int argc, char** argv) {
     CLI::App app("Runs a network on .npy inputs and writes its outputs.", "kdna_run");
     arguments a;
-    auto* model = app.add_option("--model", a.model, "a network file, .safetensors (tools/export.py makes one of any PyTorch CNN)");
-    auto* arch = app.add_option("--arch", a.arch, "a published network: resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2")
-                     ->excludes(model);
+    auto* model = app.add_option("--model", a.model,
+                                 "a network file, .safetensors (tools/export.py makes one of any PyTorch CNN)");
+    auto* arch =
+        app.add_option("--arch", a.arch, "a published network: resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2")
+            ->excludes(model);
     app.add_option("--weights", a.weights, "its state_dict as .safetensors")->needs(arch);
-    app.add_option("--input", a.inputs, "[name=]X.npy, float32, one for each input; without names in their order")->required();
+    app.add_option("--input", a.inputs, "[name=]X.npy, float32, one for each input; without names in their order")
+        ->required();
     app.add_option("--output", a.outputs, "[name=]Y.npy to write, float32")->required();
-    auto* form = app.add_option("--form", a.form,
-                                "of a published network: kernel_dna (the default), plain, odconv, kernel_warehouse, dyconv or dcd; "
-                                "how many kernels are mixed follows from the weights")
-                     ->needs(arch);
+    auto* form =
+        app.add_option(
+               "--form", a.form,
+               "of a published network: kernel_dna (the default), plain, odconv, kernel_warehouse, dyconv or dcd; "
+               "how many kernels are mixed follows from the weights")
+            ->needs(arch);
     app.add_flag("--plain", a.plain, "--form plain, torchvision's keys")->excludes(form);
     app.add_flag("--explain", a.explain, "print the plan");
     app.add_option("--threads", a.threads, "threads")->check(CLI::Range(index_t{1}, index_t{1024}));

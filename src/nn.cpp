@@ -9,7 +9,6 @@
 #include <kdna/nn/network.ipp>
 #include <kdna/nn/network_builder.ipp>
 #include <kdna/nn/network_schedule.ipp>
-#include <kdna/nn/network_storage.ipp>
 #include <kdna/nn/pool.ipp>
 
 namespace kdna::inline KDNA_ABI {

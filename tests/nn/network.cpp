@@ -32,8 +32,7 @@ public:
         for (index_t n = 0; n < s.n; ++n)
             for (index_t i = 0; i < s.c; ++i)
                 for (index_t h = 0; h < s.h; ++h)
-                    for (index_t w = 0; w < s.w; ++w)
-                        y(n, i, h, w) = left(n, i, h, w) + right(n, i, h, w);
+                    for (index_t w = 0; w < s.w; ++w) y(n, i, h, w) = left(n, i, h, w) + right(n, i, h, w);
     }
 };
 

@@ -82,7 +82,7 @@ TEST_CASE("kdna_run runs the networks of the dynamic methods") {
         const outcome other = run(KDNA_RUN, folder, arguments(folder, "mobilenet_v2"));
         CHECK(other.code == 2);
         CHECK(contains(other.output, "w.safetensors, features."));
-        const outcome unpublished = run(KDNA_RUN, folder, arguments(folder, "resnet50") + " --form " + name);
+        const outcome unpublished = run(KDNA_RUN, folder, arguments(folder, "mobilenet_v2") + " --form dcd");
         CHECK(unpublished.code == 2);
         CHECK(contains(unpublished.output, "published"));
     }

@@ -15,10 +15,10 @@ namespace kdna::inline KDNA_ABI {
 
 /// The tensors of a gate over C channels with r hidden units.
 struct channel_gate_weights {
-    linear_weights fc1{};              ///< [r, C], bias [r] or empty
-    std::optional<batch_norm> bn{};    ///< [r]
+    linear_weights fc1{};            ///< [r, C], bias [r] or empty
+    std::optional<batch_norm> bn{};  ///< [r]
     activation hidden = activation::relu;
-    linear_weights fc2{};              ///< [C, r], bias [C] or empty
+    linear_weights fc2{};  ///< [C, r], bias [C] or empty
     activation gate = activation::sigmoid;
 };
 

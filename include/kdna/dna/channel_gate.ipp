@@ -13,7 +13,8 @@ namespace kdna::inline KDNA_ABI {
 KDNA_FUNC channel_gate::channel_gate(const channel_gate_weights& w, index_t channels, std::string_view where)
     : hidden_(w.hidden), gate_(w.gate) {
     for (const activation& act : {w.hidden, w.gate})
-        if (takes_channels(act.kind)) throw error(std::string(where), "activations without parameters of channels", to_string(act));
+        if (takes_channels(act.kind))
+            throw error(std::string(where), "activations without parameters of channels", to_string(act));
     fc1_ = fully_connected(w.fc1.weight, w.fc1.bias, channels, concat(where, ".fc1"));
     if (w.bn) {
         const scale_shift affine = fold(*w.bn, fc1_.outputs(), concat(where, ".bn"));

@@ -36,7 +36,9 @@ void for_each_shape(const json_value& v, const F& f) {
                return i.is == kind::integer && i.integer == expected;
            });
 }
-[[nodiscard]] inline bool is_dense(const node& n) { return n.op == "conv2d" && text_of(n, "method", "dense") == "dense"; }
+[[nodiscard]] inline bool is_dense(const node& n) {
+    return n.op == "conv2d" && text_of(n, "method", "dense") == "dense";
+}
 
 }  // namespace detail
 
@@ -163,7 +165,8 @@ KDNA_FUNC bool fusion::takes_gate(const node& layer) const {
 /// Recognises a gate in front of a convolution.
 KDNA_FUNC void fusion::find_gate(fused_layer& f) const {
     const node* product = maker(f.input);
-    if (product == nullptr || product->op != "mul" || product->in.size() != 2 || only_reader(f.input) != f.layer) return;
+    if (product == nullptr || product->op != "mul" || product->in.size() != 2 || only_reader(f.input) != f.layer)
+        return;
     const auto dense_1x1 = [&](const node* n) {
         if (n == nullptr || parts_.contains(n) || n->in.size() != 1) return false;
         const nd_shape &x = shape(n->in.front()), &y = shape(n->out);
@@ -193,8 +196,8 @@ KDNA_FUNC void fusion::find_gate(fused_layer& f) const {
         const node* mean = maker(g.fc1->in.front());
         if (!alone(mean, g.fc1) || mean->in.size() != 1 || mean->in.front() != x) continue;
         const nd_shape &from = shape(x), &to = shape(mean->out);
-        const bool pools = (mean->op == "mean" || mean->op == "adaptive_avg_pool2d") && from.rank() == 4 && to.rank() == 4 &&
-                           to[0] == from[0] && to[1] == from[1] && to[2] == 1 && to[3] == 1;
+        const bool pools = (mean->op == "mean" || mean->op == "adaptive_avg_pool2d") && from.rank() == 4 &&
+                           to.rank() == 4 && to[0] == from[0] && to[1] == from[1] && to[2] == 1 && to[3] == 1;
         if (!pools || shape(product->out) != from) continue;
         f.gate = g;
         f.input = x;

@@ -67,13 +67,19 @@ public:
     [[nodiscard]] KDNA_FUNC double number(std::string_view key, std::optional<double> otherwise = {});
     [[nodiscard]] KDNA_FUNC bool boolean(std::string_view key, std::optional<bool> otherwise = {});
     [[nodiscard]] KDNA_FUNC std::string text(std::string_view key, std::optional<std::string> otherwise = {});
-    [[nodiscard]] KDNA_FUNC std::vector<index_t> integers(std::string_view key, std::optional<std::vector<index_t>> otherwise = {});
+    [[nodiscard]] KDNA_FUNC std::vector<index_t> integers(std::string_view key,
+                                                          std::optional<std::vector<index_t>> otherwise = {});
     [[nodiscard]] KDNA_FUNC std::vector<double> numbers(std::string_view key);
+    /// Two integers from 0 to 2^30, rows and columns; `otherwise` both.
+    [[nodiscard]] KDNA_FUNC extent2 pair(std::string_view key, std::optional<index_t> otherwise = {});
+    /// Padding, four integers from 0 to 2^30: top, bottom, left, right; 0 where it is absent.
+    [[nodiscard]] KDNA_FUNC padding sides(std::string_view key);
     /// One that may be absent.
     [[nodiscard]] KDNA_FUNC bool contains(std::string_view key) const;
     /// A list of extents, or one, whose expressions name values; `shapes` collects the values they name, and the extents count
     /// them from `first` on.
-    [[nodiscard]] KDNA_FUNC std::vector<extent> extents(std::string_view key, std::vector<std::string>& shapes, index_t first);
+    [[nodiscard]] KDNA_FUNC std::vector<extent> extents(std::string_view key, std::vector<std::string>& shapes,
+                                                        index_t first);
     [[nodiscard]] KDNA_FUNC extent one_extent(std::string_view key, std::vector<std::string>& shapes, index_t first);
     /// Throws kdna::error if there is an attribute that was not asked for.
     KDNA_FUNC void finish() const;
@@ -82,8 +88,8 @@ public:
 private:
     [[nodiscard]] KDNA_FUNC const json_value* take(std::string_view key, bool needed);
     [[nodiscard]] KDNA_FUNC std::string at(std::string_view key) const;
-    [[nodiscard]] KDNA_FUNC extent read_extent(const json_value& v, std::string_view key, std::vector<std::string>& shapes,
-                                               index_t first, index_t depth) const;
+    [[nodiscard]] KDNA_FUNC extent read_extent(const json_value& v, std::string_view key,
+                                               std::vector<std::string>& shapes, index_t first, index_t depth) const;
     const node* node_;
     std::string where_;
     std::set<std::string, std::less<>> taken_{};

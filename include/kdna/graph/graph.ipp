@@ -48,9 +48,11 @@ inline void only(const json_value& object, std::initializer_list<std::string_vie
 
 [[nodiscard]] inline std::string name_at(const json_value& object, std::string_view key, std::string_view where) {
     const std::string& name = of_kind(member(object, key, where), kind::string, concat(where, ", ", key)).string;
-    if (name.empty() || name.size() > 1024) throw error(concat(where, ", ", key), "a name of 1 to 1024 bytes", concat(name.size()));
+    if (name.empty() || name.size() > 1024)
+        throw error(concat(where, ", ", key), "a name of 1 to 1024 bytes", concat(name.size()));
     for (const char c : name)
-        if (static_cast<unsigned char>(c) < 32) throw error(concat(where, ", ", key), "a name without control characters", in_quotes(name));
+        if (static_cast<unsigned char>(c) < 32)
+            throw error(concat(where, ", ", key), "a name without control characters", in_quotes(name));
     return name;
 }
 
@@ -98,7 +100,8 @@ private:
         return items;
     }
     void made(const std::string& name, std::string_view where) {
-        if (!values_.insert(name).second) throw error(std::string(where), "a value that is made once", concat(in_quotes(name), " twice"));
+        if (!values_.insert(name).second)
+            throw error(std::string(where), "a value that is made once", concat(in_quotes(name), " twice"));
     }
     void known(const std::string& name, std::string_view where) const {
         if (!values_.contains(name)) throw error(std::string(where), "a value made before", in_quotes(name));
@@ -203,7 +206,8 @@ KDNA_FUNC std::string attributes::text(std::string_view key, std::optional<std::
     return v == nullptr ? *otherwise : detail::of_kind(*v, detail::kind::string, at(key)).string;
 }
 
-KDNA_FUNC std::vector<index_t> attributes::integers(std::string_view key, std::optional<std::vector<index_t>> otherwise) {
+KDNA_FUNC std::vector<index_t> attributes::integers(std::string_view key,
+                                                    std::optional<std::vector<index_t>> otherwise) {
     const json_value* v = take(key, !otherwise);
     if (v == nullptr) return *otherwise;
     std::vector<index_t> out;
@@ -218,6 +222,31 @@ KDNA_FUNC std::vector<double> attributes::numbers(std::string_view key) {
         out.push_back(i.is == detail::kind::integer ? i.number
                                                     : detail::of_kind(i, detail::kind::number, at(key)).number);
     return out;
+}
+
+namespace detail {
+
+/// Throws kdna::error unless there are `count` integers from 0 to 2^30.
+inline void check_small(const std::vector<index_t>& v, std::size_t count, const std::string& where) {
+    if (v.size() != count) throw error(where, concat(count, " integers"), concat(v.size()));
+    for (const index_t e : v)
+        if (e < 0 || e > (index_t{1} << 30)) throw error(where, "integers from 0 to 2^30", concat(e));
+}
+
+}  // namespace detail
+
+KDNA_FUNC extent2 attributes::pair(std::string_view key, std::optional<index_t> otherwise) {
+    std::optional<std::vector<index_t>> absent;
+    if (otherwise) absent = {*otherwise, *otherwise};
+    const std::vector<index_t> v = integers(key, absent);
+    detail::check_small(v, 2, at(key));
+    return {v[0], v[1]};
+}
+
+KDNA_FUNC padding attributes::sides(std::string_view key) {
+    const std::vector<index_t> v = integers(key, std::vector<index_t>{0, 0, 0, 0});
+    detail::check_small(v, 4, at(key));
+    return {v[0], v[1], v[2], v[3]};
 }
 
 KDNA_FUNC extent attributes::read_extent(const json_value& v, std::string_view key, std::vector<std::string>& shapes,
@@ -252,7 +281,8 @@ KDNA_FUNC extent attributes::read_extent(const json_value& v, std::string_view k
     throw wrong(detail::in_quotes(op));
 }
 
-KDNA_FUNC std::vector<extent> attributes::extents(std::string_view key, std::vector<std::string>& shapes, index_t first) {
+KDNA_FUNC std::vector<extent> attributes::extents(std::string_view key, std::vector<std::string>& shapes,
+                                                  index_t first) {
     std::vector<extent> out;
     for (const json_value& v : detail::of_kind(*take(key, true), detail::kind::array, at(key)).items)
         out.push_back(read_extent(v, key, shapes, first, 0));

@@ -27,7 +27,11 @@ namespace graph::detail {
             for (std::size_t i = 0; i < extents.size(); ++i) {
                 if (extents[i] != 0) continue;
                 open = open || p.example.empty();
-                extents[i] = !p.example.empty() && size == 0 ? p.example[i] : i == 0 ? 2 : i == 1 && extents.size() < 4 ? 16 : size == 0 ? 224 : size;
+                extents[i] = !p.example.empty() && size == 0 ? p.example[i]
+                             : i == 0                        ? 2
+                             : i == 1 && extents.size() < 4  ? 16
+                             : size == 0                     ? 224
+                                                             : size;
             }
             shapes.emplace_back(extents);
         }
@@ -44,7 +48,8 @@ KDNA_FUNC bool has_graph(const state_dict& weights) { return weights.metadata().
 KDNA_FUNC network load(const state_dict& weights, std::string_view where) {
     const auto found = weights.metadata().find("kdna.graph");
     if (found == weights.metadata().end())
-        throw error(std::string(where), "a network file, with \"kdna.graph\" in its metadata (tools/export.py writes one)",
+        throw error(std::string(where),
+                    "a network file, with \"kdna.graph\" in its metadata (tools/export.py writes one)",
                     "tensors without a graph");
     const graph::description net = graph::parse(found->second, where);
     graph::shared_weights shared;

@@ -14,29 +14,6 @@
 
 namespace kdna::inline KDNA_ABI::graph {
 
-namespace detail {
-
-/// Two numbers, rows and columns.
-[[nodiscard]] inline extent2 pair_of(attributes& a, std::string_view key, std::optional<index_t> otherwise) {
-    std::optional<std::vector<index_t>> absent;
-    if (otherwise) absent = {*otherwise, *otherwise};
-    const std::vector<index_t> v = a.integers(key, absent);
-    if (v.size() != 2) throw error(concat(a.where(), ", ", key), "two integers", concat(v.size()));
-    for (const index_t e : v)
-        if (e < 0 || e > (index_t{1} << 30)) throw error(concat(a.where(), ", ", key), "integers from 0 to 2^30", concat(e));
-    return {v[0], v[1]};
-}
-/// Padding at four sides.
-[[nodiscard]] inline padding sides_of(attributes& a, std::string_view key) {
-    const std::vector<index_t> v = a.integers(key, std::vector<index_t>{0, 0, 0, 0});
-    if (v.size() != 4) throw error(concat(a.where(), ", ", key), "four integers: top, bottom, left, right", concat(v.size()));
-    for (const index_t e : v)
-        if (e < 0 || e > (index_t{1} << 30)) throw error(concat(a.where(), ", ", key), "integers from 0 to 2^30", concat(e));
-    return {v[0], v[1], v[2], v[3]};
-}
-
-}  // namespace detail
-
 KDNA_FUNC void lowering::add_plain_layer(const node& n, attributes&) {
     fused_layer alone{&n, n.in.front()};
     alone.out = n.out;
@@ -88,14 +65,15 @@ KDNA_FUNC channel_gate lowering::gate_of(const fused_gate& g, index_t channels) 
     const auto linear = [&](const node& n) {
         attributes a(n);
         static_cast<void>(a.text("method", "dense"));
-        static_cast<void>(detail::pair_of(a, "stride", 1));
-        static_cast<void>(detail::sides_of(a, "pad"));
-        static_cast<void>(detail::pair_of(a, "dilation", 1));
+        static_cast<void>(a.pair("stride", 1));
+        static_cast<void>(a.sides("pad"));
+        static_cast<void>(a.pair("dilation", 1));
         static_cast<void>(a.integer("groups", 1));
         static_cast<void>(a.text("pad_mode", "zeros"));
         a.finish();
         only_roles(n, {"weight", "bias"});
-        return linear_weights{.weight = take(n, "weight"), .bias = has(n, "bias") ? take(n, "bias") : std::span<const float>()};
+        return linear_weights{.weight = take(n, "weight"),
+                              .bias = has(n, "bias") ? take(n, "bias") : std::span<const float>()};
     };
     w.fc1 = linear(*g.fc1);
     w.fc2 = linear(*g.fc2);
@@ -122,9 +100,7 @@ KDNA_FUNC dense_kernel lowering::shared_kernel(const node& n, const kernel_shape
 
 KDNA_FUNC void lowering::add_conv2d(const fused_layer& f, attributes& a) {
     const std::string method = a.text("method", "dense");
-    conv_params moves{.stride = detail::pair_of(a, "stride", 1),
-                      .pad = detail::sides_of(a, "pad"),
-                      .dilation = detail::pair_of(a, "dilation", 1)};
+    conv_params moves{.stride = a.pair("stride", 1), .pad = a.sides("pad"), .dilation = a.pair("dilation", 1)};
     const std::string mode = a.text("pad_mode", "zeros");
     if (mode != "zeros" && mode != "circular")
         throw error(concat(a.where(), ", pad_mode"), "zeros or circular", detail::in_quotes(mode));
@@ -141,16 +117,18 @@ KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const co
     const index_t groups = a.integer("groups", 1);
     const std::vector<index_t>& w = tensor_shape(n, "weight");
     if (w.size() != 4) throw error(concat(a.where(), ", weight"), "[O, C / groups, KH, KW]", concat("rank ", w.size()));
-    if (groups < 1 || groups > (index_t{1} << 30)) throw error(concat(a.where(), ", groups"), "at least 1", concat(groups));
-    const kernel_shape k{.o = w[0], .i = checked_mul(w[1], groups, a.where()), .kh = w[2], .kw = w[3], .groups = groups};
+    if (groups < 1 || groups > (index_t{1} << 30))
+        throw error(concat(a.where(), ", groups"), "at least 1", concat(groups));
+    const kernel_shape k{
+        .o = w[0], .i = checked_mul(w[1], groups, a.where()), .kh = w[2], .kw = w[3], .groups = groups};
     static_cast<void>(weight_count(k, a.where()));
     conv_options options = options_of(f, k.o);
     options.bias = take_if(n, "bias", {k.o});
     adapted<dense_kernel> kernel{shared_kernel(n, k), {}, {}};
     std::optional<channel_gate> gate;
     if (child) {
-        only_roles(n, {"weight", "bias", "spatial", "filter", "fc1", "fc1_bias", "fc2", "fc2_bias", "bn.weight", "bn.bias", "bn.mean",
-                       "bn.var"});
+        only_roles(n, {"weight", "bias", "spatial", "filter", "fc1", "fc1_bias", "fc2", "fc2_bias", "bn.weight",
+                       "bn.bias", "bn.mean", "bn.var"});
         static_adapter adapter;
         if (has(n, "spatial")) adapter.spatial = take(n, "spatial");
         if (has(n, "filter")) adapter.filter = take(n, "filter");
@@ -159,7 +137,8 @@ KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const co
         const auto act = [&](std::string_view key, const char* otherwise) {
             const std::string name = a.text(key, otherwise);
             for (int i = 0; i < activation_kinds; ++i)
-                if (name == to_string(static_cast<activation_kind>(i)) && !takes_channels(static_cast<activation_kind>(i)))
+                if (name == to_string(static_cast<activation_kind>(i)) &&
+                    !takes_channels(static_cast<activation_kind>(i)))
                     return activation{static_cast<activation_kind>(i), 0.0F, {}};
             throw error(concat(a.where(), ", ", key), "an activation without parameters", detail::in_quotes(name));
         };
@@ -181,20 +160,26 @@ KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const co
     const shape4 out = output_shape(image_shape(shape_of(f.input), n.name), k, moves, n.name);
     const std::optional<value> residual = f.add == nullptr ? std::nullopt : std::optional(value_of(f.residual));
     if (f.add != nullptr) attributes(*f.add).finish();
-    const value y = gate ? builder_.add(conv2d<dense_kernel, channel_gate>(std::move(kernel), moves, options, *std::move(gate)),
-                                        value_of(f.input), residual)
-                         : builder_.add(conv2d<dense_kernel>(std::move(kernel), moves, options), value_of(f.input), residual);
+    const value y =
+        gate ? builder_.add(conv2d<dense_kernel, channel_gate>(std::move(kernel), moves, options, *std::move(gate)),
+                            value_of(f.input), residual)
+             : builder_.add(conv2d<dense_kernel>(std::move(kernel), moves, options), value_of(f.input), residual);
     made(f.out, y, nd_shape(out));
 }
 
-KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves, const std::string& method) {
+KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves,
+                                     const std::string& method) {
     const node& n = *f.layer;
     const std::vector<index_t> extents = a.integers("kernel");
-    if (extents.size() != 4) throw error(concat(a.where(), ", kernel"), "[O, C, KH, KW]", concat(extents.size(), " numbers"));
-    const kernel_shape k{.o = extents[0], .i = extents[1], .kh = extents[2], .kw = extents[3], .groups = a.integer("groups", 1)};
+    if (extents.size() != 4)
+        throw error(concat(a.where(), ", kernel"), "[O, C, KH, KW]", concat(extents.size(), " numbers"));
+    const kernel_shape k{
+        .o = extents[0], .i = extents[1], .kh = extents[2], .kw = extents[3], .groups = a.integer("groups", 1)};
     static_cast<void>(weight_count(k, a.where()));
     if (moves.stride.h != moves.stride.w || moves.dilation.h != moves.dilation.w || moves.mode != padding_mode::zeros)
-        throw error(a.where(), "a dynamic layer with the same stride and dilation of rows and columns, and zeros around it", "another");
+        throw error(a.where(),
+                    "a dynamic layer with the same stride and dilation of rows and columns, and zeros around it",
+                    "another");
     std::map<std::string, std::string> names;
     for (const auto& [role, tensor] : n.tensors) names.emplace(concat(n.name, ".", role), tensor);
     const builder m(builder_, weights_.renamed(std::move(names)).scope(concat(n.name, ".")));
@@ -227,11 +212,13 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
         const std::span<const float> cells = take(n, "cells");
         if (found == shared_->warehouses.end())
             found = shared_->warehouses
-                        .emplace(tensor, warehouse::pack({.n = s[0], .o = s[1], .c = s[2], .kh = s[3], .kw = s[4]}, cells, tensor))
+                        .emplace(tensor, warehouse::pack({.n = s[0], .o = s[1], .c = s[2], .kh = s[3], .kw = s[4]},
+                                                         cells, tensor))
                         .first;
         y = models::warehouse_layer(m, x, k, call, found->second, a.integer("first_local", 0));
     } else {
-        throw error(concat(a.where(), ", method"), "dense, kernel_dna, condconv, dyconv, odconv, dcd, kernel_warehouse or sparse",
+        throw error(concat(a.where(), ", method"),
+                    "dense, kernel_dna, condconv, dyconv, odconv, dcd, kernel_warehouse or sparse",
                     detail::in_quotes(method));
     }
     a.finish();
@@ -242,10 +229,10 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
 KDNA_FUNC void lowering::add_conv_transpose2d(const fused_layer& f, attributes& a) {
     const node& n = *f.layer;
     only_roles(n, {"weight", "bias"});
-    const conv_transpose_params moves{.stride = detail::pair_of(a, "stride", 1),
-                                      .pad = detail::pair_of(a, "pad", 0),
-                                      .output_pad = detail::pair_of(a, "output_pad", 0),
-                                      .dilation = detail::pair_of(a, "dilation", 1),
+    const conv_transpose_params moves{.stride = a.pair("stride", 1),
+                                      .pad = a.pair("pad", 0),
+                                      .output_pad = a.pair("output_pad", 0),
+                                      .dilation = a.pair("dilation", 1),
                                       .groups = a.integer("groups", 1)};
     a.finish();
     const std::vector<index_t>& w = tensor_shape(n, "weight");
@@ -303,7 +290,8 @@ KDNA_FUNC void lowering::add_linear(const fused_layer& f, attributes& a) {
         if (f.add != nullptr) attributes(*f.add).finish();
         const std::optional<value> residual = f.add == nullptr ? std::nullopt : std::optional(value_of(f.residual));
         const nd_shape& image = shape_of(from);
-        made(f.out, builder_.add(std::move(layer), value_of(from), residual), nd_shape{image[0], k.o, image[2], image[3]});
+        made(f.out, builder_.add(std::move(layer), value_of(from), residual),
+             nd_shape{image[0], k.o, image[2], image[3]});
         return;
     }
     const nd_shape image = shape_of(from);

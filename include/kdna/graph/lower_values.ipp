@@ -34,10 +34,10 @@ void lowering::push_value(const node& n, Op op, bool samplewise, bool in_place) 
 template <class Op, class Make>
 void lowering::push_shaped(const node& n, Make make, const std::vector<std::string>& shapes, bool samplewise) {
     push(n.out,
-         std::make_unique<shaped_operation<Op>>(std::move(make), value_step{.name = n.name,
-                                                                            .what = n.op,
-                                                                            .inputs = static_cast<index_t>(n.in.size()),
-                                                                            .samplewise = samplewise}),
+         std::make_unique<shaped_operation<Op>>(
+             std::move(make),
+             value_step{
+                 .name = n.name, .what = n.op, .inputs = static_cast<index_t>(n.in.size()), .samplewise = samplewise}),
          n.in, shapes);
 }
 
@@ -110,7 +110,8 @@ KDNA_FUNC void lowering::add_clamp(const node& n, attributes& a) {
 KDNA_FUNC void lowering::add_binary(const node& n, attributes& a) {
     only_roles(n, {});
     constexpr std::string_view names[] = {"add", "sub", "mul", "div", "maximum", "minimum"};
-    const auto kind = static_cast<ops::binary_kind>(std::find(std::begin(names), std::end(names), n.op) - std::begin(names));
+    const auto kind =
+        static_cast<ops::binary_kind>(std::find(std::begin(names), std::end(names), n.op) - std::begin(names));
     if (n.in.size() == 2) {
         a.finish();
         push_value(n, ops::binary(kind), true, shape_of(n.in[0]).rank() >= shape_of(n.in[1]).rank());
@@ -166,7 +167,8 @@ KDNA_FUNC void lowering::add_reshape(const node& n, attributes& a) {
             known = checked_mul(known, to[i], name);
         }
         if (open >= 0) {
-            if (all % known != 0) throw error(name, concat("a multiple of ", known, " elements"), to_string(in.front()));
+            if (all % known != 0)
+                throw error(name, concat("a multiple of ", known, " elements"), to_string(in.front()));
             to[static_cast<std::size_t>(open)] = all / known;
         }
         return nd_shape(to, name);
@@ -177,7 +179,8 @@ KDNA_FUNC void lowering::add_reshape(const node& n, attributes& a) {
 KDNA_FUNC void lowering::add_flatten(const node& n, attributes& a) {
     only_roles(n, {});
     const index_t rank = shape_of(n.in.front()).rank();
-    const index_t first = axis_of(a.integer("first", 0), rank, a.where()), last = axis_of(a.integer("last", -1), rank, a.where());
+    const index_t first = axis_of(a.integer("first", 0), rank, a.where()),
+                  last = axis_of(a.integer("last", -1), rank, a.where());
     a.finish();
     if (first > last) throw error(n.where(), "a first axis before the last", concat(first, " and ", last));
     const auto rule = [=, name = n.name](std::span<const nd_shape> in) {
@@ -261,7 +264,8 @@ KDNA_FUNC void lowering::add_concat(const node& n, attributes& a) {
 
 KDNA_FUNC void lowering::add_slice(const node& n, attributes& a) {
     only_roles(n, {});
-    const index_t axis = axis_of(a.integer("axis"), shape_of(n.in.front()).rank(), a.where()), step = a.integer("step", 1);
+    const index_t axis = axis_of(a.integer("axis"), shape_of(n.in.front()).rank(), a.where()),
+                  step = a.integer("step", 1);
     std::vector<std::string> shapes;
     extent start = 0;
     std::optional<extent> stop;
@@ -298,14 +302,16 @@ KDNA_FUNC void lowering::add_pad(const node& n, attributes& a) {
     const auto make = [=, name = n.name](std::span<const nd_shape> in) {
         return ops::pad(extents_of(before, in, name), extents_of(after, in, name), kind, filler, name);
     };
-    const auto is_zero = [](const std::vector<extent>& e) { return !e.empty() && e.front().is_number() && e.front().of({}, "pad") == 0; };
+    const auto is_zero = [](const std::vector<extent>& e) {
+        return !e.empty() && e.front().is_number() && e.front().of({}, "pad") == 0;
+    };
     push_shaped<ops::pad>(n, make, shapes, is_zero(before) && is_zero(after));
 }
 
 KDNA_FUNC void lowering::add_pool(const node& n, attributes& a) {
     only_roles(n, {});
-    ops::pool_window w{.window = detail::pair_of(a, "window", std::nullopt), .stride = detail::pair_of(a, "stride", std::nullopt),
-                       .pad = detail::sides_of(a, "pad")};
+    ops::pool_window w{
+        .window = a.pair("window", std::nullopt), .stride = a.pair("stride", std::nullopt), .pad = a.sides("pad")};
     w.ceil_mode = a.boolean("ceil_mode", false);
     if (n.op == "avg_pool2d") {
         const bool count_pad = a.boolean("count_include_pad", true);
@@ -315,11 +321,12 @@ KDNA_FUNC void lowering::add_pool(const node& n, attributes& a) {
         push_value(n, ops::avg_pool2d(w, count_pad, divisor, n.name), true);
         return;
     }
-    w.dilation = detail::pair_of(a, "dilation", 1);
+    w.dilation = a.pair("dilation", 1);
     a.finish();
-    const bool plain = !w.ceil_mode && w.dilation == extent2(1) && w.pad.top < w.window.h && w.pad.bottom < w.window.h &&
-                       w.pad.left < w.window.w && w.pad.right < w.window.w && w.window.h > 0 && w.window.w > 0 && w.stride.h > 0 &&
-                       w.stride.w > 0 && shape_of(n.in.front()).rank() == 4;
+    const bool plain = !w.ceil_mode && w.dilation == extent2(1) && w.pad.top < w.window.h &&
+                       w.pad.bottom < w.window.h && w.pad.left < w.window.w && w.pad.right < w.window.w &&
+                       w.window.h > 0 && w.window.w > 0 && w.stride.h > 0 && w.stride.w > 0 &&
+                       shape_of(n.in.front()).rank() == 4;
     if (plain)  // this one can run in bands
         push(n.out, std::make_unique<max_pool_operation>(kdna::max_pool2d(w.window, w.stride, w.pad)), n.in);
     else
@@ -339,12 +346,14 @@ KDNA_FUNC void lowering::add_adaptive_pool(const node& n, attributes& a) {
     const bool one = size[0].is_number() && size[1].is_number() && sized({}) == extent2(1);
     if (n.op == "adaptive_max_pool2d")
         push_shaped<ops::adaptive_max_pool2d>(
-            n, [=, name = n.name](std::span<const nd_shape> in) { return ops::adaptive_max_pool2d(sized(in), name); }, shapes);
+            n, [=, name = n.name](std::span<const nd_shape> in) { return ops::adaptive_max_pool2d(sized(in), name); },
+            shapes);
     else if (one && shape_of(n.in.front()).rank() == 4)  // this one can use the means that a convolution takes
         push(n.out, std::make_unique<global_average_operation>(), n.in);
     else
         push_shaped<ops::adaptive_avg_pool2d>(
-            n, [=, name = n.name](std::span<const nd_shape> in) { return ops::adaptive_avg_pool2d(sized(in), name); }, shapes);
+            n, [=, name = n.name](std::span<const nd_shape> in) { return ops::adaptive_avg_pool2d(sized(in), name); },
+            shapes);
 }
 
 KDNA_FUNC void lowering::add_resize(const node& n, attributes& a) {
@@ -385,7 +394,8 @@ KDNA_FUNC void lowering::add_reduce(const node& n, attributes& a) {
         return;
     }
     constexpr std::string_view names[] = {"mean", "sum", "max", "min"};
-    const auto kind = static_cast<ops::reduce_kind>(std::find(std::begin(names), std::end(names), n.op) - std::begin(names));
+    const auto kind =
+        static_cast<ops::reduce_kind>(std::find(std::begin(names), std::end(names), n.op) - std::begin(names));
     push_value(n, ops::reduce(kind, axes, keep, n.name), axes.empty() || axes.front() != 0);
 }
 

@@ -9,11 +9,11 @@
 #include <string_view>
 #include <vector>
 
+#include <kdna/dna/channel_gate.hpp>
+#include <kdna/dna/kernel_warehouse.hpp>
 #include <kdna/graph/fusion.hpp>
 #include <kdna/io/state_dict.hpp>
 #include <kdna/models/module_builder.hpp>
-#include <kdna/dna/channel_gate.hpp>
-#include <kdna/dna/kernel_warehouse.hpp>
 #include <kdna/nn/network_builder.hpp>
 
 namespace kdna::inline KDNA_ABI::graph {
@@ -50,7 +50,8 @@ private:
     KDNA_FUNC void add_plain_layer(const node& n, attributes& a);
     KDNA_FUNC void add_conv2d(const fused_layer& f, attributes& a);
     KDNA_FUNC void add_dense(const fused_layer& f, attributes& a, const conv_params& moves, bool child);
-    KDNA_FUNC void add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves, const std::string& method);
+    KDNA_FUNC void add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves,
+                               const std::string& method);
     KDNA_FUNC void add_conv_transpose2d(const fused_layer& f, attributes& a);
     KDNA_FUNC void add_linear(const fused_layer& f, attributes& a);
     // Others (graph/lower_values.ipp).
@@ -81,7 +82,7 @@ private:
 
     /// Adds a step that makes `out`.
     KDNA_FUNC void push(const std::string& out, std::unique_ptr<operation> op, const std::vector<std::string>& inputs,
-              const std::vector<std::string>& shapes = {});
+                        const std::vector<std::string>& shapes = {});
     /// The same for a step of nn/ops.
     template <class Op>
     void push_value(const node& n, Op op, bool samplewise, bool in_place = false);
@@ -102,8 +103,10 @@ private:
     /// All values, whatever the shape.
     [[nodiscard]] KDNA_FUNC std::span<const float> take(const node& n, const std::string& role) const;
     /// As many values as `shape` has, from a tensor of that shape or one that differs in extents of 1.
-    [[nodiscard]] KDNA_FUNC std::span<const float> take(const node& n, const std::string& role, const std::vector<index_t>& shape) const;
-    [[nodiscard]] KDNA_FUNC std::span<const float> take_if(const node& n, const std::string& role, const std::vector<index_t>& shape) const;
+    [[nodiscard]] KDNA_FUNC std::span<const float> take(const node& n, const std::string& role,
+                                                        const std::vector<index_t>& shape) const;
+    [[nodiscard]] KDNA_FUNC std::span<const float> take_if(const node& n, const std::string& role,
+                                                           const std::vector<index_t>& shape) const;
     /// A BatchNorm, with weights of 1 and biases of 0 where they are absent; kept for the lowering's life.
     [[nodiscard]] KDNA_FUNC batch_norm take_bn(const node& n, std::string_view prefix, index_t channels, double eps);
     [[nodiscard]] KDNA_FUNC std::span<const float> kept(std::vector<float> values);

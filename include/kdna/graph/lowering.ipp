@@ -6,13 +6,14 @@
 #include <algorithm>
 #include <utility>
 
-#include <kdna/graph/lowering.hpp>
 #include <kdna/graph/lower_layers.ipp>
 #include <kdna/graph/lower_values.ipp>
+#include <kdna/graph/lowering.hpp>
 
 namespace kdna::inline KDNA_ABI::graph {
 
-KDNA_FUNC lowering::lowering(const description& net, const state_dict& weights, shared_weights& shared, const fusion* fused)
+KDNA_FUNC lowering::lowering(const description& net, const state_dict& weights, shared_weights& shared,
+                             const fusion* fused)
     : net_(&net), weights_(weights), shared_(&shared), fused_(fused) {}
 
 KDNA_FUNC const std::map<std::string_view, lowering::adder>& lowering::adders() {
@@ -87,7 +88,8 @@ KDNA_FUNC void lowering::add_nodes(const std::vector<nd_shape>& inputs) {
 
 KDNA_FUNC void lowering::add_node(const node& n) {
     const auto found = adders().find(n.op);
-    if (found == adders().end()) throw error(n.where(), "an operation that kdna knows (docs/graph-file.md)", detail::in_quotes(n.op));
+    if (found == adders().end())
+        throw error(n.where(), "an operation that kdna knows (docs/graph-file.md)", detail::in_quotes(n.op));
     const bool counted = n.op == "concat" || n.op == "constant" || n.op == "matmul";
     const bool two = n.in.size() == 2 && (n.op == "add" || n.op == "sub" || n.op == "mul" || n.op == "div" ||
                                           n.op == "maximum" || n.op == "minimum");
@@ -103,8 +105,8 @@ KDNA_FUNC network lowering::build() && {
     return std::move(builder_).build(outputs);
 }
 
-KDNA_FUNC void lowering::push(const std::string& out, std::unique_ptr<operation> op, const std::vector<std::string>& inputs,
-                              const std::vector<std::string>& shapes) {
+KDNA_FUNC void lowering::push(const std::string& out, std::unique_ptr<operation> op,
+                              const std::vector<std::string>& inputs, const std::vector<std::string>& shapes) {
     std::vector<nd_shape> in;
     std::vector<value> values, others;
     for (const std::string& name : inputs) {
@@ -152,7 +154,8 @@ KDNA_FUNC std::span<const float> lowering::take(const node& n, const std::string
     return weights_.take(tensor_of(n, role), tensor_shape(n, role));
 }
 
-KDNA_FUNC std::span<const float> lowering::take(const node& n, const std::string& role, const std::vector<index_t>& shape) const {
+KDNA_FUNC std::span<const float> lowering::take(const node& n, const std::string& role,
+                                                const std::vector<index_t>& shape) const {
     std::vector<index_t> found = tensor_shape(n, role), expected = shape;
     std::erase(found, 1);
     std::erase(expected, 1);
@@ -160,7 +163,8 @@ KDNA_FUNC std::span<const float> lowering::take(const node& n, const std::string
     return found == expected ? take(n, role) : weights_.take(tensor_of(n, role), shape);
 }
 
-KDNA_FUNC std::span<const float> lowering::take_if(const node& n, const std::string& role, const std::vector<index_t>& shape) const {
+KDNA_FUNC std::span<const float> lowering::take_if(const node& n, const std::string& role,
+                                                   const std::vector<index_t>& shape) const {
     return has(n, role) ? take(n, role, shape) : std::span<const float>();
 }
 

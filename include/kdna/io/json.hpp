@@ -18,8 +18,8 @@ struct json_value {
     enum class kind { null, boolean, integer, number, string, array, object };
     kind is = kind::null;
     bool boolean = false;
-    std::int64_t integer = 0;         ///< of an integer
-    double number = 0.0;              ///< of an integer or number
+    std::int64_t integer = 0;  ///< of an integer
+    double number = 0.0;       ///< of an integer or number
     std::string string{};
     std::vector<std::string> keys{};  ///< of an object's members, in the order of the text
     std::vector<json_value> items{};  ///< elements of an array, or the members of an object
@@ -39,7 +39,8 @@ struct json_limits {
 
 /// Parses a JSON text (RFC 8259). Throws kdna::error, naming `where`, for anything else, for a key that an object has twice, for an
 /// integer that does not fit in 64 bits, and beyond the limits.
-[[nodiscard]] KDNA_FUNC json_value parse_json(std::string_view text, std::string_view where, const json_limits& limits = {});
+[[nodiscard]] KDNA_FUNC json_value parse_json(std::string_view text, std::string_view where,
+                                              const json_limits& limits = {});
 
 }  // namespace kdna::inline KDNA_ABI
 

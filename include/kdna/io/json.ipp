@@ -60,7 +60,8 @@ public:
     bool start_array(std::size_t) override { return open(json_value::kind::array); }
     bool key(string_t& v) override {
         json_value& object = *path_.back();
-        if (!names_.back().insert(v).second) throw error(where_, "every key once", concat("\"", v.substr(0, 80), "\" twice"));
+        if (!names_.back().insert(v).second)
+            throw error(where_, "every key once", concat("\"", v.substr(0, 80), "\" twice"));
         object.keys.push_back(std::move(v));
         return true;
     }
@@ -75,8 +76,7 @@ private:
         return add({.is = json_value::kind::integer, .integer = v, .number = static_cast<double>(v)}), true;
     }
     json_value& add(json_value v) {
-        if (++count_ > limits_.values)
-            throw error(where_, concat("at most ", limits_.values, " values"), "more");
+        if (++count_ > limits_.values) throw error(where_, concat("at most ", limits_.values, " values"), "more");
         if (path_.empty()) {
             *root_ = std::move(v);
             return *root_;

@@ -15,9 +15,9 @@ namespace kdna::inline KDNA_ABI {
 struct conv_transpose2d_operation::piece {
     conv2d<> layer;
     conv_plan<backend::cpu> plan;
-    index_t row, column;          // of the output, the first
-    index_t x_row, x_column;      // of the input, the first that the convolution sees
-    shape4 x, y;                  // what it sees, and makes
+    index_t row, column;      // of the output, the first
+    index_t x_row, x_column;  // of the input, the first that the convolution sees
+    shape4 x, y;              // what it sees, and makes
 };
 
 struct conv_transpose2d_operation::state final : operation_state {
@@ -81,7 +81,8 @@ KDNA_FUNC conv_transpose2d_operation::conv_transpose2d_operation(std::span<const
                                                                  const conv_transpose_params& params,
                                                                  const conv_options& options)
     : name_(options.name), residual_(options.residual), params_(params) {
-    if (weight_shape.size() != 4) throw error(name_, "a weight [C, O / groups, KH, KW]", concat("rank ", weight_shape.size()));
+    if (weight_shape.size() != 4)
+        throw error(name_, "a weight [C, O / groups, KH, KW]", concat("rank ", weight_shape.size()));
     const auto& [stride, pad, more, dilation, groups] = params_;
     const auto small = [&](std::string_view what, const extent2& e, index_t least) {
         if (e.h < least || e.w < least || e.h > 65536 || e.w > 65536)
@@ -94,9 +95,14 @@ KDNA_FUNC conv_transpose2d_operation::conv_transpose2d_operation(std::span<const
     if (groups < 1) throw error(name_, "groups >= 1", concat(groups));
     if (more.h >= std::max(stride.h, dilation.h) || more.w >= std::max(stride.w, dilation.w))
         throw error(name_, "output padding less than the stride or the dilation", concat(more.h, "x", more.w));
-    kernel_ = {.o = checked_mul(weight_shape[1], groups, name_), .i = weight_shape[0], .kh = weight_shape[2], .kw = weight_shape[3], .groups = groups};
+    kernel_ = {.o = checked_mul(weight_shape[1], groups, name_),
+               .i = weight_shape[0],
+               .kh = weight_shape[2],
+               .kw = weight_shape[3],
+               .groups = groups};
     const index_t count = weight_count(kernel_, name_);
-    if (count != static_cast<index_t>(weights.size())) throw error(name_, concat(count, " weights"), concat(weights.size()));
+    if (count != static_cast<index_t>(weights.size()))
+        throw error(name_, concat(count, " weights"), concat(weights.size()));
     small("a kernel", {kernel_.kh, kernel_.kw}, 1);
     for (index_t r = 0; r < stride.h; ++r)
         for (index_t c = 0; c < stride.w; ++c) {
@@ -118,7 +124,8 @@ KDNA_FUNC nd_shape conv_transpose2d_operation::output_shape(std::span<const nd_s
     if (x.rank() != 4) throw error(name_, "an image [N, C, H, W]", to_string(x));
     if (x[1] != kernel_.i) throw error(name_, concat("an input of ", kernel_.i, " channels"), to_string(x));
     const auto extent = [&](index_t size, index_t stride, index_t pad, index_t more, index_t dilation, index_t kernel) {
-        const index_t reach = checked_add(checked_mul(size - 1, stride, name_), checked_mul(dilation, kernel - 1, name_), name_);
+        const index_t reach =
+            checked_add(checked_mul(size - 1, stride, name_), checked_mul(dilation, kernel - 1, name_), name_);
         const index_t out = checked_add(reach, more + 1, name_) - 2 * pad;
         if (out < 1) throw error(name_, "an input from which padding leaves something", to_string(x));
         return out;
@@ -158,7 +165,8 @@ KDNA_FUNC std::unique_ptr<operation_state> conv_transpose2d_operation::plan(std:
         for (index_t c = 0; c < std::min(stride.w, out[3]); ++c) {
             const phase rows = phase_of(r, kernel_.kh, stride.h, pad.h, dilation.h),
                         columns = phase_of(c, kernel_.kw, stride.w, pad.w, dilation.w);
-            const index_t height = (out[2] - r + stride.h - 1) / stride.h, width = (out[3] - c + stride.w - 1) / stride.w;
+            const index_t height = (out[2] - r + stride.h - 1) / stride.h,
+                          width = (out[3] - c + stride.w - 1) / stride.w;
             const std::optional<dense_kernel>& kernel = kernels_[static_cast<std::size_t>(r * stride.w + c)];
             const window h = window_of(rows, x[2], height), w = window_of(columns, x[3], width);
             // Where no tap reaches the input, a 1x1 convolution with weights of zero leaves what follows.
@@ -176,12 +184,19 @@ KDNA_FUNC std::unique_ptr<operation_state> conv_transpose2d_operation::plan(std:
             }
             const auto nothing = [&] {
                 const kernel_shape k{.o = kernel_.o, .i = kernel_.i, .kh = 1, .kw = 1, .groups = kernel_.groups};
-                return dense_kernel::pack(k, std::vector<float>(static_cast<std::size_t>(weight_count(k, name_)), 0.0F), name_);
+                return dense_kernel::pack(k, std::vector<float>(static_cast<std::size_t>(weight_count(k, name_)), 0.0F),
+                                          name_);
             };
             conv2d<> layer(reached ? *kernel : nothing(), moves, epilogue);
             conv_plan<backend::cpu> p = layer.plan_without_workspace(sees, inner);
             planned->text += concat(planned->pieces.empty() ? "; " : " | ", p.explain());
-            planned->pieces.push_back({std::move(layer), std::move(p), r, c, reached ? h.first : 0, reached ? w.first : 0, sees,
+            planned->pieces.push_back({std::move(layer),
+                                       std::move(p),
+                                       r,
+                                       c,
+                                       reached ? h.first : 0,
+                                       reached ? w.first : 0,
+                                       sees,
                                        {x[0], kernel_.o, height, width}});
         }
     return planned;

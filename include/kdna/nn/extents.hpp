@@ -45,8 +45,8 @@ private:
 };
 
 /// All of them.
-[[nodiscard]] KDNA_FUNC std::vector<index_t> extents_of(std::span<const extent> extents, std::span<const nd_shape> shapes,
-                                                        std::string_view where);
+[[nodiscard]] KDNA_FUNC std::vector<index_t> extents_of(std::span<const extent> extents,
+                                                        std::span<const nd_shape> shapes, std::string_view where);
 
 }  // namespace kdna::inline KDNA_ABI
 

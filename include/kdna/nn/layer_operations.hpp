@@ -58,7 +58,8 @@ public:
     }
     [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const nd_shape> in,
                                                         const plan_options& options) const override {
-        return std::make_unique<state>(layer_.plan_without_workspace(image_shape(in.front(), name()), options), &Layer::use_workspace);
+        return std::make_unique<state>(layer_.plan_without_workspace(image_shape(in.front(), name()), options),
+                                       &Layer::use_workspace);
     }
     void run(operation_state& s, const operation_call& c) const noexcept override {
         layer_.run(static_cast<state&>(s).plan, c.x(), c.y(), c.residual(), c.means, c.rows);

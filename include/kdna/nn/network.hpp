@@ -37,17 +37,20 @@ public:
         return inputs_[position(i)].extents;
     }
     /// Channels of the first input and of the first output.
-    [[nodiscard]] index_t input_channels() const noexcept { return input_extents(0).size() > 1 ? input_extents(0)[1] : 0; }
+    [[nodiscard]] index_t input_channels() const noexcept {
+        return input_extents(0).size() > 1 ? input_extents(0)[1] : 0;
+    }
     [[nodiscard]] index_t output_channels() const noexcept { return outputs_.front().channels; }
     /// Step i reads the values `inputs`, in this order, and makes value input_count() + i. Valid while the network lives.
     struct step_view {
         const operation& op;
         std::span<const index_t> inputs;
+        std::span<const index_t> shapes{};  ///< values of which the step needs the shape alone
     };
     [[nodiscard]] index_t step_count() const noexcept { return static_cast<index_t>(steps_.size()); }
     [[nodiscard]] step_view step_at(index_t i) const noexcept {
         const step& s = steps_[position(i)];
-        return {*s.op, s.inputs};
+        return {*s.op, s.inputs, s.shapes};
     }
     /// The value that is output i.
     [[nodiscard]] index_t output_value(index_t i) const noexcept { return outputs_[position(i)].id; }
@@ -115,7 +118,8 @@ private:
     KDNA_FUNC void plan_parts(network_plan& p, network_plan::banded_group& g, const plan_options& options) const;
     KDNA_FUNC void run_group(network_plan& p, const network_plan::banded_group& group, const arguments& a,
                              index_t n) const noexcept;
-    KDNA_FUNC void run_step(network_plan& p, std::size_t i, const arguments& a, index_t n, index_t count) const noexcept;
+    KDNA_FUNC void run_step(network_plan& p, std::size_t i, const arguments& a, index_t n,
+                            index_t count) const noexcept;
     KDNA_FUNC void run_step(network_plan& p, operation_state& state, std::size_t i, const arguments& a, index_t n,
                             index_t count, const conv::row_band& rows, index_t part,
                             std::span<nd_view<const float>> in) const noexcept;

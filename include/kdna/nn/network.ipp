@@ -1,4 +1,4 @@
-// Definitions of nn/network.hpp and nn/network_plan.hpp: planning and running. Where values lie: nn/network_storage.hpp; which
+// Definitions of nn/network.hpp and nn/network_plan.hpp: planning and running. Where values lie: nn/network_storage.ipp; which
 // steps run together: nn/network_schedule.ipp.
 #pragma once
 
@@ -10,7 +10,7 @@
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/nn/network.hpp>
 #include <kdna/nn/network_schedule.ipp>
-#include <kdna/nn/network_storage.hpp>
+#include <kdna/nn/network_storage.ipp>
 #include <kdna/nn/ops/copy.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -69,8 +69,7 @@ KDNA_FUNC index_t network::output_named(std::string_view name) const {
 
 /// Throws kdna::error unless the shapes are what the inputs must be.
 KDNA_FUNC void network::check_inputs(std::span<const nd_shape> in) const {
-    if (in.size() != inputs_.size())
-        throw error("network inputs", concat(inputs_.size()), concat(in.size()));
+    if (in.size() != inputs_.size()) throw error("network inputs", concat(inputs_.size()), concat(in.size()));
     for (std::size_t i = 0; i < in.size(); ++i) {
         const input_port& port = inputs_[i];
         const std::string where = inputs_.size() == 1 ? "network input" : concat("network input ", port.name);
@@ -80,9 +79,9 @@ KDNA_FUNC void network::check_inputs(std::span<const nd_shape> in) const {
         for (index_t axis = 0; axis < in[i].rank(); ++axis) {
             const index_t extent = port.extents[position(axis)];
             if (extent != 0 && in[i][axis] != extent)
-                throw error(where,
-                            axis == 1 ? concat(extent, " channels") : concat("an extent of ", extent, " on axis ", axis),
-                            to_string(in[i]));
+                throw error(
+                    where, axis == 1 ? concat(extent, " channels") : concat("an extent of ", extent, " on axis ", axis),
+                    to_string(in[i]));
         }
     }
 }
@@ -154,8 +153,8 @@ KDNA_FUNC std::unique_ptr<operation_state> network::plan_step(const network_plan
     if (!s.inputs.empty()) {
         const network_plan::placement& x = p.places_[position(s.inputs.front())];
         if (x.in != network_plan::placement::memory::input)
-            inner.order = in.front().rank() < 2 || x.stride[1] == 1 || in.front()[1] == 1 ? input_order::nhwc
-                                                                                          : input_order::any;
+            inner.order =
+                in.front().rank() < 2 || x.stride[1] == 1 || in.front()[1] == 1 ? input_order::nhwc : input_order::any;
     }
     // When it is used up, kernels are transformed as they are used.
     if (options.transform_budget > 0)
@@ -167,20 +166,20 @@ KDNA_FUNC std::unique_ptr<operation_state> network::plan_step(const network_plan
 KDNA_FUNC void network::check(const network_plan& p, std::span<const nd_view<const float>> x,
                               std::span<const nd_view<float>> y) const {
     if (p.owner_ != identity_.token()) throw error("network", "a plan of this network", "another network's");
-    if (x.size() != inputs_.size())
-        throw error("network", concat(inputs_.size(), " inputs"), concat(x.size()));
-    if (y.size() != outputs_.size())
-        throw error("network", concat(outputs_.size(), " outputs"), concat(y.size()));
+    if (x.size() != inputs_.size()) throw error("network", concat(inputs_.size(), " inputs"), concat(x.size()));
+    if (y.size() != outputs_.size()) throw error("network", concat(outputs_.size(), " outputs"), concat(y.size()));
     const auto fits = [](std::string_view what, const std::string& name, bool alone, const nd_shape& expected,
                          const nd_shape& found, const void* data) {
         if (data == nullptr) throw error("network", "views of memory", "a null pointer");
         if (expected == found) return;
-        throw error(concat("network ", what, alone ? "" : " ", alone ? "" : name), to_string(expected), to_string(found));
+        throw error(concat("network ", what, alone ? "" : " ", alone ? "" : name), to_string(expected),
+                    to_string(found));
     };
     for (std::size_t i = 0; i < x.size(); ++i)
         fits("input", inputs_[i].name, x.size() == 1, p.value_shapes_[i], x[i].shape, x[i].data);
     for (std::size_t i = 0; i < y.size(); ++i)
-        fits("output", outputs_[i].name, y.size() == 1, p.value_shapes_[position(outputs_[i].id)], y[i].shape, y[i].data);
+        fits("output", outputs_[i].name, y.size() == 1, p.value_shapes_[position(outputs_[i].id)], y[i].shape,
+             y[i].data);
 }
 
 KDNA_FUNC void network::check(const network_plan& p, const tensor_view<const float>& x,

@@ -63,8 +63,8 @@ public:
     KDNA_FUNC value add(std::unique_ptr<operation> op, const std::vector<value>& inputs, index_t channels);
     /// The same for a step that also needs the shapes of `shapes`. `channels`: extent of axis 1 of the output, 0 where it has none
     /// or that is not known.
-    KDNA_FUNC value add(std::unique_ptr<operation> op, const std::vector<value>& inputs, const std::vector<value>& shapes,
-                        index_t channels);
+    KDNA_FUNC value add(std::unique_ptr<operation> op, const std::vector<value>& inputs,
+                        const std::vector<value>& shapes, index_t channels);
 
     /// The finished network, with one output. Steps on which no output depends are left out. Throws kdna::error for a value of
     /// another network, or if there is no step.

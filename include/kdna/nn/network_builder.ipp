@@ -77,7 +77,8 @@ KDNA_FUNC network network_builder::build(const std::vector<output>& outputs) && 
     for (const output& o : outputs) {
         check_known("network", "output", o.is);
         for (const network::output_port& other : net_.outputs_)
-            if (other.name == o.name) throw error("network output", "a name that no other has", concat("\"", o.name, "\""));
+            if (other.name == o.name)
+                throw error("network output", "a name that no other has", concat("\"", o.name, "\""));
         net_.outputs_.push_back({o.name, o.is.id, o.is.channels});
     }
     drop_unused();

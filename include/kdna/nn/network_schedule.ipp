@@ -69,9 +69,8 @@ KDNA_FUNC void network::find_stages(network_plan& p) const {
         for (const index_t id : s.inputs) touched += bytes(id);
         if (!s.inputs.empty()) largest = std::max(largest, bytes(s.inputs.front()));
         // A large value is worth a band, and bands are of one sample.
-        index_t fitting = largest >= detail::banded_bytes
-                              ? 1
-                              : std::clamp<index_t>(detail::stage_bytes / touched, 1, p.batch_);
+        index_t fitting =
+            largest >= detail::banded_bytes ? 1 : std::clamp<index_t>(detail::stage_bytes / touched, 1, p.batch_);
         while (p.batch_ % fitting != 0) --fitting;
         most[i] = i + 1 < steps_.size() ? std::min(fitting, most[i + 1]) : fitting;
     }
@@ -98,7 +97,8 @@ KDNA_FUNC void network::group_steps(network_plan& p) const {
     };
     const auto supports = [&](std::size_t i) {
         return steps_[i].inputs.size() <= 2 && !steps_[i].inputs.empty() && p.places_[position(value_of(i))].runs &&
-               p.value_shapes_[position(value_of(i))].rank() == 4 && p.value_shapes_[position(value_of(i))][0] == p.batch_ &&
+               p.value_shapes_[position(value_of(i))].rank() == 4 &&
+               p.value_shapes_[position(value_of(i))][0] == p.batch_ &&
                p.value_shapes_[position(steps_[i].inputs.front())].rank() == 4 &&
                steps_[i].op->bands(*p.states_[i]).multiple > 0;
     };

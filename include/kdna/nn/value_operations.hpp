@@ -37,11 +37,11 @@ struct executor_state : operation_state {
 
 /// What a step of nn/ops is besides its operation.
 struct value_step {
-    std::string name;             ///< for messages
-    std::string what{};           ///< the operation, for explain()
+    std::string name;    ///< for messages
+    std::string what{};  ///< the operation, for explain()
     index_t inputs = 1;
-    bool samplewise = true;       ///< see operation
-    bool in_place = false;        ///< whether the output may take the first input's place
+    bool samplewise = true;  ///< see operation
+    bool in_place = false;   ///< whether the output may take the first input's place
 };
 
 /// An operation whose attributes are known when the network is made.
@@ -105,8 +105,7 @@ public:
 
 private:
     struct state final : detail::executor_state {
-        state(const executor_ref& e, std::string words, Op o)
-            : executor_state(e, std::move(words)), op(std::move(o)) {}
+        state(const executor_ref& e, std::string words, Op o) : executor_state(e, std::move(words)), op(std::move(o)) {}
         Op op;
     };
     maker make_;

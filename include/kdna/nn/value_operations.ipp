@@ -14,7 +14,8 @@ namespace detail {
 KDNA_FUNC std::string shapes_text(std::string_view name, std::string_view what, std::span<const nd_shape> in,
                                   const nd_shape& out) {
     std::string text = concat(name, ": ", what, what.empty() ? "" : " of ");
-    for (std::size_t i = 0; i < std::min<std::size_t>(in.size(), 4); ++i) text += concat(i == 0 ? "" : ", ", to_string(in[i]));
+    for (std::size_t i = 0; i < std::min<std::size_t>(in.size(), 4); ++i)
+        text += concat(i == 0 ? "" : ", ", to_string(in[i]));
     if (in.size() > 4) text += concat(", ... (", in.size(), ")");
     return text + concat(" to ", to_string(out));
 }
@@ -50,7 +51,7 @@ KDNA_FUNC void copy_part(const operation::part& part, const operation_call& c, c
 
 /// Strides with which memory of that shape and those strides has another shape, if there are some.
 [[nodiscard]] KDNA_FUNC std::optional<axis_numbers> reshaped_strides(const nd_shape& from, const axis_numbers& stride,
-                                                                    const nd_shape& to) {
+                                                                     const nd_shape& to) {
     axis_numbers out{};
     const auto stride_of = [&](index_t axis) { return stride[static_cast<std::size_t>(axis)]; };
     // Runs of axes with equal products on both sides, from the last axis on.
@@ -124,7 +125,8 @@ KDNA_FUNC permute_operation::permute_operation(std::vector<index_t> axes, std::s
     std::vector<bool> named(axes_.size(), false);
     for (index_t& axis : axes_) {
         axis = axis_of(axis, rank, name_);
-        if (named[static_cast<std::size_t>(axis)]) throw error(name_, "every axis once", concat("axis ", axis, " twice"));
+        if (named[static_cast<std::size_t>(axis)])
+            throw error(name_, "every axis once", concat("axis ", axis, " twice"));
         named[static_cast<std::size_t>(axis)] = true;
     }
 }
@@ -174,7 +176,8 @@ KDNA_FUNC bool expand_operation::samplewise(std::span<const nd_shape> in) const 
 namespace detail {
 
 /// Strides of x as a view of the shape that it is expanded to.
-[[nodiscard]] inline axis_numbers expanded_strides(const nd_shape& x, const axis_numbers& stride, const nd_shape& to) noexcept {
+[[nodiscard]] inline axis_numbers expanded_strides(const nd_shape& x, const axis_numbers& stride,
+                                                   const nd_shape& to) noexcept {
     axis_numbers out{};
     for (index_t i = 0; i < x.rank(); ++i)
         if (x[i] != 1) out[static_cast<std::size_t>(i + to.rank() - x.rank())] = stride[static_cast<std::size_t>(i)];
@@ -262,7 +265,8 @@ KDNA_FUNC std::optional<operation::part> slice_operation::view_of(std::span<cons
 
 KDNA_FUNC concat_operation::concat_operation(index_t axis, index_t inputs, std::string name)
     : axis_(axis), inputs_(inputs), name_(std::move(name)) {
-    if (inputs < 1 || inputs > most_inputs) throw error(concat(name_, " inputs"), concat("1 to ", most_inputs), concat(inputs));
+    if (inputs < 1 || inputs > most_inputs)
+        throw error(concat(name_, " inputs"), concat("1 to ", most_inputs), concat(inputs));
     if (axis < 0) throw error(name_, "an axis counted from the first", concat(axis));
 }
 

@@ -50,7 +50,8 @@ public:
         bool read = false;
         for (index_t i = 0; i < host.step_count(); ++i) {
             const network::step_view v = host.step_at(i);
-            if (v.inputs.empty() || std::find(v.inputs.begin() + 1, v.inputs.end(), 0) != v.inputs.end()) return channels;
+            if (v.inputs.empty() || std::find(v.inputs.begin() + 1, v.inputs.end(), 0) != v.inputs.end())
+                return channels;
             if (v.inputs.front() != 0) continue;
             const std::optional<conv_recipe> recipe = recipe_of(v.op);
             if (!recipe || !takes_more_channels(*recipe)) return channels;
@@ -68,7 +69,8 @@ public:
         std::vector<device_step<Device>> out;
         for (index_t i = 0; i < host.step_count(); ++i) {
             const network::step_view v = host.step_at(i);
-            if (v.inputs.empty()) throw error(std::string(v.op.name()), "a step with an input on a device", "a constant");
+            if (v.inputs.empty())
+                throw error(std::string(v.op.name()), "a step with an input on a device", "a constant");
             const index_t input = v.inputs.front(), residual = v.inputs.size() > 1 ? v.inputs[1] : -1;
             device_step<Device> step{lower(v.op, where, input == 0 ? stored_channels : 0, s), input, residual,
                                      std::string(v.op.name())};
