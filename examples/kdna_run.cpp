@@ -37,7 +37,7 @@ network load_network(const arguments& a) {
     if (!a.model.empty()) return load(a.model);
     load_report report;
     network net =
-        models::load(models::arch_of(a.arch), a.weights, models::form_of(a.plain ? "plain" : a.form), &report);
+        models::load(models::arch_of(a.arch), a.weights, models::form_of(a.plain ? "plain" : a.form), report);
     if (a.explain) std::cout << to_string(report);
     return net;
 }
