@@ -101,7 +101,9 @@ TEST_CASE("A reshape keeps the order of elements, whatever the shapes and stride
         if (values_of(y.view()) != values_of(x.view())) FAIL("other elements in " << to_string(t));
         if (!y.guards_intact()) FAIL("wrote outside");
         ops::detail::nest both;
-        odd += ops::detail::common_nest(ops::detail::joined_axes(x.view()), ops::detail::joined_axes(y.view()), both) ? 0 : 1;
+        odd += ops::detail::common_nest(ops::detail::joined_axes(x.view()), ops::detail::joined_axes(y.view()), both)
+                   ? 0
+                   : 1;
     }
     CHECK(odd > 0);
 }
@@ -109,8 +111,8 @@ TEST_CASE("A reshape keeps the order of elements, whatever the shapes and stride
 TEST_CASE("Shuffles move pixels to channels and back, and channels among each other") {
     for (int i = 0; i < scaled(1500); ++i) {
         rng r(913, static_cast<std::uint64_t>(i));
-        const index_t f = r.between(1, 4), c = r.pick<index_t>({1, 2, 3, 5, 17}), h = r.between(1, 6), w = r.between(1, 6),
-                      n = r.between(1, 2);
+        const index_t f = r.between(1, 4), c = r.pick<index_t>({1, 2, 3, 5, 17}), h = r.between(1, 6),
+                      w = r.between(1, 6), n = r.between(1, 2);
         const nd_frame x(r, {n, c * f * f, h, w}, copy_source(r)), y(r, {n, c, h * f, w * f}, copy_source(r));
         copy_number(x);
         copy_number(y);
@@ -148,7 +150,8 @@ TEST_CASE("Expanding repeats elements") {
         copy_check(ops::expand(t), r, x, [&](const axis_numbers& k) {
             axis_numbers from{};
             for (index_t a = 0; a < s.rank(); ++a)
-                from[static_cast<std::size_t>(a)] = s[a] == 1 ? 0 : k[static_cast<std::size_t>(a + t.rank() - s.rank())];
+                from[static_cast<std::size_t>(a)] =
+                    s[a] == 1 ? 0 : k[static_cast<std::size_t>(a + t.rank() - s.rank())];
             return from;
         });
     }
@@ -187,7 +190,8 @@ TEST_CASE("A slice has the elements that Python's has") {
     for (int i = 0; i < scaled(1500); ++i) {
         rng r(916, static_cast<std::uint64_t>(i));
         const nd_shape s = any_nd_shape(r, r.between(1, 5), 7);
-        const index_t axis = r.between(0, s.rank() - 1), extent = s[axis], step = r.pick<index_t>({1, 1, 2, 3, 9, -1, -2});
+        const index_t axis = r.between(0, s.rank() - 1), extent = s[axis],
+                      step = r.pick<index_t>({1, 1, 2, 3, 9, -1, -2});
         const index_t start = r.between(-2 * extent, 2 * extent);
         const std::optional<index_t> stop =
             r.chance(0.3) ? std::nullopt : std::optional(r.between(-2 * extent, 2 * extent));
@@ -201,11 +205,12 @@ TEST_CASE("A slice has the elements that Python's has") {
         }
         const nd_frame x(r, s, copy_source(r));
         copy_number(x);
-        KDNA_TEST_CASE_INFO(i, concat(to_string(s), " axis ", axis, " from ", start, " to ", stop.value_or(12345), " by ", step));
+        KDNA_TEST_CASE_INFO(
+            i, concat(to_string(s), " axis ", axis, " from ", start, " to ", stop.value_or(12345), " by ", step));
         const ops::slice op(r.chance(0.5) ? axis : axis - s.rank(), start, stop, step);
         if (elements.empty()) {
-            check_error([&] { return op.output_shape(std::vector{s}, "block.slice"); }, "block.slice", "at least one element",
-                        concat("start ", start));
+            check_error([&] { return op.output_shape(std::vector{s}, "block.slice"); }, "block.slice",
+                        "at least one element", concat("start ", start));
             continue;
         }
         CHECK(op.output_shape(std::vector{s}, "op")[axis] == static_cast<index_t>(elements.size()));
@@ -262,11 +267,15 @@ TEST_CASE("Operations that move elements refuse what does not fit, by name") {
     const nd_shape image{1, 6, 4, 4};
     constexpr index_t big = index_t{1} << 40;
     check_error([] { return ops::reshape(nd_shape{2, -1}, "flat"); }, "flat", "extents >= 1", "[2, -1]");
-    check_error([&] { return ops::reshape(nd_shape{5, 19}).output_shape(shapes({image}), "flat"); }, "flat", "95 elements",
-                "[1, 6, 4, 4]");
+    check_error(
+        [&] {
+            return ops::reshape(nd_shape{5, 19}).output_shape(shapes({image}), "flat");
+        },
+        "flat", "95 elements", "[1, 6, 4, 4]");
     check_error([] { return ops::pixel_shuffle(0, "up"); }, "up", "factor >= 1", "0");
     check_error([] { return ops::pixel_shuffle(big, "up"); }, "up", "fits", "");
-    check_error([&] { return ops::pixel_shuffle(2).output_shape(shapes({image}), "up"); }, "up", "multiple of 4", "[1, 6, 4, 4]");
+    check_error([&] { return ops::pixel_shuffle(2).output_shape(shapes({image}), "up"); }, "up", "multiple of 4",
+                "[1, 6, 4, 4]");
     check_error([&] { return ops::pixel_shuffle(2).output_shape(shapes({{4, 4}}), "up"); }, "up", "rank 4", "[4, 4]");
     check_error([] { return ops::pixel_unshuffle(-1, "down"); }, "down", "factor >= 1", "-1");
     check_error([&] { return ops::pixel_unshuffle(3).output_shape(shapes({image}), "down"); }, "down", "multiples of 3",
@@ -275,20 +284,35 @@ TEST_CASE("Operations that move elements refuse what does not fit, by name") {
     check_error([&] { return ops::channel_shuffle(4).output_shape(shapes({image}), "shuffle"); }, "shuffle", "4 groups",
                 "[1, 6, 4, 4]");
     check_error([] { return ops::expand(nd_shape{0}, "expand"); }, "expand", "extents >= 1", "[0]");
-    check_error([&] { return ops::expand(nd_shape{6, 4, 4}).output_shape(shapes({image}), "expand"); }, "expand",
-                "expanded to [6, 4, 4]", "[1, 6, 4, 4]");
-    check_error([&] { return ops::expand(nd_shape{2, 1, 4, 4}).output_shape(shapes({image}), "expand"); }, "expand",
-                "expanded to [2, 1, 4, 4]", "[1, 6, 4, 4]");
+    check_error(
+        [&] {
+            return ops::expand(nd_shape{6, 4, 4}).output_shape(shapes({image}), "expand");
+        },
+        "expand", "expanded to [6, 4, 4]", "[1, 6, 4, 4]");
+    check_error(
+        [&] {
+            return ops::expand(nd_shape{2, 1, 4, 4}).output_shape(shapes({image}), "expand");
+        },
+        "expand", "expanded to [2, 1, 4, 4]", "[1, 6, 4, 4]");
     const ops::concatenate cat(1);
     check_error([&] { return cat.output_shape({}, "cat"); }, "cat", "1 input or more", "0");
-    check_error([&] { return cat.output_shape(shapes({image, {1, 6, 4, 5}}), "cat"); }, "cat", "but for axis 1",
-                "[1, 6, 4, 5]");
-    check_error([&] { return cat.output_shape(shapes({image, {1, 6, 4}}), "cat"); }, "cat", "but for axis 1", "[1, 6, 4]");
-    check_error([&] { return ops::concatenate(4).output_shape(shapes({image}), "cat"); }, "cat", "an axis from -4 to 3", "4");
+    check_error(
+        [&] {
+            return cat.output_shape(shapes({image, {1, 6, 4, 5}}), "cat");
+        },
+        "cat", "but for axis 1", "[1, 6, 4, 5]");
+    check_error(
+        [&] {
+            return cat.output_shape(shapes({image, {1, 6, 4}}), "cat");
+        },
+        "cat", "but for axis 1", "[1, 6, 4]");
+    check_error([&] { return ops::concatenate(4).output_shape(shapes({image}), "cat"); }, "cat", "an axis from -4 to 3",
+                "4");
     constexpr index_t half = std::numeric_limits<index_t>::max() / 2 + 1;
     check_error([&] { return ops::concatenate(0).output_shape(shapes({{half}, {half}}), "cat"); }, "cat", "fits", "");
     check_error([] { return ops::slice(0, 0, {}, 0, "part"); }, "part", "step", "0");
-    check_error([&] { return ops::slice(-5, 0, {}, 1).output_shape(shapes({image}), "part"); }, "part", "an axis", "-5");
+    check_error([&] { return ops::slice(-5, 0, {}, 1).output_shape(shapes({image}), "part"); }, "part", "an axis",
+                "-5");
     constexpr index_t most = std::numeric_limits<index_t>::max(), least = std::numeric_limits<index_t>::min();
     CHECK(ops::slice(2, least, most, most).output_shape(shapes({image}), "part")[2] == 1);
     CHECK(ops::slice(2, most, least, -most).output_shape(shapes({image}), "part")[2] == 1);
@@ -297,12 +321,16 @@ TEST_CASE("Operations that move elements refuse what does not fit, by name") {
     };
     check_error([&] { return pad(-1, 0, ops::pad_mode::reflect); }, "pad", ">= 0", "-1");
     check_error([&] { return pad(least, 0, ops::pad_mode::constant); }, "pad", ">= 0", "");
-    check_error([&] { return pad(5, 0, ops::pad_mode::reflect).output_shape(shapes({{5}}), "pad"); }, "pad", "less than the 5", "5");
-    check_error([&] { return pad(0, 6, ops::pad_mode::circular).output_shape(shapes({{5}}), "pad"); }, "pad", "at most the 5", "6");
-    check_error([&] { return pad(-2, -3, ops::pad_mode::constant).output_shape(shapes({{5}}), "pad"); }, "pad", "left", "-2 and -3");
-    check_error([&] { return pad(most, 1, ops::pad_mode::constant).output_shape(shapes({{5}}), "pad"); }, "pad", "fits", "");
-    check_error([&] { return pad(1, 1, ops::pad_mode::constant).output_shape(shapes({image}), "pad"); }, "pad", "rank 1",
-                "[1, 6, 4, 4]");
+    check_error([&] { return pad(5, 0, ops::pad_mode::reflect).output_shape(shapes({{5}}), "pad"); }, "pad",
+                "less than the 5", "5");
+    check_error([&] { return pad(0, 6, ops::pad_mode::circular).output_shape(shapes({{5}}), "pad"); }, "pad",
+                "at most the 5", "6");
+    check_error([&] { return pad(-2, -3, ops::pad_mode::constant).output_shape(shapes({{5}}), "pad"); }, "pad", "left",
+                "-2 and -3");
+    check_error([&] { return pad(most, 1, ops::pad_mode::constant).output_shape(shapes({{5}}), "pad"); }, "pad", "fits",
+                "");
+    check_error([&] { return pad(1, 1, ops::pad_mode::constant).output_shape(shapes({image}), "pad"); }, "pad",
+                "rank 1", "[1, 6, 4, 4]");
     const index_t two[] = {1, 1};
     check_error([&] { return ops::pad(two, std::span(two).first(1), ops::pad_mode::constant, 0.0F, "pad"); }, "pad",
                 "before and after", "2 and 1");

@@ -186,23 +186,41 @@ TEST_CASE("Activations are those of the list, with slopes for the channels of ax
 TEST_CASE("Operations on elements refuse what does not fit, by name") {
     const nd_shape a{2, 3, 4}, b{2, 3, 5};
     const ops::binary add(ops::binary_kind::add);
-    check_error([&] { return add.output_shape(std::vector{a, b}, "block.add"); }, "block.add", "can be broadcast",
-                "[2, 3, 4] and [2, 3, 5]");
+    check_error(
+        [&] {
+            return add.output_shape(std::vector{a, b}, "block.add");
+        },
+        "block.add", "can be broadcast", "[2, 3, 4] and [2, 3, 5]");
     check_error([&] { return add.output_shape(std::vector{a}, "block.add"); }, "block.add", "2 inputs", "1");
-    check_error([&] { return ops::binary(ops::binary_kind::add, 1.0F).output_shape(std::vector{a, b}, "block.add"); },
-                "block.add", "1 input", "2");
+    check_error(
+        [&] {
+            return ops::binary(ops::binary_kind::add, 1.0F).output_shape(std::vector{a, b}, "block.add");
+        },
+        "block.add", "1 input", "2");
     constexpr index_t big = index_t{1} << 40;
-    check_error([&] { return add.output_shape(std::vector{nd_shape{big, 1}, nd_shape{1, big}}, "big"); }, "big",
-                "fits in 64 bits", "");
-    check_error([&] { return add.output_shape(std::vector{nd_shape{0, 1}, nd_shape{1, 2}}, "none"); }, "none",
-                "extents >= 1", "[0, 1]");
+    check_error(
+        [&] {
+            return add.output_shape(std::vector{nd_shape{big, 1}, nd_shape{1, big}}, "big");
+        },
+        "big", "fits in 64 bits", "");
+    check_error(
+        [&] {
+            return add.output_shape(std::vector{nd_shape{0, 1}, nd_shape{1, 2}}, "none");
+        },
+        "none", "extents >= 1", "[0, 1]");
     check_error([] { return ops::unary(ops::unary_kind::pow, "x.pow"); }, "x.pow", "without parameters", "pow");
     check_error([] { return ops::unary::clamp(NAN, 1.0F, "x.clamp"); }, "x.clamp", "numbers", "nan");
     const std::vector<float> slopes(3, 0.5F);
-    check_error([&] { return ops::activate(activation{activation_kind::relu, 0.0F, slopes}, "act"); }, "act relu",
-                "no parameters of channels", "3");
-    check_error([&] { return ops::activate(activation{activation_kind::prelu, 0.0F, {}}, "act"); }, "act prelu",
-                "parameters of channels", "0");
+    check_error(
+        [&] {
+            return ops::activate(activation{activation_kind::relu, 0.0F, slopes}, "act");
+        },
+        "act relu", "no parameters of channels", "3");
+    check_error(
+        [&] {
+            return ops::activate(activation{activation_kind::prelu, 0.0F, {}}, "act");
+        },
+        "act prelu", "parameters of channels", "0");
     const ops::activate prelu(activation::prelu(slopes), "act");
     CHECK(prelu.output_shape(std::vector{a}, "act") == a);
     check_error([&] { return prelu.output_shape(std::vector{nd_shape{3, 4}}, "act"); }, "act", "3 channels", "[3, 4]");

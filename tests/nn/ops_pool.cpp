@@ -28,8 +28,10 @@ pool_reference_axis pool_axis(index_t i, index_t in, index_t window, index_t str
     return out;
 }
 /// PyTorch's pooling_output_shape.
-index_t pool_extent(index_t in, index_t window, index_t stride, index_t before, index_t after, index_t dilation, bool ceil) {
-    const double steps = static_cast<double>(in + before + after - dilation * (window - 1) - 1) / static_cast<double>(stride);
+index_t pool_extent(index_t in, index_t window, index_t stride, index_t before, index_t after, index_t dilation,
+                    bool ceil) {
+    const double steps =
+        static_cast<double>(in + before + after - dilation * (window - 1) - 1) / static_cast<double>(stride);
     index_t out = static_cast<index_t>(ceil ? std::ceil(steps) : std::floor(steps)) + 1;
     if (ceil && (out - 1) * stride >= in + before) --out;
     return out;
@@ -78,16 +80,17 @@ TEST_CASE("Windows of all kinds are pooled as PyTorch pools them") {
                               : padding(side(p.window.h), side(p.window.w));
         p.ceil_mode = r.chance(0.5);
         const extent2 reach{p.dilation.h * (p.window.h - 1) + 1, p.dilation.w * (p.window.w - 1) + 1};
-        KDNA_TEST_CASE_INFO(i, concat(to_string(s), ", window ", p.window.h, "x", p.window.w, ", stride ", p.stride.h, "x",
-                                      p.stride.w, ", pad ", p.pad.top, " ", p.pad.bottom, " ", p.pad.left, " ", p.pad.right,
-                                      ", dilation ", p.dilation.h, "x", p.dilation.w, p.ceil_mode ? ", ceil" : ""));
+        KDNA_TEST_CASE_INFO(
+            i, concat(to_string(s), ", window ", p.window.h, "x", p.window.w, ", stride ", p.stride.h, "x", p.stride.w,
+                      ", pad ", p.pad.top, " ", p.pad.bottom, " ", p.pad.left, " ", p.pad.right, ", dilation ",
+                      p.dilation.h, "x", p.dilation.w, p.ceil_mode ? ", ceil" : ""));
         if (s[2] + p.pad.top + p.pad.bottom < reach.h || s[3] + p.pad.left + p.pad.right < reach.w) {
-            check_error([&] { return ops::max_pool2d(p).output_shape(std::vector{s}, "pool"); }, "pool", "at least", "");
+            check_error([&] { return ops::max_pool2d(p).output_shape(std::vector{s}, "pool"); }, "pool", "at least",
+                        "");
             continue;
         }
         const nd_shape out{
-            s[0], s[1],
-            pool_extent(s[2], p.window.h, p.stride.h, p.pad.top, p.pad.bottom, p.dilation.h, p.ceil_mode),
+            s[0], s[1], pool_extent(s[2], p.window.h, p.stride.h, p.pad.top, p.pad.bottom, p.dilation.h, p.ceil_mode),
             pool_extent(s[3], p.window.w, p.stride.w, p.pad.left, p.pad.right, p.dilation.w, p.ceil_mode)};
         CHECK(p.output_shape(std::vector{s}, "pool") == out);
         ops::pool_window floored = p;
@@ -97,15 +100,17 @@ TEST_CASE("Windows of all kinds are pooled as PyTorch pools them") {
         x.fill(r, -2.0, -1.0);  // padding with zeros would win
         if (!average) x.spoil(r, r.between(0, 3));
         const bool count_pad = r.chance(0.5);
-        const std::optional<index_t> divisor = r.chance(0.2) ? std::optional<index_t>(r.pick<index_t>({1, 3, -2})) : std::nullopt;
+        const std::optional<index_t> divisor =
+            r.chance(0.2) ? std::optional<index_t>(r.pick<index_t>({1, 3, -2})) : std::nullopt;
         bounded_result expected;
         for_each_index(out, [&](const axis_numbers& k) {
             const auto rows = pool_axis(k[2], s[2], p.window.h, p.stride.h, p.pad.top, p.pad.bottom, p.dilation.h);
             const auto columns = pool_axis(k[3], s[3], p.window.w, p.stride.w, p.pad.left, p.pad.right, p.dilation.w);
             const pooled_values v = pool_values(x.view(), k, rows.taps, columns.taps);
             if (!average) return expected.push_back(v.largest, 0.0);
-            const double pixels = static_cast<double>(divisor.value_or(
-                count_pad ? rows.padded * columns.padded : static_cast<index_t>(rows.taps.size() * columns.taps.size())));
+            const double pixels = static_cast<double>(
+                divisor.value_or(count_pad ? rows.padded * columns.padded
+                                           : static_cast<index_t>(rows.taps.size() * columns.taps.size())));
             expected.push_back(v.sum / pixels, pool_sum_error(v, rows.taps.size(), columns.taps.size(), pixels));
         });
         check_result(average ? result_of(ops::avg_pool2d(p, count_pad, divisor), r, {x.view()})
@@ -160,19 +165,26 @@ TEST_CASE("Images are resized by PyTorch's index formulas") {
             index_t& extent = out[static_cast<index_t>(a) + 2];
             scale[a] = r.chance(0.5) ? r.pick({2.0, 1.0, 0.5, 3.0, 1.5}) : r.real(0.3, 3.0);
             if (scaled_size && std::floor(static_cast<double>(extent) * scale[a]) < 1.0) scale[a] = 1.0;
-            extent = scaled_size ? static_cast<index_t>(std::floor(static_cast<double>(extent) * scale[a])) : r.between(1, 17);
+            extent = scaled_size ? static_cast<index_t>(std::floor(static_cast<double>(extent) * scale[a]))
+                                 : r.between(1, 17);
         }
-        const ops::resize op = scaled_size ? ops::resize(mode, scale, align) : ops::resize(mode, extent2(out[2], out[3]), align);
-        KDNA_TEST_CASE_INFO(i, concat(to_string(s), " to ", to_string(out), linear ? " bilinear" : " nearest",
-                                      align ? ", aligned" : "", scaled_size ? concat(" by ", scale[0], " ", scale[1]) : std::string()));
+        const ops::resize op =
+            scaled_size ? ops::resize(mode, scale, align) : ops::resize(mode, extent2(out[2], out[3]), align);
+        KDNA_TEST_CASE_INFO(
+            i, concat(to_string(s), " to ", to_string(out), linear ? " bilinear" : " nearest", align ? ", aligned" : "",
+                      scaled_size ? concat(" by ", scale[0], " ", scale[1]) : std::string()));
         CHECK(op.output_shape(std::vector{s}, "op") == out);
         nd_frame x(r, s, any_nd_placement(r));
         x.fill(r, -2.0, 2.0);
         // Where an element comes from, and the share of its neighbour.
         const auto source = [&](index_t k, std::size_t a) {
             const index_t in = s[static_cast<index_t>(a) + 2], size = out[static_cast<index_t>(a) + 2];
-            float f = scaled_size ? static_cast<float>(1.0 / scale[a]) : static_cast<float>(in) / static_cast<float>(size);
-            if (!linear) return std::pair(static_cast<double>(std::min<index_t>(static_cast<index_t>(std::floor(static_cast<float>(k) * f)), in - 1)), 0.0);
+            float f =
+                scaled_size ? static_cast<float>(1.0 / scale[a]) : static_cast<float>(in) / static_cast<float>(size);
+            if (!linear)
+                return std::pair(static_cast<double>(std::min<index_t>(
+                                     static_cast<index_t>(std::floor(static_cast<float>(k) * f)), in - 1)),
+                                 0.0);
             if (in == size) return std::pair(static_cast<double>(k), 0.0);
             if (align) f = size > 1 ? static_cast<float>(in - 1) / static_cast<float>(size - 1) : 0.0F;
             const double at = align ? static_cast<double>(f) * static_cast<double>(k)
@@ -184,8 +196,8 @@ TEST_CASE("Images are resized by PyTorch's index formulas") {
             const auto [h, h_error] = source(k[2], 0);
             const auto [w, w_error] = source(k[3], 1);
             const auto at = [&](double row, double column) {
-                return static_cast<double>(element(
-                    x.view(), {k[0], k[1], std::min(static_cast<index_t>(row), s[2] - 1), std::min(static_cast<index_t>(column), s[3] - 1)}));
+                return static_cast<double>(element(x.view(), {k[0], k[1], std::min(static_cast<index_t>(row), s[2] - 1),
+                                                              std::min(static_cast<index_t>(column), s[3] - 1)}));
             };
             const double top = std::floor(h), left = std::floor(w), b = h - top, a = w - left;
             const double value = (1 - b) * ((1 - a) * at(top, left) + a * at(top, left + 1)) +
@@ -205,8 +217,9 @@ TEST_CASE("Known resizes come out as PyTorch's documentation has them") {
     };
     CHECK(resized({ops::resize_mode::nearest, std::array{2.0, 2.0}}) ==
           std::vector<float>{1, 1, 2, 2, 1, 1, 2, 2, 3, 3, 4, 4, 3, 3, 4, 4});
-    CHECK(resized({ops::resize_mode::bilinear, std::array{2.0, 2.0}}) ==
-          std::vector<float>{1, 1.25F, 1.75F, 2, 1.5F, 1.75F, 2.25F, 2.5F, 2.5F, 2.75F, 3.25F, 3.5F, 3, 3.25F, 3.75F, 4});
+    CHECK(
+        resized({ops::resize_mode::bilinear, std::array{2.0, 2.0}}) ==
+        std::vector<float>{1, 1.25F, 1.75F, 2, 1.5F, 1.75F, 2.25F, 2.5F, 2.5F, 2.75F, 3.25F, 3.5F, 3, 3.25F, 3.75F, 4});
     const std::vector<float> aligned = resized({ops::resize_mode::bilinear, extent2(4), true});
     const double documented[] = {1.0,    1.3333, 1.6667, 2.0,    1.6667, 2.0,    2.3333, 2.6667,
                                  2.3333, 2.6667, 3.0,    3.3333, 3.0,    3.3333, 3.6667, 4.0};
@@ -217,8 +230,13 @@ TEST_CASE("Pooling and resizing refuse what does not fit, by name") {
     const std::vector<nd_shape> image{{1, 3, 4, 4}}, matrix{{3, 4}};
     constexpr index_t big = index_t{1} << 31;
     check_error([] { return ops::max_pool2d({.window = 0}, "p"); }, "p", "window, stride and dilation from 1", "0");
-    check_error([] { return ops::max_pool2d({.window = 2, .stride = {1, big}}, "p"); }, "p", "to 2^31 - 1", "2147483648");
-    check_error([] { return ops::max_pool2d({.window = 2, .pad = 2}, "p"); }, "p", "less than the window's 2x2", "2, 2, 2, 2");
+    check_error(
+        [] {
+            return ops::max_pool2d({.window = 2, .stride = {1, big}}, "p");
+        },
+        "p", "to 2^31 - 1", "2147483648");
+    check_error([] { return ops::max_pool2d({.window = 2, .pad = 2}, "p"); }, "p", "less than the window's 2x2",
+                "2, 2, 2, 2");
     check_error([] { return ops::max_pool2d({.window = 2, .pad = {0, 0, -1, 0}}, "p"); }, "p", "padding from 0", "-1");
     check_error([&] { return ops::max_pool2d({.window = 5}).output_shape(image, "p"); }, "p", "at least 5", "4");
     check_error([&] { return ops::max_pool2d({.window = 2}).output_shape(matrix, "p"); }, "p", "rank 4", "[3, 4]");
@@ -229,11 +247,31 @@ TEST_CASE("Pooling and resizing refuse what does not fit, by name") {
     const auto m = ops::resize_mode::bilinear;
     check_error([&] { return ops::resize(m, extent2(0, 1), false, "r"); }, "r", "a size from 1", "0");
     check_error([&] { return ops::resize(m, std::array{1.0, 0.0}, false, "r"); }, "r", "positive and finite", "0");
-    check_error([&] { return ops::resize(m, std::array{1.0, std::numeric_limits<double>::infinity()}, false, "r"); }, "r",
-                "positive and finite", "inf");
-    check_error([&] { return ops::resize(m, std::array{std::nan(""), 1.0}, false, "r"); }, "r", "positive and finite", "nan");
-    check_error([] { return ops::resize(ops::resize_mode::nearest, extent2(2), true, "r"); }, "r", "bilinear", "nearest");
-    check_error([&] { return ops::resize(m, std::array{0.1, 1.0}).output_shape(image, "r"); }, "r", "extents from 1", "4 times 0.1");
-    check_error([&] { return ops::resize(m, std::array{1e30, 1.0}).output_shape(image, "r"); }, "r", "extents from 1", "4 times");
-    check_error([&] { return ops::resize(m, extent2(big - 1)).output_shape(std::vector{nd_shape{4, 4, 4, 4}}, "r"); }, "r", "fits", "");
+    check_error(
+        [&] {
+            return ops::resize(m, std::array{1.0, std::numeric_limits<double>::infinity()}, false, "r");
+        },
+        "r", "positive and finite", "inf");
+    check_error(
+        [&] {
+            return ops::resize(m, std::array{std::nan(""), 1.0}, false, "r");
+        },
+        "r", "positive and finite", "nan");
+    check_error([] { return ops::resize(ops::resize_mode::nearest, extent2(2), true, "r"); }, "r", "bilinear",
+                "nearest");
+    check_error(
+        [&] {
+            return ops::resize(m, std::array{0.1, 1.0}).output_shape(image, "r");
+        },
+        "r", "extents from 1", "4 times 0.1");
+    check_error(
+        [&] {
+            return ops::resize(m, std::array{1e30, 1.0}).output_shape(image, "r");
+        },
+        "r", "extents from 1", "4 times");
+    check_error(
+        [&] {
+            return ops::resize(m, extent2(big - 1)).output_shape(std::vector{nd_shape{4, 4, 4, 4}}, "r");
+        },
+        "r", "fits", "");
 }

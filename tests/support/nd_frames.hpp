@@ -59,9 +59,10 @@ public:
 
     nd_frame(rng& r, const kdna::nd_shape& s, nd_placement where) {
         const auto rank = static_cast<std::size_t>(s.rank());
-        kdna::axis_order order = where == nd_placement::row_major || (where != nd_placement::channels_last && r.chance(0.5))
-                                     ? kdna::row_major
-                                     : kdna::channels_last(s.rank());
+        kdna::axis_order order =
+            where == nd_placement::row_major || (where != nd_placement::channels_last && r.chance(0.5))
+                ? kdna::row_major
+                : kdna::channels_last(s.rank());
         if (where == nd_placement::permuted)
             for (std::size_t i = rank; i > 1; --i)
                 std::swap(order[i - 1], order[static_cast<std::size_t>(r.between(0, static_cast<index_t>(i) - 1))]);
@@ -92,9 +93,8 @@ public:
 
     [[nodiscard]] const kdna::nd_view<float>& view() const { return view_; }
     void fill(rng& r, double low = -1.0, double high = 1.0) {
-        for_each_index(view_.shape, [&](const kdna::axis_numbers& i) {
-            element(view_, i) = static_cast<float>(r.real(low, high));
-        });
+        for_each_index(view_.shape,
+                       [&](const kdna::axis_numbers& i) { element(view_, i) = static_cast<float>(r.real(low, high)); });
     }
     /// Sets `count` random elements to NaN or an infinity.
     void spoil(rng& r, index_t count) {
