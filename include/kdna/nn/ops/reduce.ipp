@@ -30,6 +30,8 @@ inline constexpr float worst = Max ? -std::numeric_limits<float>::infinity() : s
 [[nodiscard]] inline double sum_of(const nest& reduced, const float* x) noexcept {
     double sum = 0.0;
     const index_t row = reduced.rows().stride[0], column = reduced.columns().stride[0];
+    if (reduced.rank() == 1 && column == 1)
+        return line_sum(x + reduced.start()[0], reduced.columns().extent, [](const simd::vec& v) { return v; });
     reduced.all([&](const per_operand& at, index_t rows, index_t, index_t columns) {
         sum += block_sum(x + at[0], rows, columns, row, column, [](const simd::vec& v) { return v; });
     });

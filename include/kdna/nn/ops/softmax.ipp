@@ -57,12 +57,11 @@ inline void softmax_line(const float* x, float* y, const softmax_axis& a, bool l
         all = all + xsimd::select(counts, e, simd::zero());
     }
     sum += static_cast<double>(simd::sum(all));
-    const vec share = simd::broadcast(static_cast<float>(1.0 / sum)),
-              log_sum = simd::broadcast(static_cast<float>(std::log(sum)));
+    const vec last = simd::broadcast(static_cast<float>(logarithm ? std::log(sum) : 1.0 / sum));
     for (index_t i = 0; i < a.count; i += lanes) {
         const index_t some = std::min(lanes, a.count - i);
-        const vec v = logarithm ? simd::load_strided(x + i * a.x, a.x, some) - m - log_sum
-                                : simd::load_strided(y + i * a.y, a.y, some) * share;
+        const vec v = logarithm ? simd::load_strided(x + i * a.x, a.x, some) - m - last
+                                : simd::load_strided(y + i * a.y, a.y, some) * last;
         simd::store_strided(y + i * a.y, v, a.y, some);
     }
 }

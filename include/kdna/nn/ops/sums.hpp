@@ -13,6 +13,41 @@ namespace kdna::inline KDNA_ABI::ops::detail {
 /// Most additions in float, one after another, to a lane of a sum; then it goes to a double.
 inline constexpr index_t float_additions = 32;
 
+/// Sum of term(x[i]) over `count` contiguous elements. term maps a vector to a vector.
+template <class Term>
+[[nodiscard]] double line_sum(const float* x, index_t count, const Term& term) noexcept {
+    using simd::lanes, simd::vec;
+    double sum = 0.0;
+    const index_t whole = count / lanes * lanes;
+    index_t i = 0;
+    vec all[4] = {simd::zero(), simd::zero(), simd::zero(), simd::zero()};
+    // One addition of each sum is left for the last vectors.
+    for (; i + 4 * lanes <= whole;) {
+        const index_t end = std::min(whole, i + 4 * (float_additions - 1) * lanes);
+        for (; i + 4 * lanes <= end; i += 4 * lanes) {
+            KDNA_UNROLL
+            for (int j = 0; j < 4; ++j) all[j] = all[j] + term(simd::load(x + i + j * lanes));
+        }
+        if (i + 4 * lanes > whole) break;
+        sum += static_cast<double>(simd::sum((all[0] + all[1]) + (all[2] + all[3])));
+        KDNA_UNROLL
+        for (int j = 0; j < 4; ++j) all[j] = simd::zero();
+    }
+    // At most three vectors are left. (An index that is not a constant would keep the sums in memory.)
+    KDNA_UNROLL
+    for (int j = 0; j < 3; ++j)
+        if (i + (j + 1) * lanes <= whole) all[j] = all[j] + term(simd::load(x + i + j * lanes));
+    i = whole;
+    if (i < count) {
+        const index_t rest = count - i;
+        alignas(64) float lane[lanes];
+        simd::store(lane, term(simd::load_masked(x + i, simd::first_lanes(rest))));
+        const simd::lane_mask mask = simd::first_lanes(rest);
+        all[3] = all[3] + simd::load_masked(lane, mask);
+    }
+    return sum + static_cast<double>(simd::sum((all[0] + all[1]) + (all[2] + all[3])));
+}
+
 /// Sum of term(x[r * row + c * column]) over rows and columns. term maps a vector to a vector; lanes past the last column do not
 /// count.
 template <class Term>
@@ -20,6 +55,10 @@ template <class Term>
                                const Term& term) noexcept {
     using simd::lanes, simd::vec;
     double sum = 0.0;
+    if (column == 1 && (rows == 1 || columns > 4 * lanes)) {
+        for (index_t r = 0; r < rows; ++r) sum += line_sum(x + r * row, columns, term);
+        return sum;
+    }
     const index_t whole = columns / lanes * lanes, rest = columns - whole;
     // The mask that leaves the last part's lanes and makes the others 0.
     alignas(64) float lane[lanes];
@@ -51,16 +90,10 @@ template <class Term>
     for (index_t r = 0; r < rows; ++r) {
         const float* const from = x + r * row;
         for (index_t c = 0; c < whole;) {
-            vec all[4] = {simd::zero(), simd::zero(), simd::zero(), simd::zero()};
-            const index_t end = std::min(whole, c + (column == 1 ? 4 : 1) * float_additions * lanes);
-            if (column == 1) {
-                for (; c + 4 * lanes <= end; c += 4 * lanes) {
-                    KDNA_UNROLL
-                    for (int j = 0; j < 4; ++j) all[j] = all[j] + term(simd::load(from + c + j * lanes));
-                }
-            }
-            for (; c < end; c += lanes) all[0] = all[0] + term(simd::load_strided(from + c * column, column, lanes));
-            sum += static_cast<double>(simd::sum((all[0] + all[1]) + (all[2] + all[3])));
+            vec all = simd::zero();
+            const index_t end = std::min(whole, c + float_additions * lanes);
+            for (; c < end; c += lanes) all = all + term(simd::load_strided(from + c * column, column, lanes));
+            sum += static_cast<double>(simd::sum(all));
         }
         if (rest > 0) sum += static_cast<double>(simd::sum(part(from + whole * column)));
     }
