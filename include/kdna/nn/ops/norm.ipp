@@ -100,13 +100,14 @@ inline void normalise(nest& sets, nest& set, const norm_call& c, const executor_
     };
     if (set.rank() == 1 && set.columns().stride[0] == 1 && parts == 1) {
         // A line of contiguous elements, such as the channels of a pixel.
-        const per_operand column = set.columns().stride;
+        const per_operand first = set.start(), column = set.columns().stride;
         const auto one = [&](const per_operand& start) {
-            const float* const x = c.x + start[0];
+            const float* const x = c.x + start[0] + first[0];
             const double mean = line_sum(x, count, value) / static_cast<double>(count);
             const double squares = line_sum(x, count, square(static_cast<float>(mean)));
-            affine_line(c.y + start[1], column[1], x, 1, count, static_cast<float>(mean),
-                        scale_of(squares, count, c.eps), c.weight + start[2], c.bias + start[2], column[2]);
+            const index_t w = start[2] + first[2];
+            affine_line(c.y + start[1] + first[1], column[1], x, 1, count, static_cast<float>(mean),
+                        scale_of(squares, count, c.eps), c.weight + w, c.bias + w, column[2]);
         };
         return sets.run(executor, std::max<index_t>(norm_grain / count, 1), for_sets(one), 1);
     }
