@@ -58,7 +58,7 @@ void bilinear_row(const float* top, const float* bottom, float share, index_t x_
                   index_t y_column, index_t y_channel, index_t columns, index_t first, index_t last, bool narrow,
                   const Source& source_of) noexcept {
     const simd::vec down = simd::broadcast(share), up = simd::broadcast(1.0F - share);
-    // Where some columns come from is computed before they are: the loops are short, and the numbers take their time.
+    // The sources of 64 columns are computed first, apart from the loops over channels.
     constexpr index_t together = 64;
     mixed_pair pairs[together];
     for (index_t begin = 0; begin < columns; begin += together) {
