@@ -2,6 +2,7 @@
 #include "support/counting_new.hpp"
 // (first: it replaces operator new for the whole program)
 #include "nn/networks.hpp"
+#include "nn/ops_cases.hpp"
 
 #include <kdna/nn/dcd_conv2d.hpp>
 #include <kdna/nn/runtime_conv2d.hpp>
@@ -143,4 +144,23 @@ TEST_CASE("A plan's workspace comes from the caller's resource and goes back to 
         }
         CHECK(memory.live_bytes == 0);
     }
+}
+
+TEST_CASE("A run of an operation allocates nothing") {
+    for_each_operation([](const char* name, const auto& op, const std::vector<nd_shape>& shapes) {
+        rng r(438, 0);
+        std::vector<std::vector<float>> memory;
+        std::vector<nd_view<const float>> in;
+        for (const nd_shape& s : shapes) memory.push_back(r.floats(element_count(s)));
+        for (std::size_t i = 0; i < shapes.size(); ++i)
+            in.emplace_back(memory[i].data(), shapes[i], strides_in(shapes[i], channels_last(shapes[i].rank())));
+        const nd_shape out = op.output_shape(shapes, name);
+        std::vector<float> y(static_cast<std::size_t>(element_count(out)));
+        for (const axis_order& order : {row_major, channels_last(out.rank())}) {
+            const std::size_t before = allocations;
+            op.run(in, {y.data(), out, strides_in(out, order)}, executor_ref());
+            const std::size_t made = allocations - before;
+            if (made != 0) FAIL(name << ": " << made << " allocations");
+        }
+    });
 }

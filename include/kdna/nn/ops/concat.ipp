@@ -4,6 +4,7 @@
 #include <kdna/core/macros_push.hpp>
 
 #include <algorithm>
+#include <limits>
 
 #include <kdna/nn/ops/concat.hpp>
 #include <kdna/nn/ops/copy.hpp>

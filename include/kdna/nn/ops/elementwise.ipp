@@ -207,6 +207,13 @@ KDNA_FUNC nd_shape activate::output_shape(input_shapes in, std::string_view wher
 
 KDNA_FUNC void activate::run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept {
     const nd_view<const float>& x = in.front();
+    if (is_clamp(kind_)) {
+        const simd::vec low = simd::broadcast(range_of(kind_).low), high = simd::broadcast(range_of(kind_).high);
+        detail::nest both = detail::nest_over(y, x.stride);
+        both.arrange();
+        return detail::run_function(both, y.data, x.data, detail::cheap_grain, executor,
+                                    [&](const simd::vec& v) { return simd::clamp(v, low, high); });
+    }
     // Operand 2 is the slopes.
     detail::nest n = detail::nest_over(y, x.stride, {0, channels_ > 1 ? 1 : 0, 0, 0, 0});
     n.arrange();

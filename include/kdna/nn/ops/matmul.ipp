@@ -17,7 +17,7 @@ namespace detail {
 inline constexpr index_t matmul_grain = 65536;
 /// Rows and vectors of columns of a tile of accumulators, and how much of K a packed panel of b holds.
 inline constexpr int tile_rows = 6, tile_vectors = simd::registers == 32 ? 4 : 2;
-inline constexpr index_t panel_columns = tile_vectors * simd::lanes, panel_depth = 8192 / panel_columns;
+inline constexpr index_t panel_columns = tile_vectors * simd::lanes, panel_depth = 4096 / panel_columns;
 
 struct matrix {
     index_t row, column;  ///< strides

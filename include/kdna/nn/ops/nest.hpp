@@ -85,14 +85,19 @@ public:
         }
         rank_ = kept;
     }
-    /// Makes the axis with the nearest elements in operand k the one of the rows, unless it is that of the columns: for
-    /// kernels that transpose.
+    /// Makes another axis than that of the columns the one of the rows, for kernels that transpose: the one with the nearest
+    /// elements in operand k, or the longest one if that has just a few elements and the columns are few too.
     void rows_along(std::size_t k) noexcept {
         if (rank_ < 3) return;
-        index_t best = rank_ - 1;
-        for (index_t i = 0; i < rank_; ++i)
-            if (at(i).stride[k] != 0 && (at(best).stride[k] == 0 || distance(at(i), k) < distance(at(best), k)))
-                best = i;
+        index_t nearest = rank_ - 1, longest = rank_ - 2;
+        for (index_t i = rank_ - 1; i-- > 0;) {
+            if (at(i).stride[k] != 0 && (at(nearest).stride[k] == 0 || distance(at(i), k) < distance(at(nearest), k)))
+                nearest = i;
+            if (at(i).extent > at(longest).extent) longest = i;
+        }
+        const bool few = nearest != rank_ - 1 && at(nearest).extent < 8 && at(rank_ - 1).extent < 8;
+        const index_t best = few ? longest : nearest;
+        if (best == rank_ - 1) return;
         for (index_t i = best; i < rank_ - 2; ++i) std::swap(at(i), at(i + 1));
     }
 

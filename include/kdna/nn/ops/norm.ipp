@@ -98,6 +98,19 @@ inline void normalise(nest& sets, nest& set, const norm_call& c, const executor_
                 }
         };
     };
+    if (set.rank() == 1 && set.columns().stride[0] == 1 && parts == 1) {
+        // A line of contiguous elements, such as the channels of a pixel.
+        const per_operand first = set.start(), column = set.columns().stride;
+        const auto one = [&](const per_operand& start) {
+            const float* const x = c.x + start[0] + first[0];
+            const double mean = line_sum(x, count, value) / static_cast<double>(count);
+            const double squares = line_sum(x, count, square(static_cast<float>(mean)));
+            const index_t w = start[2] + first[2];
+            affine_line(c.y + start[1] + first[1], column[1], x, 1, count, static_cast<float>(mean),
+                        scale_of(squares, count, c.eps), c.weight + w, c.bias + w, column[2]);
+        };
+        return sets.run(executor, std::max<index_t>(norm_grain / count, 1), for_sets(one), 1);
+    }
     if (parts == 1) {
         const auto one = [&](const per_operand& start) {
             const float* const x = c.x + start[0];
@@ -230,8 +243,9 @@ KDNA_FUNC nd_shape group_norm::output_shape(input_shapes in, std::string_view wh
 KDNA_FUNC void group_norm::run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept {
     const nd_view<const float>& x = in.front();
     const index_t each = x.shape[1] / groups_;
-    if (each < simd::lanes && x.rank() > 2 && x.stride[1] == 1 && y.stride[1] == 1)
-        return run_narrow_groups(x, y, executor);
+    // Wide groups have lines that are worth a sum of their own, which can be shared out over threads.
+    const bool narrow = each < simd::lanes || (each <= 64 && x.shape[0] * x.shape[1] >= 256);
+    if (narrow && x.rank() > 2 && x.stride[1] == 1 && y.stride[1] == 1) return run_narrow_groups(x, y, executor);
     detail::nest sets, set;
     for (index_t i = 0; i < x.rank(); ++i) {
         const index_t s = x.stride[static_cast<std::size_t>(i)], t = y.stride[static_cast<std::size_t>(i)];

@@ -43,10 +43,15 @@ void share_rows(const nd_shape& y, index_t row_work, index_t grain, const execut
     });
 }
 
-/// Vectors of channels in memory: all lanes contiguous, or `count` lanes with a stride.
+/// Vectors of channels in memory: all lanes contiguous, the first lanes contiguous, or `count` lanes with a stride.
 struct whole_vector {
     [[nodiscard]] KDNA_INLINE simd::vec load(const float* from) const noexcept { return simd::load(from); }
     KDNA_INLINE void store(float* to, const simd::vec& v) const noexcept { simd::store(to, v); }
+};
+struct masked_vector {
+    simd::lane_mask mask;
+    [[nodiscard]] KDNA_INLINE simd::vec load(const float* from) const noexcept { return simd::load_masked(from, mask); }
+    KDNA_INLINE void store(float* to, const simd::vec& v) const noexcept { simd::store_masked(to, v, mask); }
 };
 struct part_vector {
     index_t x_stride, y_stride, count;
@@ -54,8 +59,8 @@ struct part_vector {
     void store(float* to, const simd::vec& v) const noexcept { simd::store_strided(to, v, y_stride, count); }
 };
 
-/// Calls f.template operator()<V>(c, memory) for channels [first, last): V = 4 and 1 whole vectors at c where channels are contiguous in
-/// x and y, and one vector in parts for the rest.
+/// Calls f.template operator()<V>(c, memory) for channels [first, last): V = 4 and 1 whole vectors at c where channels are
+/// contiguous in x and y, and one vector in parts for the rest.
 template <class F>
 KDNA_INLINE void channel_vectors(index_t first, index_t last, index_t x_stride, index_t y_stride, const F& f) {
     using simd::lanes;
@@ -63,6 +68,8 @@ KDNA_INLINE void channel_vectors(index_t first, index_t last, index_t x_stride, 
     if (x_stride == 1 && y_stride == 1) {
         for (; c + 4 * lanes <= last; c += 4 * lanes) f.template operator()<4>(c, whole_vector{});
         for (; c + lanes <= last; c += lanes) f.template operator()<1>(c, whole_vector{});
+        if (c < last) f.template operator()<1>(c, masked_vector{simd::first_lanes(last - c)});
+        return;
     }
     for (; c < last; c += lanes)
         f.template operator()<1>(c, part_vector{x_stride, y_stride, std::min(lanes, last - c)});

@@ -21,10 +21,14 @@ struct window_taps {
 };
 [[nodiscard]] inline window_taps taps_of(index_t i, index_t extent, index_t window, index_t stride, index_t before,
                                          index_t after, index_t dilation) noexcept {
-    const index_t start = i * stride - before, reach = (window - 1) * dilation + 1,
-                  // The first tap that is not before the map, and the one after the last that is in it.
-        skipped = start < 0 ? (dilation - 1 - start) / dilation : 0,
-                  end = start < extent ? std::min(window, (extent - start + dilation - 1) / dilation) : 0;
+    const index_t start = i * stride - before, reach = (window - 1) * dilation + 1;
+    // Taps up to a distance. Most windows have no dilation, and divisions take longer than their sums.
+    const auto taps_in = [&](index_t distance) {
+        return dilation == 1 ? distance : (distance + dilation - 1) / dilation;
+    };
+    // The first tap that is not before the map, and the one after the last that is in it.
+    const index_t skipped = start < 0 ? taps_in(-start) : 0,
+                  end = start < extent ? std::min(window, taps_in(extent - start)) : 0;
     return {start + skipped * dilation, std::max<index_t>(end - skipped, 0),
             std::min(start + reach, extent + after) - start};
 }

@@ -4,7 +4,6 @@
 #include <kdna/core/macros_push.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include <kdna/nn/ops/pixels.hpp>
@@ -30,6 +29,8 @@ inline constexpr float worst = Max ? -std::numeric_limits<float>::infinity() : s
 [[nodiscard]] inline double sum_of(const nest& reduced, const float* x) noexcept {
     double sum = 0.0;
     const index_t row = reduced.rows().stride[0], column = reduced.columns().stride[0];
+    if (reduced.rank() == 1 && column == 1)
+        return line_sum(x + reduced.start()[0], reduced.columns().extent, [](const simd::vec& v) { return v; });
     reduced.all([&](const per_operand& at, index_t rows, index_t, index_t columns) {
         sum += block_sum(x + at[0], rows, columns, row, column, [](const simd::vec& v) { return v; });
     });
@@ -40,11 +41,9 @@ template <bool Max>
     using simd::lanes, simd::vec;
     const index_t row = reduced.rows().stride[0], column = reduced.columns().stride[0];
     vec best = simd::broadcast(worst<Max>);
-    alignas(64) float lane[lanes];
     reduced.all([&](const per_operand& at, index_t rows, index_t, index_t columns) {
         const index_t whole = columns / lanes * lanes, rest = columns - whole;
-        for (index_t i = 0; i < lanes; ++i) lane[i] = i < rest ? 1.0F : 0.0F;
-        const auto counts = simd::load(lane) > simd::zero();
+        const auto counts = select_first(rest);
         for (index_t r = 0; r < rows; ++r) {
             const float* const from = x + at[0] + r * row;
             for (index_t i = 0; i < whole; i += lanes)
@@ -55,11 +54,7 @@ template <bool Max>
                                                         simd::broadcast(worst<Max>)));
         }
     });
-    simd::store(lane, best);
-    float out = lane[0];
-    for (index_t i = 1; i < lanes; ++i)
-        if (!std::isnan(out) && !(Max ? lane[i] <= out : lane[i] >= out)) out = lane[i];
-    return out;
+    return xsimd::all(best == best) ? extreme_lane<Max>(best) : std::numeric_limits<float>::quiet_NaN();
 }
 
 /// Calls f(element) for all elements of a nest, whose operand 0 is x.

@@ -58,32 +58,40 @@ void bilinear_row(const float* top, const float* bottom, float share, index_t x_
                   index_t y_column, index_t y_channel, index_t columns, index_t first, index_t last, bool narrow,
                   const Source& source_of) noexcept {
     const simd::vec down = simd::broadcast(share), up = simd::broadcast(1.0F - share);
-    for (index_t w = 0; w < columns; ++w) {
-        const mixed_pair pair = source_of(w);
-        const index_t left = pair.first * x_column, right = pair.second * x_column;
-        float* const to = y + w * y_column;
-        if (narrow) {
-            const float a = 1.0F - pair.share, b = pair.share;
-            for (index_t c = first; c < last; ++c) {
-                const float *const p = top + c * x_channel, *const q = bottom + c * x_channel;
-                to[c * y_channel] =
-                    (1.0F - share) * (a * p[left] + b * p[right]) + share * (a * q[left] + b * q[right]);
+    // The sources of 64 columns are computed first, apart from the loops over channels.
+    constexpr index_t together = 64;
+    mixed_pair pairs[together];
+    for (index_t begin = 0; begin < columns; begin += together) {
+        const index_t some = std::min(together, columns - begin);
+        for (index_t i = 0; i < some; ++i) pairs[i] = source_of(begin + i);
+        float* to = y + begin * y_column;
+        for (index_t i = 0; i < some; ++i, to += y_column) {
+            const mixed_pair& pair = pairs[i];
+            const index_t left = pair.first * x_column, right = pair.second * x_column;
+            if (narrow) {
+                const float a = 1.0F - pair.share, b = pair.share;
+                for (index_t c = first; c < last; ++c) {
+                    const float *const p = top + c * x_channel, *const q = bottom + c * x_channel;
+                    to[c * y_channel] =
+                        (1.0F - share) * (a * p[left] + b * p[right]) + share * (a * q[left] + b * q[right]);
+                }
+                continue;
             }
-            continue;
+            const simd::vec b = simd::broadcast(pair.share), a = simd::broadcast(1.0F - pair.share);
+            channel_vectors(first, last, x_channel, y_channel,
+                            [&]<int V, class Memory>(index_t c, const Memory& memory) {
+                                const float *const p = top + c * x_channel, *const q = bottom + c * x_channel;
+                                KDNA_UNROLL
+                                for (int j = 0; j < V; ++j) {
+                                    const index_t k = j * simd::lanes;
+                                    const simd::vec upper = simd::multiply_add(b, memory.load(p + right + k),
+                                                                               a * memory.load(p + left + k)),
+                                                    lower = simd::multiply_add(b, memory.load(q + right + k),
+                                                                               a * memory.load(q + left + k));
+                                    memory.store(to + c * y_channel + k, simd::multiply_add(down, lower, up * upper));
+                                }
+                            });
         }
-        const simd::vec b = simd::broadcast(pair.share), a = simd::broadcast(1.0F - pair.share);
-        channel_vectors(first, last, x_channel, y_channel, [&]<int V, class Memory>(index_t c, const Memory& memory) {
-            const float *const p = top + c * x_channel, *const q = bottom + c * x_channel;
-            KDNA_UNROLL
-            for (int j = 0; j < V; ++j) {
-                const index_t k = j * simd::lanes;
-                const simd::vec upper =
-                                    simd::multiply_add(b, memory.load(p + right + k), a * memory.load(p + left + k)),
-                                lower =
-                                    simd::multiply_add(b, memory.load(q + right + k), a * memory.load(q + left + k));
-                memory.store(to + c * y_channel + k, simd::multiply_add(down, lower, up * upper));
-            }
-        });
     }
 }
 

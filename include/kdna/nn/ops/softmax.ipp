@@ -9,6 +9,7 @@
 
 #include <kdna/nn/ops/pixels.hpp>
 #include <kdna/nn/ops/softmax.hpp>
+#include <kdna/nn/ops/sums.hpp>
 
 namespace kdna::inline KDNA_ABI::ops {
 namespace detail {
@@ -21,25 +22,18 @@ struct softmax_axis {
     index_t count, x, y;
 };
 
-/// One axis, its own elements in the lanes.
+/// One axis, its own elements in the lanes. The largest element may miss a NaN: that makes the sum one, and so all results.
 inline void softmax_line(const float* x, float* y, const softmax_axis& a, bool logarithm) noexcept {
     using simd::lanes, simd::vec;
     constexpr float none = -std::numeric_limits<float>::infinity();
     const index_t whole = a.count / lanes * lanes, rest = a.count - whole;
-    alignas(64) float lane[lanes];
-    for (index_t i = 0; i < lanes; ++i) lane[i] = i < rest ? 1.0F : 0.0F;
-    const auto counts = simd::load(lane) > simd::zero();
+    const auto counts = select_first(rest);
     vec best = simd::broadcast(none);
-    for (index_t i = 0; i < whole; i += lanes)
-        best = simd::max_keep_nan(best, simd::load_strided(x + i * a.x, a.x, lanes));
+    for (index_t i = 0; i < whole; i += lanes) best = xsimd::max(best, simd::load_strided(x + i * a.x, a.x, lanes));
     if (rest > 0)
         best = simd::max_keep_nan(
             best, xsimd::select(counts, simd::load_strided(x + whole * a.x, a.x, rest), simd::broadcast(none)));
-    simd::store(lane, best);
-    float largest = lane[0];
-    for (index_t i = 1; i < lanes; ++i)
-        if (!(lane[i] <= largest)) largest = std::isnan(largest) ? largest : lane[i];
-    const vec m = simd::broadcast(largest);
+    const vec m = simd::broadcast(extreme_lane<true>(best));
     double sum = 0.0;
     vec all = simd::zero();
     for (index_t i = 0; i < whole; i += lanes) {
@@ -57,12 +51,11 @@ inline void softmax_line(const float* x, float* y, const softmax_axis& a, bool l
         all = all + xsimd::select(counts, e, simd::zero());
     }
     sum += static_cast<double>(simd::sum(all));
-    const vec share = simd::broadcast(static_cast<float>(1.0 / sum)),
-              log_sum = simd::broadcast(static_cast<float>(std::log(sum)));
+    const vec last = simd::broadcast(static_cast<float>(logarithm ? std::log(sum) : 1.0 / sum));
     for (index_t i = 0; i < a.count; i += lanes) {
         const index_t some = std::min(lanes, a.count - i);
-        const vec v = logarithm ? simd::load_strided(x + i * a.x, a.x, some) - m - log_sum
-                                : simd::load_strided(y + i * a.y, a.y, some) * share;
+        const vec v = logarithm ? simd::load_strided(x + i * a.x, a.x, some) - m - last
+                                : simd::load_strided(y + i * a.y, a.y, some) * last;
         simd::store_strided(y + i * a.y, v, a.y, some);
     }
 }
@@ -72,7 +65,7 @@ template <class Memory>
 void softmax_lanes(const float* x, float* y, const softmax_axis& a, bool logarithm, const Memory& memory) noexcept {
     using simd::vec;
     vec m = simd::broadcast(-std::numeric_limits<float>::infinity());
-    for (index_t i = 0; i < a.count; ++i) m = simd::max_keep_nan(m, memory.load(x + i * a.x));
+    for (index_t i = 0; i < a.count; ++i) m = xsimd::max(m, memory.load(x + i * a.x));
     vec total = simd::zero();
     for (index_t first = 0; first < a.count;) {
         vec all = simd::zero();

@@ -4,6 +4,7 @@
 #include <kdna/core/macros_push.hpp>
 
 #include <algorithm>
+#include <array>
 
 #include <kdna/nn/ops/nest.hpp>
 #include <kdna/simd/simd.hpp>
@@ -13,6 +14,72 @@ namespace kdna::inline KDNA_ABI::ops::detail {
 /// Most additions in float, one after another, to a lane of a sum; then it goes to a double.
 inline constexpr index_t float_additions = 32;
 
+/// The first `count` (0 ... lanes) lanes as a mask for xsimd::select.
+[[nodiscard]] KDNA_INLINE auto select_first(index_t count) noexcept {
+    using simd::lanes;
+    static constexpr std::array<float, 2 * lanes> ones_then_zeros = [] {
+        std::array<float, 2 * lanes> out{};
+        for (std::size_t i = 0; i < static_cast<std::size_t>(lanes); ++i) out[i] = 1.0F;
+        return out;
+    }();
+    return simd::load(ones_then_zeros.data() + lanes - count) > simd::zero();
+}
+
+/// The largest or smallest lane, by halves. Which one it is where there are NaN is left open.
+template <bool Max>
+[[nodiscard]] KDNA_INLINE float extreme_lane(const simd::vec& v) noexcept {
+#if defined(__AVX512F__)
+    return Max ? _mm512_reduce_max_ps(v) : _mm512_reduce_min_ps(v);
+#elif defined(__SSE3__)
+    const auto extreme = [](__m128 a, __m128 b) { return Max ? _mm_max_ps(a, b) : _mm_min_ps(a, b); };
+#if defined(__AVX__)
+    __m128 half = extreme(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+#else
+    __m128 half = v;
+#endif
+    half = extreme(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(extreme(half, _mm_movehdup_ps(half)));
+#else
+    alignas(64) float lane[simd::lanes];
+    simd::store(lane, v);
+    float out = lane[0];
+    for (index_t i = 1; i < simd::lanes; ++i) out = Max ? std::max(out, lane[i]) : std::min(out, lane[i]);
+    return out;
+#endif
+}
+
+/// Sum of term(x[i]) over `count` contiguous elements. term maps a vector to a vector.
+template <class Term>
+[[nodiscard]] double line_sum(const float* x, index_t count, const Term& term) noexcept {
+    using simd::lanes, simd::vec;
+    double sum = 0.0;
+    const index_t whole = count / lanes * lanes;
+    index_t i = 0;
+    vec all[4] = {simd::zero(), simd::zero(), simd::zero(), simd::zero()};
+    // One addition of each sum is left for the last vectors.
+    for (; i + 4 * lanes <= whole;) {
+        const index_t end = std::min(whole, i + 4 * (float_additions - 1) * lanes);
+        for (; i + 4 * lanes <= end; i += 4 * lanes) {
+            KDNA_UNROLL
+            for (int j = 0; j < 4; ++j) all[j] = all[j] + term(simd::load(x + i + j * lanes));
+        }
+        if (i + 4 * lanes > whole) break;
+        sum += static_cast<double>(simd::sum((all[0] + all[1]) + (all[2] + all[3])));
+        KDNA_UNROLL
+        for (int j = 0; j < 4; ++j) all[j] = simd::zero();
+    }
+    // At most three vectors are left. (An index that is not a constant would keep the sums in memory.)
+    KDNA_UNROLL
+    for (int j = 0; j < 3; ++j)
+        if (i + (j + 1) * lanes <= whole) all[j] = all[j] + term(simd::load(x + i + j * lanes));
+    i = whole;
+    if (i < count) {
+        const vec last = term(simd::load_masked(x + i, simd::first_lanes(count - i)));
+        all[3] = all[3] + xsimd::select(select_first(count - i), last, simd::zero());
+    }
+    return sum + static_cast<double>(simd::sum((all[0] + all[1]) + (all[2] + all[3])));
+}
+
 /// Sum of term(x[r * row + c * column]) over rows and columns. term maps a vector to a vector; lanes past the last column do not
 /// count.
 template <class Term>
@@ -20,11 +87,12 @@ template <class Term>
                                const Term& term) noexcept {
     using simd::lanes, simd::vec;
     double sum = 0.0;
+    if (column == 1 && (rows == 1 || columns > 4 * lanes)) {
+        for (index_t r = 0; r < rows; ++r) sum += line_sum(x + r * row, columns, term);
+        return sum;
+    }
     const index_t whole = columns / lanes * lanes, rest = columns - whole;
-    // The mask that leaves the last part's lanes and makes the others 0.
-    alignas(64) float lane[lanes];
-    for (index_t i = 0; i < lanes; ++i) lane[i] = i < rest ? 1.0F : 0.0F;
-    const auto counts = simd::load(lane) > simd::zero();
+    const auto counts = select_first(rest);
     const auto part = [&](const float* from) {
         return xsimd::select(counts, term(simd::load_strided(from, column, rest)), simd::zero());
     };
@@ -51,16 +119,10 @@ template <class Term>
     for (index_t r = 0; r < rows; ++r) {
         const float* const from = x + r * row;
         for (index_t c = 0; c < whole;) {
-            vec all[4] = {simd::zero(), simd::zero(), simd::zero(), simd::zero()};
-            const index_t end = std::min(whole, c + (column == 1 ? 4 : 1) * float_additions * lanes);
-            if (column == 1) {
-                for (; c + 4 * lanes <= end; c += 4 * lanes) {
-                    KDNA_UNROLL
-                    for (int j = 0; j < 4; ++j) all[j] = all[j] + term(simd::load(from + c + j * lanes));
-                }
-            }
-            for (; c < end; c += lanes) all[0] = all[0] + term(simd::load_strided(from + c * column, column, lanes));
-            sum += static_cast<double>(simd::sum((all[0] + all[1]) + (all[2] + all[3])));
+            vec all = simd::zero();
+            const index_t end = std::min(whole, c + float_additions * lanes);
+            for (; c < end; c += lanes) all = all + term(simd::load_strided(from + c * column, column, lanes));
+            sum += static_cast<double>(simd::sum(all));
         }
         if (rest > 0) sum += static_cast<double>(simd::sum(part(from + whole * column)));
     }
