@@ -24,7 +24,8 @@ public:
     std::string input(const nd_shape& example, bool fixed = false) {
         const std::string name = concat("x", inputs_);
         json_inputs_ += concat(inputs_++ == 0 ? "" : ", ", "{\"name\": \"", name, "\", \"shape\": [",
-                               fixed ? concat(example[0]) : "null", ", ", example[1], fixed ? concat(", ", example[2], ", ", example[3]) : ", null, null",
+                               fixed ? concat(example[0]) : "null", ", ", example[1],
+                               fixed ? concat(", ", example[2], ", ", example[3]) : ", null, null",
                                "], \"example\": ", to_string(example), "}");
         shapes_[name] = example;
         return name;
@@ -32,7 +33,8 @@ public:
     std::string add(const std::string& op, const std::vector<std::string>& in, const nd_shape& shape,
                     const std::string& attributes = "", const std::map<std::string, std::string>& tensors = {}) {
         const std::string out = concat("v", count_++);
-        std::string text = concat("{\"op\": \"", op, "\", \"name\": \"", op, "_", out, "\", \"out\": \"", out, "\", \"in\": [");
+        std::string text =
+            concat("{\"op\": \"", op, "\", \"name\": \"", op, "_", out, "\", \"out\": \"", out, "\", \"in\": [");
         for (std::size_t i = 0; i < in.size(); ++i) text += concat(i == 0 ? "" : ", ", "\"", in[i], "\"");
         text += "], \"tensors\": {";
         bool first = true;
@@ -58,8 +60,8 @@ public:
         std::string out;
         for (std::size_t i = 0; i < outputs.size(); ++i)
             out += concat(i == 0 ? "" : ", ", "{\"name\": \"y", i, "\", \"value\": \"", outputs[i], "\"}");
-        weights_.metadata()["kdna.graph"] = concat("{\"version\": 1, \"inputs\": [", json_inputs_, "], \"outputs\": [", out,
-                                                   "], \"nodes\": [\n ", nodes_, "]}");
+        weights_.metadata()["kdna.graph"] = concat("{\"version\": 1, \"inputs\": [", json_inputs_, "], \"outputs\": [",
+                                                   out, "], \"nodes\": [\n ", nodes_, "]}");
         return std::move(weights_);
     }
     [[nodiscard]] rng& random() const { return *r_; }
@@ -86,14 +88,17 @@ public:
             {"weight", shared.empty() ? g_->tensor({filters, s[1] / groups, extent, extent}) : shared}};
         if (r_->chance(0.4)) tensors["bias"] = g_->tensor({filters});
         return g_->add("conv2d", {x}, {s[0], filters, out(s[2]), out(s[3])},
-                       concat("\"stride\": [", stride, ", ", stride, "], \"pad\": [", pad, ", ", pad, ", ", pad, ", ", pad,
-                              "], \"groups\": ", groups),
+                       concat("\"stride\": [", stride, ", ", stride, "], \"pad\": [", pad, ", ", pad, ", ", pad, ", ",
+                              pad, "], \"groups\": ", groups),
                        tensors);
     }
     std::string bn(const std::string& x) {
         const index_t c = g_->shape(x)[1];
         return g_->add("batch_norm", {x}, g_->shape(x), "\"eps\": 0.001",
-                       {{"weight", g_->tensor({c}, 0.5, 1.5)}, {"bias", g_->tensor({c})}, {"mean", g_->tensor({c})}, {"var", g_->tensor({c}, 0.5, 2)}});
+                       {{"weight", g_->tensor({c}, 0.5, 1.5)},
+                        {"bias", g_->tensor({c})},
+                        {"mean", g_->tensor({c})},
+                        {"var", g_->tensor({c}, 0.5, 2)}});
     }
     std::string act(const std::string& x) {
         const char* kind = r_->pick({"relu", "relu6", "silu", "hard_swish", "gelu", "leaky_relu", "sigmoid"});
@@ -111,7 +116,8 @@ public:
         if (r_->chance(0.3)) h = bn(h);
         h = g_->add("activation", {h}, g_->shape(h), r_->chance(0.5) ? "\"kind\": \"relu\"" : "\"kind\": \"silu\"");
         h = conv(h, c, 1);
-        h = g_->add("activation", {h}, g_->shape(h), r_->chance(0.5) ? "\"kind\": \"sigmoid\"" : "\"kind\": \"hard_sigmoid\"");
+        h = g_->add("activation", {h}, g_->shape(h),
+                    r_->chance(0.5) ? "\"kind\": \"sigmoid\"" : "\"kind\": \"hard_sigmoid\"");
         return r_->chance(0.5) ? g_->add("mul", {x, h}, g_->shape(x)) : g_->add("mul", {h, x}, g_->shape(x));
     }
     std::string concat_of(const std::vector<std::string>& parts) {
@@ -124,7 +130,8 @@ public:
         nd_shape s = g_->shape(x);
         const bool open = last == s[1] && r_->chance(0.5);
         s[1] = last - first;
-        return g_->add("slice", {x}, s, concat("\"axis\": 1, \"start\": ", first, open ? "" : concat(", \"stop\": ", last)));
+        return g_->add("slice", {x}, s,
+                       concat("\"axis\": 1, \"start\": ", first, open ? "" : concat(", \"stop\": ", last)));
     }
     /// [N, H, W, C] inside: norm, two fully connected layers, a factor for each channel, and the input again.
     std::string convnext_block(const std::string& x) {
@@ -132,10 +139,13 @@ public:
         const index_t c = s[1];
         std::string h = conv(x, c, 3, 1, c);
         h = g_->add("permute", {h}, {s[0], s[2], s[3], c}, "\"axes\": [0, 2, 3, 1]");
-        h = g_->add("layer_norm", {h}, g_->shape(h), "\"axes\": 1", {{"weight", g_->tensor({c}, 0.5, 1.5)}, {"bias", g_->tensor({c})}});
-        h = g_->add("linear", {h}, {s[0], s[2], s[3], 2 * c}, "", {{"weight", g_->tensor({2 * c, c})}, {"bias", g_->tensor({2 * c})}});
+        h = g_->add("layer_norm", {h}, g_->shape(h), "\"axes\": 1",
+                    {{"weight", g_->tensor({c}, 0.5, 1.5)}, {"bias", g_->tensor({c})}});
+        h = g_->add("linear", {h}, {s[0], s[2], s[3], 2 * c}, "",
+                    {{"weight", g_->tensor({2 * c, c})}, {"bias", g_->tensor({2 * c})}});
         h = g_->add("activation", {h}, g_->shape(h), "\"kind\": \"gelu\"");
-        h = g_->add("linear", {h}, {s[0], s[2], s[3], c}, "", {{"weight", g_->tensor({c, 2 * c})}, {"bias", g_->tensor({c})}});
+        h = g_->add("linear", {h}, {s[0], s[2], s[3], c}, "",
+                    {{"weight", g_->tensor({c, 2 * c})}, {"bias", g_->tensor({c})}});
         h = g_->add("permute", {h}, s, "\"axes\": [0, 3, 1, 2]");
         const std::string scale = g_->add("constant", {}, {c, 1, 1}, "", {{"value", g_->tensor({c, 1, 1})}});
         h = r_->chance(0.5) ? g_->add("mul", {h, scale}, s) : g_->add("mul", {scale, h}, s);
@@ -162,21 +172,24 @@ public:
         h = g_->add("matmul", {h, turned}, {s[0], pixels, s[1]});
         h = g_->add("permute", {h}, {s[0], s[1], pixels}, "\"axes\": [0, 2, 1]");
         return g_->add("reshape", {h}, s,
-                       concat("\"shape\": [[\"dim\", \"", x, "\", 0], ", s[1], ", [\"dim\", \"", x, "\", 2], [\"dim\", \"", x, "\", 3]]"));
+                       concat("\"shape\": [[\"dim\", \"", x, "\", 0], ", s[1], ", [\"dim\", \"", x,
+                              "\", 2], [\"dim\", \"", x, "\", 3]]"));
     }
     std::string like(const std::string& x, const std::string& other) {
         const nd_shape s = g_->shape(x), o = g_->shape(other);
         const bool bilinear = r_->chance(0.5);
         return g_->add("resize", {x}, {s[0], s[1], o[2], o[3]},
-                       concat("\"mode\": \"", bilinear ? "bilinear" : "nearest", "\", \"size\": [[\"dim\", \"", other, "\", 2], [\"dim\", \"",
-                              other, "\", 3]]", bilinear && r_->chance(0.5) ? ", \"align_corners\": true" : ""));
+                       concat("\"mode\": \"", bilinear ? "bilinear" : "nearest", "\", \"size\": [[\"dim\", \"", other,
+                              "\", 2], [\"dim\", \"", other, "\", 3]]",
+                              bilinear && r_->chance(0.5) ? ", \"align_corners\": true" : ""));
     }
     std::string twice(const std::string& x) {
         const nd_shape s = g_->shape(x);
         const index_t filters = 2 * r_->between(1, 4);
         switch (r_->between(0, 2)) {
             case 0:
-                return g_->add("resize", {x}, {s[0], s[1], 2 * s[2], 2 * s[3]}, "\"mode\": \"nearest\", \"scale\": [2, 2.0]");
+                return g_->add("resize", {x}, {s[0], s[1], 2 * s[2], 2 * s[3]},
+                               "\"mode\": \"nearest\", \"scale\": [2, 2.0]");
             case 1:
                 return g_->add("conv_transpose2d", {x}, {s[0], filters, 2 * s[2], 2 * s[3]},
                                "\"stride\": [2, 2], \"pad\": [1, 1], \"output_pad\": [1, 1]",
@@ -207,7 +220,9 @@ state_dict random_graph(rng& r, const nd_shape& example, index_t inputs) {
     for (std::string& v : values) v = l.conv(v, 2 * r.between(1, 9), 3);
     const std::string shared = g.tensor({8, 8, 3, 3});
     const index_t steps = r.between(3, 14);
-    const auto some = [&] { return values[static_cast<std::size_t>(r.between(0, static_cast<index_t>(values.size()) - 1))]; };
+    const auto some = [&] {
+        return values[static_cast<std::size_t>(r.between(0, static_cast<index_t>(values.size()) - 1))];
+    };
     for (index_t i = 0; i < steps; ++i) {
         const std::string x = r.chance(0.7) ? values.back() : some();
         const nd_shape s = g.shape(x);
@@ -222,7 +237,9 @@ state_dict random_graph(rng& r, const nd_shape& example, index_t inputs) {
                 if (r.chance(0.6)) y = l.act(y);
                 break;
             }
-            case 2: y = l.conv(l.squeeze_excite(l.act(l.bn(l.conv(x, s[1], 3, 1, s[1])))), 2 * r.between(1, 12), 1); break;
+            case 2:
+                y = l.conv(l.squeeze_excite(l.act(l.bn(l.conv(x, s[1], 3, 1, s[1])))), 2 * r.between(1, 12), 1);
+                break;
             case 3: y = l.squeeze_excite(x); break;
             case 4: {  // dense connections
                 std::vector<std::string> parts{x};
@@ -259,7 +276,9 @@ state_dict random_graph(rng& r, const nd_shape& example, index_t inputs) {
                 if (s[2] * s[3] > 100) continue;
                 y = l.attention(x);
                 break;
-            case 12: y = g.add("mul", {x, g.add("add", {l.global_mean(x)}, {s[0], s[1], 1, 1}, "\"scalar\": 0.5")}, s); break;
+            case 12:
+                y = g.add("mul", {x, g.add("add", {l.global_mean(x)}, {s[0], s[1], 1, 1}, "\"scalar\": 0.5")}, s);
+                break;
             default: y = l.act(g.add(r.pick({"sub", "maximum", "mul"}), {x, l.conv(x, s[1], 1)}, s));
         }
         values.push_back(y);
@@ -270,7 +289,8 @@ state_dict random_graph(rng& r, const nd_shape& example, index_t inputs) {
     const nd_shape s = g.shape(last);
     if (r.chance(0.5)) {
         const std::string flat = g.add("flatten", {l.global_mean(last)}, {s[0], s[1]}, "\"first\": 1");
-        outputs.push_back(g.add("linear", {flat}, {s[0], 5}, "", {{"weight", g.tensor({5, s[1]})}, {"bias", g.tensor({5})}}));
+        outputs.push_back(
+            g.add("linear", {flat}, {s[0], 5}, "", {{"weight", g.tensor({5, s[1]})}, {"bias", g.tensor({5})}}));
     } else {
         outputs.push_back(last);
     }
@@ -310,17 +330,21 @@ arrays one_by_one(const network& net, const std::vector<nd_shape>& shapes, const
         s.op.run(*state, {.inputs = x, .output = row_major_view(values.back().data(), out)});
     }
     arrays out;
-    for (index_t i = 0; i < net.output_count(); ++i) out.push_back(values[static_cast<std::size_t>(net.output_value(i))]);
+    for (index_t i = 0; i < net.output_count(); ++i)
+        out.push_back(values[static_cast<std::size_t>(net.output_value(i))]);
     return out;
 }
 
-arrays planned(const network& net, const std::vector<nd_shape>& shapes, const arrays& inputs, const plan_options& options) {
+arrays planned(const network& net, const std::vector<nd_shape>& shapes, const arrays& inputs,
+               const plan_options& options) {
     network_plan plan = net.plan(shapes, options);
     std::vector<nd_view<const float>> x;
-    for (std::size_t i = 0; i < inputs.size(); ++i) x.push_back(row_major_view<const float>(inputs[i].data(), shapes[i]));
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+        x.push_back(row_major_view<const float>(inputs[i].data(), shapes[i]));
     arrays out;
     std::vector<nd_view<float>> y;
-    for (index_t i = 0; i < net.output_count(); ++i) out.emplace_back(static_cast<std::size_t>(element_count(plan.output_shape(i))), NAN);
+    for (index_t i = 0; i < net.output_count(); ++i)
+        out.emplace_back(static_cast<std::size_t>(element_count(plan.output_shape(i))), NAN);
     for (index_t i = 0; i < net.output_count(); ++i)
         y.push_back(row_major_view(out[static_cast<std::size_t>(i)].data(), plan.output_shape(i)));
     net.run(plan, x, y);
@@ -389,8 +413,10 @@ TEST_CASE("A network from a file gives the same bits on any number of threads", 
         const arrays x{r.floats(element_count(example))};
         const arrays alone = planned(net, {example}, x, {});
         for (const int threads : {2, 3}) {
-            thread_team team(threads);
-            const arrays together = planned(net, {example}, x, {.executor = team});
+            shuffling_executor team(threads);
+            plan_options options;
+            options.executor = team;
+            const arrays together = planned(net, {example}, x, options);
             for (std::size_t k = 0; k < alone.size(); ++k) CHECK(alone[k] == together[k]);
         }
     }

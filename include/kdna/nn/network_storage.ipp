@@ -164,7 +164,7 @@ KDNA_FUNC axis_order network_storage::order_of(index_t id) const {
             if (distinct && order.front() == 0) return order;
         }
     }
-    return channels_last(s.rank());
+    return made_by_step(id) && maker(id).op->makes_row_major() ? row_major : channels_last(s.rank());
 }
 
 /// Where a part of a concatenation lies, which may be a part of another.

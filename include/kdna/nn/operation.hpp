@@ -75,6 +75,8 @@ public:
     [[nodiscard]] virtual bool samplewise(std::span<const nd_shape>) const { return true; }
     /// Whether the axes of the output lie in memory as those of the first input do; otherwise channels are last.
     [[nodiscard]] virtual bool keeps_order() const noexcept { return false; }
+    /// Whether the output is row-major instead.
+    [[nodiscard]] virtual bool makes_row_major() const noexcept { return false; }
     /// Whether the output may take the place of the first input, which has its shape.
     [[nodiscard]] virtual bool runs_in_place() const noexcept { return false; }
     /// A part of a value: its first element, counted from the value's, and its strides.

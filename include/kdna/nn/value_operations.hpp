@@ -41,6 +41,7 @@ struct value_step {
     std::string what{};  ///< the operation, for explain()
     index_t inputs = 1;
     bool samplewise = true;  ///< see operation
+    bool row_major = false;  ///< whether the output is
     bool in_place = false;   ///< whether the output may take the first input's place
 };
 
@@ -69,6 +70,7 @@ public:
     }
     [[nodiscard]] bool samplewise(std::span<const nd_shape>) const override { return about_.samplewise; }
     [[nodiscard]] bool keeps_order() const noexcept override { return Op::keeps_order; }
+    [[nodiscard]] bool makes_row_major() const noexcept override { return about_.row_major; }
     [[nodiscard]] bool runs_in_place() const noexcept override { return about_.in_place; }
 
 private:
