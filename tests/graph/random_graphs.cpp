@@ -218,7 +218,7 @@ state_dict random_graph(rng& r, const nd_shape& example, index_t inputs) {
     std::vector<std::string> values;
     for (index_t i = 0; i < inputs; ++i) values.push_back(g.input(example));
     for (std::string& v : values) v = l.conv(v, 2 * r.between(1, 9), 3);
-    const std::string shared = g.tensor({8, 8, 3, 3});
+    std::string shared;
     const index_t steps = r.between(3, 14);
     const auto some = [&] {
         return values[static_cast<std::size_t>(r.between(0, static_cast<index_t>(values.size()) - 1))];
@@ -269,6 +269,7 @@ state_dict random_graph(rng& r, const nd_shape& example, index_t inputs) {
             case 9: y = l.concat_of({l.pooled(x), l.conv(x, 2 * r.between(1, 4), 1), x}); break;
             case 10: {
                 const std::string eight = l.conv(x, 8, 1);
+                if (shared.empty()) shared = g.tensor({8, 8, 3, 3});
                 y = l.bn(l.conv(l.act(l.bn(l.conv(eight, 8, 3, 1, 1, shared))), 8, 3, 1, 1, shared));
                 break;
             }

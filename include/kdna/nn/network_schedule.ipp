@@ -107,8 +107,8 @@ KDNA_FUNC void network::group_steps(network_plan& p) const {
         const auto joins = [&](std::size_t i) {  // step i and the one before it
             const index_t between = value_of(i - 1);
             const std::size_t v = position(between);
-            return steps_[i].inputs.front() == between && uses[v] == 1 && tenants[v] == 1 &&
-                   p.places_[v].root == between && supports(i - 1) && supports(i) &&
+            return !steps_[i].inputs.empty() && steps_[i].inputs.front() == between && uses[v] == 1 &&
+                   tenants[v] == 1 && p.places_[v].root == between && supports(i - 1) && supports(i) &&
                    row_bytes(v) * p.value_shapes_[v][2] >= detail::banded_bytes;
         };
         for (std::size_t first = part.first; first < part.last;) {
