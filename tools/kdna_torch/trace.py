@@ -8,6 +8,7 @@ value that only remembers why: it is refused when an output of the network needs
 from __future__ import annotations
 
 import contextlib
+import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -174,6 +175,7 @@ class Tracer(TorchFunctionMode):
         self.module_names = {id(m): name for name, m in reversed(list(module.named_modules(remove_duplicate=False)))}
         self.stack: list[nn.Module] = []
         self.quiet = 0
+        self.failed = ""  # the innermost module that raised an exception
         self.notes: list[str] = []
         self.double = DoublePrecision()
         self.parameters = {}
@@ -451,6 +453,9 @@ class Tracer(TorchFunctionMode):
                             return self.call_layer(original, module, args, kwargs, described)
                         break
             return original(module, *args, **kwargs)
+        except Exception:
+            self.failed = self.failed or self.where()
+            raise
         finally:
             self.stack.pop()
 
@@ -479,10 +484,12 @@ class Tracer(TorchFunctionMode):
                 raise ExportError(f"{self.where()}: {len(expected)} outputs, the registered function gives {len(found)}")
             for want, node in zip(expected, found):
                 have = evaluate(node)
-                scale = want.abs().max().item() if want.numel() else 1.0
-                if have.shape != want.shape or not (have - want).abs().max().item() <= 1e-9 * max(scale, 1e-30):
+                if not torch.isfinite(want).all():
+                    raise ExportError(f"{self.where()}: gives numbers that are not finite for the example")
+                error = relative_error(have, want)
+                if not error <= 1e-9:
                     raise ExportError(f"{self.where()}: forward does not compute what its export as "
-                                      f"{describe_node(node)} says")
+                                      f"{describe_node(node)} says: the relative difference is {error:.2g}")
         if any(x._version != version for x, version in inputs):
             raise ExportError(f"{self.where()}: forward changes its input in place")
         for tensor, node in zip(expected, found):
@@ -496,8 +503,21 @@ class Tracer(TorchFunctionMode):
         return self.emit(node.op, [self.build(x) for x in node.inputs], node.tensors, **node.attributes)
 
 
+def relative_error(have: Tensor, want: Tensor) -> float:
+    """The largest difference, divided by the largest element; infinite where the extents differ."""
+    if have.shape != want.shape:
+        return math.inf
+    if not want.numel():
+        return 0.0
+    return (have - want).abs().max().item() / max(want.abs().max().item(), 1e-300)
+
+
 def describe_node(node: Any) -> str:
     return f"{node.op} {node.attributes.get('method', '')}".strip() if isinstance(node, Node) else "its input"
+
+
+class ModuleFails(ExportError):
+    """The module itself raised an exception."""
 
 
 class Inexpressible(ValueError):
@@ -588,6 +608,11 @@ def run(
     try:
         with torch.no_grad(), remembering(package_roots(module)), tracing(tracer):
             result = module(*args, **kwargs)
+    except ExportError:
+        raise
+    except Exception as error:  # whatever the module raises
+        reason = (str(error).splitlines() or [""])[0]
+        raise ModuleFails(f"{tracer.failed or type(module).__name__}: {type(error).__name__}: {reason}") from error
     finally:
         torch.set_default_dtype(default)
     kind = type(module).__name__
