@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .extents import combine
 from .operations import pair, producer
 from .trace import LAYERS, Inexpressible, Node, Tracer
 
@@ -172,20 +173,35 @@ def condconv(tracer: Tracer, module: Any, x: Tensor, routing_weights: Tensor | N
     tensors: dict[str, Tensor] = {"weight": weight}
     if getattr(module, "bias", None) is not None:
         tensors["bias"] = module.bias
-    attributes = geometry_of_condconv(module) | {"kernel": [o, cg * groups, *size], "method": "condconv"}
+    image: Any = x
+    if isinstance(module.padding, str) or getattr(module, "dynamic_padding", False):
+        image, attributes = padded_as_tensorflow(tracer, module, x, size)
+    else:
+        attributes = geometry(module)
+    attributes |= {"kernel": [o, cg * groups, *size], "method": "condconv"}
     attributes |= {"bias": True} if "bias" in tensors else {}
     if routing_weights is None:
         return Node("conv2d", [x], tensors | keys(module, "routing"), **attributes)
-    routing = routing_of(tracer, x, routing_weights)
+    routing = routing_of(tracer, x, routing_weights) if image is x else None
     if routing is not None:
         return Node("conv2d", [x], tensors | routing, **attributes)
-    return Node("conv2d", [x, routing_weights], tensors, **attributes)
+    return Node("conv2d", [image, routing_weights], tensors, **attributes)
 
 
-def geometry_of_condconv(module: Any) -> dict[str, Any]:
-    if isinstance(module.padding, str) or getattr(module, "dynamic_padding", False):
-        raise Inexpressible("a CondConv with the padding of TensorFlow; build the model with pad_type=''")
-    return geometry(module)
+def padded_as_tensorflow(tracer: Tracer, module: Any, x: Tensor, size: list[int]) -> tuple[Node, dict[str, Any]]:
+    """The input with a border such that ceil(extent / stride) outputs come out, and the convolution's attributes."""
+    value = tracer.find(x)
+    stride, dilation = pair(module.stride), pair(module.dilation)
+    before, after = [0, 0], [0, 0]
+    for d, k, s, dil in zip(value.dims[2:] if value else x.shape[2:], size, stride, dilation):
+        last = combine("mul", combine("sub", combine("ceil_div", d, s), 1), s)  # where the last window begins
+        total = combine("max", combine("sub", combine("add", last, dil * (k - 1) + 1), d), 0)
+        before.append(combine("div", total, 2))
+        after.append(combine("sub", total, before[-1]))
+    attributes = {"stride": stride, "dilation": dilation, "groups": module.groups}
+    defaults = {"stride": [1, 1], "dilation": [1, 1], "groups": 1}
+    return (Node("pad", [x], before=before, after=after),
+            {key: item for key, item in attributes.items() if item != defaults[key]})
 
 
 def routing_of(tracer: Tracer, x: Tensor, route: Tensor) -> dict[str, Tensor] | None:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .extents import Dim, combine, lost, plain
-from .shape_rules import axis_of, product
-from .trace import HANDLERS, GraphNode, Inexpressible, Tracer, Value
+from .shape_rules import axis_of, product, reshaped
+from .trace import HANDLERS, GraphNode, Inexpressible, Opaque, Tracer, Value
 
 
 def handles(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -521,7 +521,15 @@ def reshape(t: Tracer, x: Tensor, *sizes: Any, shape: Any = None, size: Any = No
         plain(n) == plain(d) and isinstance(n, Dim) == isinstance(d, Dim) for n, d in zip(wanted, value.dims)
     ):
         return value
-    return t.emit("reshape", [value], shape=wanted)
+    if len(wanted) > 5:
+        return Value(t.unique("wide"), tuple(known_extents(reshaped(value.dims, wanted))), "", value.base or value)
+    return t.emit("reshape", [value.base or value], shape=wanted)
+
+
+def known_extents(dims: Sequence[Any]) -> Sequence[int]:
+    if any(isinstance(d, Opaque) for d in dims):
+        raise Inexpressible("more than five axes, one of them of an extent without expression")
+    return dims
 
 
 @handles("view_as", "reshape_as")
@@ -535,6 +543,9 @@ def flatten(t: Tracer, x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Valu
     first, last = axis_of(start_dim, rank), axis_of(end_dim, rank)
     if first == last:
         return t.value(x)
+    if t.value(x).base is not None:
+        dims = t.value(x).dims
+        return reshape(t, x, [*dims[:first], product(dims[first : last + 1]), *dims[last + 1 :]])
     return t.emit("flatten", [x], **({"first": first} if first else {}), **({"last": last} if last != rank - 1 else {}))
 
 
@@ -544,7 +555,7 @@ def unflatten(t: Tracer, x: Tensor, dim: int, sizes: Sequence[int]) -> Value:
     sizes = list(sizes)
     known = product([n for n in sizes if plain(n) != -1])
     sizes = [dims[axis] // known if plain(n) == -1 else n for n in sizes]
-    return t.emit("reshape", [x], shape=[*dims[:axis], *sizes, *dims[axis + 1 :]])
+    return reshape(t, x, [*dims[:axis], *sizes, *dims[axis + 1 :]])
 
 
 @handles("squeeze")
@@ -566,7 +577,25 @@ def unsqueeze(t: Tracer, x: Tensor, dim: int) -> Value:
 def permuted(t: Tracer, x: Any, axes: Sequence[int]) -> Value:
     if list(axes) == list(range(len(axes))):
         return t.value(x)
+    if t.value(x).base is not None:
+        return permuted_wide(t, t.value(x), list(axes))
     return t.emit("permute", [x], axes=list(axes))
+
+
+def permuted_wide(t: Tracer, x: Value, axes: list[int]) -> Value:
+    """Permutes more than five axes, those that stay together as one."""
+    runs = [[axes[0]]]
+    for axis in axes[1:]:
+        if axis == runs[-1][-1] + 1:
+            runs[-1].append(axis)
+        else:
+            runs.append([axis])
+    if len(runs) > 5 or x.base is None:
+        raise Inexpressible(f"permutes {len(runs)} axes; the file has one to five")
+    order = sorted(range(len(runs)), key=lambda i: runs[i][0])
+    merged = t.emit("reshape", [x.base], shape=[product([x.dims[a] for a in runs[i]]) for i in order])
+    moved = t.emit("permute", [merged], axes=[order.index(i) for i in range(len(runs))])
+    return Value(t.unique("wide"), tuple(x.dims[a] for a in axes), "", moved)
 
 
 @handles("permute")

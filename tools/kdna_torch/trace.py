@@ -32,6 +32,7 @@ class Value:
     name: str
     dims: tuple[int, ...]
     reason: str = ""  # why it cannot be expressed; empty where it can
+    base: Value | None = None  # of more than five axes: a value of the graph that holds the same elements in the same order
 
 
 @dataclass
@@ -115,6 +116,11 @@ PLAIN_FACTS = {
 READS_VALUES = {
     "__bool__", "__int__", "__float__", "__index__", "__complex__", "item", "tolist", "numpy", "__array__", "allclose",
     "equal", "__contains__", "is_nonzero", "nonzero", "unique", "bincount", "__reversed__", "argwhere",
+}
+
+
+MAKES_CONSTANTS = {
+    "new_zeros", "new_ones", "new_empty", "new_full", "new_tensor", "zeros_like", "ones_like", "full_like", "empty_like",
 }
 
 
@@ -277,6 +283,8 @@ class Tracer(TorchFunctionMode):
         for value in values:
             if value.reason:
                 raise Inexpressible(value.reason)
+            if value.base is not None:
+                raise Inexpressible(f"{op} of a value of {len(value.dims)} axes; the file has one to five")
         given = {role: tensor for role, tensor in (tensors or {}).items() if tensor is not None}
         for role, tensor in given.items():
             if self.find(tensor) is not None:
@@ -358,6 +366,8 @@ class Tracer(TorchFunctionMode):
             return total
         if name in ("__iter__",):
             return iter(self.on_values(torch.unbind, "unbind", args, {}))
+        if name in MAKES_CONSTANTS:
+            return self.run_plain(func, args, kwargs)
         if kwargs.get("out") is not None:
             raise ExportError(f"{self.where()}: {name} with out= is not supported")
         kwargs = {key: item for key, item in kwargs.items() if key != "out"}
@@ -620,8 +630,8 @@ def run(
     for name, tensor in flatten_outputs(result, "", kind):
         value = tracer.find(tensor)
         value = constant_output(tracer, tensor, name) if value is None else value
-        if value.reason:
-            raise ExportError(value.reason)
+        if value.reason or value.base is not None:
+            raise ExportError(value.reason or f"output {name} has {len(value.dims)} axes; the file has one to five")
         outputs.append((name, value))
         results.append(tensor.detach().clone())
     if not outputs:
