@@ -274,6 +274,9 @@ def export(
     ``docs/graph-file.md``, control flow on values, assignment to parts of tensors, kernels that depend on the input in other
     than the known ways, outputs that are not tensors. The message names the module and the operation.
     """
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ExportError(f"{name or 'the module'}: a scripted module cannot be traced; export the original one")
     args, kwargs, names = named_inputs(module, example_inputs)
     names = list(input_names) if input_names is not None else names
     if len(names) != len(args) + len(kwargs) or len(set(names)) != len(names):

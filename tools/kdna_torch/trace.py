@@ -454,8 +454,6 @@ class Tracer(TorchFunctionMode):
         self.stack.append(module)
         try:
             if self.is_tracked(args) or self.is_tracked(kwargs):
-                if isinstance(module, torch.jit.ScriptModule):
-                    raise ExportError(f"{self.where()}: a scripted module cannot be traced; export the original one")
                 for kind in type(module).__mro__:
                     if kind.__name__ in LAYERS:
                         described = self.describe(kind.__name__, module, args, kwargs)
