@@ -185,7 +185,23 @@ def condconv(tracer: Tracer, module: Any, x: Tensor, routing_weights: Tensor | N
     routing = routing_of(tracer, x, routing_weights) if image is x else None
     if routing is not None:
         return Node("conv2d", [x], tensors | routing, **attributes)
-    return Node("conv2d", [image, routing_weights], tensors, **attributes)
+    return mixed_outputs(image, routing_weights, tensors, attributes)
+
+
+def mixed_outputs(image: Any, route: Tensor, tensors: dict[str, Tensor], attributes: dict[str, Any]) -> Node:
+    """The sum of the experts' convolutions, each times its coefficient: what a routing of another layer's input gives.
+
+    The file's condconv routes by its own input. timm's blocks have one routing for all their convolutions.
+    """
+    dense = {key: item for key, item in attributes.items() if key not in ("method", "kernel", "bias")}
+    total: Node | None = None
+    for i in range(len(tensors["weight"])):
+        expert = {role: tensor[i] for role, tensor in tensors.items()}
+        coefficient = Node("unsqueeze", [Node("slice", [route], axis=1, start=i, stop=i + 1)], axes=[2, 3])
+        part = Node("mul", [Node("conv2d", [image], expert, **dense), coefficient])
+        total = part if total is None else Node("add", [total, part])
+    assert total is not None
+    return total
 
 
 def padded_as_tensorflow(tracer: Tracer, module: Any, x: Tensor, size: list[int]) -> tuple[Node, dict[str, Any]]:
@@ -237,18 +253,6 @@ def dcd(tracer: Tracer, module: Any, x: Tensor) -> Node:
     grid = math.isqrt(module.fc[0].weight.shape[1] // channels)
     more = {"grid": grid} if grid != 1 else {}
     return Node("conv2d", [x], tensors, method="dcd", kernel=[o, channels, kh, kw], **geometry(module.conv), **more)
-
-
-@layer("DYCls")
-def dcd_classifier(tracer: Tracer, module: Any, x: Tensor) -> Node:
-    tensors = keys(module, "cls", "cls_q", "cls_p", *DCD_KEYS)
-    standard_eps(tensors, "bn1", module.bn1)
-    standard_eps(tensors, "bn2", module.bn2)
-    o, c = module.cls.weight.shape[:2]
-    if x.ndim == 4:
-        return Node("conv2d", [x], tensors, method="dcd", kernel=[o, c, 1, 1])
-    image = Node("unsqueeze", [x], axes=[2, 3])
-    return Node("squeeze", [Node("conv2d", [image], tensors, method="dcd", kernel=[o, c, 1, 1])], axes=[2, 3])
 
 
 @layer("KWConv2d")

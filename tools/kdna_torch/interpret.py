@@ -191,10 +191,7 @@ def conv_kernel_dna(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
 def conv_condconv(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     x, weight = v[0], w.take("weight")
     expected_kernel(a, weight.shape)
-    if len(v) == 2:
-        route = v[1]
-    else:
-        route = torch.sigmoid(x.mean((2, 3)) @ w.matrix("routing.weight").T + w.take("routing.bias"))
+    route = torch.sigmoid(x.mean((2, 3)) @ w.matrix("routing.weight").T + w.take("routing.bias"))
     return convolve(x, torch.einsum("ni,iockl->nockl", route, weight), a) + bias_of(w, a, route)
 
 
@@ -231,8 +228,7 @@ def conv_odconv(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
 
 def conv_dcd(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     x, grid, (o, c, kh, kw) = v[0], a.get("grid", 1), a["kernel"]
-    names = ("cls", "cls_q", "cls_p") if "cls.weight" in w else ("conv", "q", "p")
-    kernel, q, p = w.take(f"{names[0]}.weight"), w.matrix(f"{names[1]}.weight"), w.matrix(f"{names[2]}.weight")
+    kernel, q, p = w.take("conv.weight"), w.matrix("q.weight"), w.matrix("p.weight")
     kernel = kernel.view(o, c // a.get("groups", 1), kh, kw)
 
     def gate(z: Tensor) -> Tensor:
@@ -248,8 +244,6 @@ def conv_dcd(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     low = normalised(low, w, "bn1.", RUNNING, 1e-5)
     mixed = normalised(torch.einsum("nml,nlhw->nmhw", phi, low), w, "bn2.", RUNNING, 1e-5) + low
     y = convolve(x, kernel, a)
-    if f"{names[0]}.bias" in w:
-        y = y + w.take(f"{names[0]}.bias")[:, None, None]
     return scale[:, :, None, None] * y + torch.einsum("ol,nlhw->nohw", p, mixed)
 
 
