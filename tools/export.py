@@ -43,6 +43,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     network.add_argument("--input", action="append", default=[], metavar="[NAME=]1x3x224x224", help="extents of an input")
     network.add_argument("-o", "--output", type=Path, help=".safetensors")
     network.add_argument("--odconv-bn", choices=("auto", "yes", "no"), default="auto", help="whether ODConv uses attention.bn")
+    network.add_argument("--sizes", choices=("any", "alike"), default="any",
+                         help="alike: do not try odd extents where the code compares extents")
     network.add_argument("--no-check", action="store_true", help="do not compare the file with the module")
     args = parser.parse_args(argv)
     if args.module:
@@ -116,7 +118,8 @@ def export_network(args: argparse.Namespace) -> str:
         except RuntimeError as error:
             raise CheckpointError(f"{args.checkpoint}: {error}") from error
     examples, names = example_inputs(args.input)
-    graph = export(module, examples, args.output, input_names=names, odconv_bn=args.odconv_bn, check=not args.no_check)
+    graph = export(module, examples, args.output, input_names=names, odconv_bn=args.odconv_bn, sizes=args.sizes,
+                   check=not args.no_check)
     inputs = ", ".join(f"{i['name']} {'x'.join('*' if n is None else str(n) for n in i['shape'])}" for i in graph["inputs"])
     outputs = ", ".join(o["name"] for o in graph["outputs"])
     return f"{args.output}: {len(graph['nodes'])} nodes, {inputs} -> {outputs}, {args.output.stat().st_size} bytes"

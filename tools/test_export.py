@@ -32,6 +32,7 @@ from kdna_torch.dynamic import DCDConv2d, DYCls, DyConv2d
 from kdna_torch.extents import Dim, Ratio, combine
 from kdna_torch.interpret import FormatError, Network, extent
 from kdna_torch.layers import CondConv2d
+from kdna_torch.trace import DoublePrecision
 from kdna_torch.warehouse import KWChain, KWManager
 
 torch.set_num_threads(1)  # the layers are small
@@ -95,7 +96,8 @@ def check(module: Any, *inputs: Tensor, more: list[tuple[int, ...]] | None = Non
     assert not more or not exported.said, exported.said
     for shape in more or ():
         x = noise(*shape, seed=9).double()
-        want = module.double()(x.clone())
+        with DoublePrecision():
+            want = module.double()(x.clone())
         module.float()
         found = next(iter(exported.network([x]).values()))
         torch.testing.assert_close(found, want, rtol=1e-9, atol=1e-9)
@@ -201,7 +203,7 @@ def test_shapes() -> None:
         lambda x: torch.cat(x.split([1, 3], dim=1)[::-1], dim=1), lambda x: x.split(3, 1)[1], lambda x: x.unbind(1)[2],
         lambda x: x.tensor_split(3, 1)[0], lambda x: x.mean((2, 3), keepdim=True).expand_as(x) + x,
         lambda x: x.mean((2, 3), True).expand(-1, -1, x.shape[2], 5), lambda x: x.repeat(1, 2, 1, 1),
-        lambda x: x.repeat_interleave(2, 1), lambda x: x.roll((1, -2), (2, 3)), lambda x: F.pixel_shuffle(x, 2),
+        lambda x: x.repeat_interleave(2, 1), lambda x: x.roll((1, -2), (2, 3)), lambda x: F.pixel_shuffle(x, 2), lambda x: x.flip(1),
         lambda x: F.pixel_unshuffle(x[:, :, :8, :8], 2), lambda x: F.channel_shuffle(x, 2), lambda x: F.pad(x, (1, 2, 0, 3)),
         lambda x: F.pad(x, (1, 2), value=3.5), lambda x: F.pad(x, (2, 1, 1, 2), "reflect"), lambda x: F.pad(x, (-1, 2, 1, -2)),
         lambda x: F.pad(x, (2, 1, 1, 2), "replicate"), lambda x: F.pad(x, (2, 1, 1, 2), "circular"),
@@ -363,13 +365,84 @@ def test_extents_that_must_stay() -> None:
 
     fully_connected = nn.Linear(4 * 12 * 16, 3).double()
     said(lambda x: F.linear(x.flatten(1), fully_connected.weight), [None, 4, 12, 16], "height and width")
-    said(lambda x: x / x.shape[2], [None, 4, 12, 16], "height and width")
+    said(lambda x: x * math.sqrt(x.shape[2]), [None, 4, 12, 16], "height and width")
     said(lambda x: torch.cat([x[i : i + 1] * 2 for i in range(x.shape[0])]), [1, 4, None, None], "batch")
     said(lambda x: x.view(1, 4, 12, 16) + 1, [1, 4, 12, 16], "all extents")
     said(lambda x: x * 2 if x.shape[2] < 20 else x * 3, [None, 4, 12, 16], "height and width")
     position = noise(1, 4, 12, 16)
     said(lambda x: x + position, [None, 4, 12, 16], "height and width")
     said(lambda x: x[:, :, :14], [None, 4, 12, 16], "height and width")  # cuts nothing at the example's height
+
+
+def test_branches_on_extents() -> None:
+    def padded(x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        if h % 4 or w % 4:
+            x = F.pad(x, (0, -w % 4, 0, -h % 4))
+        return F.avg_pool2d(x, 4)
+
+    def even_only(x: Tensor) -> Tensor:
+        if x.shape[2] % 4:
+            raise ValueError("a multiple of 4 is needed")
+        return F.avg_pool2d(x, 4)
+
+    # the example needs no border, other sizes do; a size that the module itself refuses is no reason
+    assert check(Lost(padded), IMAGE).shapes() == [[None, 4, 12, 16]]
+    assert check(Lost(padded), IMAGE, sizes="alike").shapes() == FREE
+    assert check(Lost(even_only), IMAGE).shapes() == FREE
+    refused(Lost(padded), IMAGE, sizes="some", says="any or alike")
+
+
+def test_extents_as_numbers() -> None:
+    def simam(x: Tensor) -> Tensor:
+        b, c, h, w = x.size()
+        d = (x - x.mean((2, 3), keepdim=True)).pow(2)
+        return x * torch.sigmoid(d / (4 * (d.sum((2, 3), keepdim=True) / (w * h - 1) + 1e-4)) + 0.5)
+
+    for function in (simam, lambda x: x / x.shape[2], lambda x: x * (x.shape[2] / x.shape[3]), lambda x: 1 + x * x.numel()):
+        assert check(Lost(function), IMAGE, more=SMALL).shapes() == FREE
+
+
+def test_more_than_five_axes_between_reshapes() -> None:
+    def windows(x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
+        b, h, w, c = x.shape
+        x = x.view(b, h // 4, 4, w // 4, 4, c)
+        return x.permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, 16, c)
+
+    def to_depth(x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        return x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 1, 2, 4).reshape(n, c * 4, h // 2, w // 2)
+
+    for function in (windows, to_depth, lambda x: x.view(1, -1, 2, 2, *x.shape[2:], 1).transpose(2, 3).flatten(1, 3).flatten(3)[0]):
+        check(Lost(function), IMAGE)
+    refused(lambda x: x.view(1, 4, 3, 4, 4, 4) + 1, IMAGE, says="6 axes")
+    refused(lambda x: x.view(1, 4, 3, 4, 4, 4), IMAGE, says="6 axes")
+
+
+def test_einsum() -> None:
+    weight, rows = noise(3, 4), noise(2, 4, 5)
+    for function in (
+        lambda x: torch.einsum("nchw,oc->nohw", x, weight), lambda x: torch.einsum("nchw,nchv->nchwv", x, x),
+        lambda x: torch.einsum("nchw,nkhw->nck", x, x), lambda x: torch.einsum("nchw->nwc", x), lambda x: torch.einsum("nchw,nc->nhw", x, x.mean((2, 3))),
+    ):
+        check(Lost(function), IMAGE, more=SMALL)
+    check(lambda x: torch.einsum("bik,bjk", x, x), rows)
+    refused(lambda x: torch.einsum("...k,...k", x, x), rows, says="ellipsis")
+    refused(lambda x: torch.einsum("ij,jk,kl->il", x, x.mT, x), noise(2, 3), says="the equation")
+
+
+class Swish(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x)
+
+
+def test_modules_as_they_come() -> None:
+    assert check(lambda x: Swish.apply(x) + 1, IMAGE).ops == ["activation", "mul", "add"]
+    for module in (torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)), nn.DataParallel(nn.Conv2d(4, 4, 3)),
+                   torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3)), torch.compile(nn.Conv2d(4, 4, 3))):
+        assert check(module, IMAGE).ops == ["conv2d"]
 
 
 def test_expressions() -> None:
@@ -508,7 +581,7 @@ def test_refusals() -> None:
         (lambda x: x * x.mean().item()): "item",
         (lambda x: x * float(x.mean())): "__float__",
         (lambda x: torch.where(x > 0, x, -x)): "no operation of the file is gt",
-        (lambda x: x.flip(2)): "flip",
+        (lambda x: x.flip(2)): "depends on the input",
         (lambda x: x.argmax(1)): "argmax",
         (lambda x: x.max(1)[1] * 1.0): "index of an element",
         (lambda x: F.conv2d(x, x[:1])): "the kernel depends on the input",
@@ -588,13 +661,14 @@ def test_known_cases() -> None:
     assert len(families) == 8, families
 
 
-class UnusedNorm(ODConv2d):
+class NormNeverCalled(ODConv2d):
     """A copy of ODConv whose attention has a batch norm that forward never calls."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        attention = self.attention
-        attention.forward = lambda x: F.relu(attention.fc(x.mean((2, 3), keepdim=True)))
+    def forward(self, x: Tensor) -> Tensor:
+        z = F.relu(self.attention.fc(x.mean((2, 3), keepdim=True)))
+        x = x * torch.sigmoid(self.attention.channel_fc(z))
+        y = kdna_torch.layers.conv2d_per_sample(x, self.kernels(z), None, self.stride, self.padding)
+        return y * torch.sigmoid(self.attention.filter_fc(z))
 
 
 class WithTemperature(ODConv2d):
@@ -619,20 +693,9 @@ def test_odconv_variants() -> None:
     used = check(net, x)
     assert used.tensors["attention.bn.running_mean"].equal(net.attention.bn.running_mean)
     assert used.nodes[0]["kernel"] == [6, 8, 3, 3] and used.nodes[0]["tensors"]["weight"] == "weight"
-    unused = scatter(UnusedNorm(8, 6, 3, padding=1))
-    unused.attention.forward = lambda x, a=unused.attention: F.relu(a.fc(x.mean((2, 3), keepdim=True)))
-
-    class Port(nn.Module):  # a copy of the module must call the copy's attention
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = NormNeverCalled(8, 6, 3, padding=1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.layer(x)
-
-    port = scatter(Port())
+    port = scatter(nn.Sequential(NormNeverCalled(8, 6, 3, padding=1)))
     assert check(port, x).nodes[0]["tensors"]["attention.bn.running_mean"].startswith("folded.")
-    refused(port, x, odconv_bn="yes", says=("layer (NormNeverCalled)", "conv2d odconv"))
+    refused(port, x, odconv_bn="yes", says=("0 (NormNeverCalled)", "conv2d odconv"))
     check(port, x, odconv_bn="no")
     refused(net, x, odconv_bn="no", says="conv2d odconv")
     warm = scatter(WithTemperature(8, 6, 3, padding=1))
@@ -642,17 +705,6 @@ def test_odconv_variants() -> None:
     refused(scatter(OtherFormula(8, 6, 3, padding=1)), x, says="forward does not compute")
     net.attention.bn.eps = 1e-3
     check(net, x)
-
-
-class NormNeverCalled(ODConv2d):
-    def kernels(self, z: Tensor) -> Tensor:
-        return super().kernels(z)
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = F.relu(self.attention.fc(x.mean((2, 3), keepdim=True)))
-        x = x * torch.sigmoid(self.attention.channel_fc(z))
-        y = kdna_torch.layers.conv2d_per_sample(x, self.kernels(z), None, self.stride, self.padding)
-        return y * torch.sigmoid(self.attention.filter_fc(z))
 
 
 class Blocks(nn.Module):

@@ -189,7 +189,7 @@ class Dim(int):
         return int.__hash__(self)
 
     def __bool__(self) -> bool:
-        return plain(self) != 0
+        return lost(self) != 0
 
     def __deepcopy__(self, memo: Any) -> Dim:
         return self

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from . import dynamic_export, operations  # noqa: F401  (they fill the tables of the tracer)
 from .extents import Dim, plain
 from .interpret import EXTENTS, Network
-from .trace import DoublePrecision, ExportError, GraphNode, Trace, Value, all_tensors, flatten_outputs, geometry, relative_error, run
+from .trace import DoublePrecision, ExportError, GraphNode, ModuleFails, Trace, Value, all_tensors, flatten_outputs, geometry, relative_error, run
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "conv_transpose2d": {"stride": [1, 1], "pad": [0, 0], "output_pad": [0, 0], "dilation": [1, 1], "groups": 1},
@@ -52,8 +52,8 @@ def other_example(xs: Sequence[Tensor], axes: str, step: int) -> list[Tensor]:
         for axis in free_axes(x, axes):
             if axis == 0:
                 shape[0] += step
-            elif len(images) == 1:
-                shape[axis] += (32 if axis == 2 else 64) * step
+            elif len(images) == 1:  # first by what most networks can take, then by what they have to branch for
+                shape[axis] += {1: (32, 64), 2: (37, 75)}[step][axis - 2]
             else:  # maps of several sizes: what is proportional stays so
                 shape[axis] *= (1 + step) if axis == 2 else (2 + step)
         noise = torch.randn(shape, generator=rng, dtype=torch.float64)
@@ -235,8 +235,13 @@ def named_inputs(module: nn.Module, examples: Any) -> tuple[list[Tensor], dict[s
 
 
 def doubled(module: nn.Module) -> nn.Module:
+    memo = {}
+    for part in module.modules():
+        for item in vars(part).values():  # what hooks have computed cannot be copied otherwise
+            if isinstance(item, Tensor) and item.grad_fn is not None:
+                memo[id(item)] = item.detach().clone()
     try:
-        return copy.deepcopy(module).cpu().double()
+        return copy.deepcopy(module, memo).cpu().double()
     except Exception as error:  # a module may hold anything
         raise ExportError(f"{type(module).__name__}: cannot be copied: {error}") from error
 
@@ -257,6 +262,7 @@ def export(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     odconv_bn: str = "auto",
+    sizes: str = "any",
     check: bool = True,
     say: Any = report,
 ) -> dict[str, Any]:
@@ -264,8 +270,9 @@ def export(
 
     The module is copied, brought to double precision and run several times: on ``example_inputs`` (a tensor, a tuple of
     tensors, or a dict of keyword arguments), and on inputs of another batch, height and width. Where the runs are not the
-    same network, the extents of the inputs are fixed to the example's, and ``say`` gets a line that tells so. Branches on
-    extents are taken as the example takes them.
+    same network, the extents of the inputs are fixed to the example's, and ``say`` gets a line that tells so. Where the
+    code compares extents, a third run has odd ones; with ``sizes="alike"`` it is left out, and the network is right for
+    extents for which the comparisons come out as for the example's, such as other multiples of 32.
 
     ``odconv_bn`` says whether ODConv layers use attention.bn: "yes", "no", or "auto", which looks at what forward calls.
     ``check`` runs the file (``kdna_torch.interpret``) on the same inputs in double precision and compares.
@@ -277,13 +284,17 @@ def export(
     for name, part in module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
             raise ExportError(f"{name or 'the module'}: a scripted module cannot be traced; export the original one")
+    while isinstance(module, nn.DataParallel) or hasattr(module, "_orig_mod"):  # wrapped, or compiled
+        module = module.module if isinstance(module, nn.DataParallel) else module._orig_mod
     args, kwargs, names = named_inputs(module, example_inputs)
     names = list(input_names) if input_names is not None else names
     if len(names) != len(args) + len(kwargs) or len(set(names)) != len(names):
         raise ExportError(f"{len(args) + len(kwargs)} inputs have the names {names}")
     if odconv_bn not in ("auto", "yes", "no"):
         raise ExportError(f"odconv_bn is {odconv_bn!r}; auto, yes or no")
-    double = doubled(module.module if isinstance(module, (nn.DataParallel,)) else module).eval()
+    if sizes not in ("any", "alike"):
+        raise ExportError(f"sizes is {sizes!r}; any or alike")
+    double = doubled(module).eval()
     double.requires_grad_(False)
     examples = [x.detach().cpu().double() for x in (*args, *kwargs.values())]
     options: dict[str, Any] = {"odconv_bn": odconv_bn}
@@ -302,11 +313,13 @@ def export(
             continue
         first = trace(examples, free)  # what fails here is refused
         why = None
-        for step in (1, 2):
+        for step in (1, 2) if sizes == "any" else (1,):
             try:
                 second = trace(other_example(examples, axes, step), free)
                 why = difference(first, second)
-            except ExportError as error:  # the module's own exceptions too, at a size that it does not take
+            except ModuleFails as error:  # it does not take odd extents, or no others at all
+                why = str(error) if step == 1 else None
+            except ExportError as error:
                 why = str(error)
             if why or not (first.concretised or second.concretised):
                 break
@@ -323,7 +336,7 @@ def export(
             raise ExportError(f"{len(first.outputs)} outputs, but {len(output_names)} names")
         for made in (first, second):
             made.outputs = [(name, value) for name, (_, value) in zip(output_names, made.outputs)]
-    weights = Weights(module.module if isinstance(module, nn.DataParallel) else module, double)
+    weights = Weights(module, double)
     graph = graph_of(first, free, weights)
     check_numbers(graph)
     write(Path(path), graph, weights.stored, lambda file: verify(file, double, first, second, args, kwargs) if check else None)

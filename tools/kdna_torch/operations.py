@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .extents import Dim, combine, lost, plain
+from .extents import Dim, Ratio, combine, lost, plain
 from .shape_rules import axis_of, product, reshaped
 from .trace import HANDLERS, GraphNode, Inexpressible, Opaque, Tracer, Value
 
@@ -420,10 +420,22 @@ def scalar_of(t: Tracer, x: Any, rank: int) -> float | int | None:
     return number(x)
 
 
+def extent_as_value(t: Tracer, n: Any) -> Any:
+    """A number that follows from extents as a value of one element: as many ones as it says, added up."""
+    if isinstance(n, Ratio):
+        top, bottom = (extent_as_value(t, part) for part in (n.numerator, n.denominator))
+        return binary("div")(t, top, bottom)
+    if not isinstance(n, Dim) or plain(n) < 1:
+        return n
+    ones = t.emit("expand", [torch.ones(1, dtype=torch.float64)], shape=[n])
+    return t.emit("sum", [ones], axes=[0], keep=True)
+
+
 def binary(op: str) -> Callable[..., Value]:
     def handle(t: Tracer, a: Any, b: Any, *, alpha: Any = 1, rounding_mode: Any = None) -> Value:
         if rounding_mode is not None:
             raise Inexpressible(f"rounding_mode {rounding_mode}")
+        a, b = extent_as_value(t, a), extent_as_value(t, b)
         for x in (a, b):
             if isinstance(x, Tensor) and (x.dtype == torch.bool or x.is_complex()):
                 raise Inexpressible(f"a tensor of {x.dtype}")
@@ -431,6 +443,8 @@ def binary(op: str) -> Callable[..., Value]:
             scale = number(alpha)
             b = t.emit("mul", [b], scalar=scale) if isinstance(b, Tensor) and t.find(b) else b * alpha
         ranks = [len(t.value(x).dims) if isinstance(x, Value) or t.find(x) else None for x in (a, b)]
+        if ranks == [None, None]:
+            raise Inexpressible("two constants")
         if ranks[1] is None and (scalar := scalar_of(t, b, ranks[0] or 0)) is not None:
             return t.emit(op, [a], scalar=scalar)
         if ranks[0] is None and (scalar := scalar_of(t, a, ranks[1] or 0)) is not None:
@@ -1112,6 +1126,52 @@ def addmm(t: Tracer, x: Any, a: Any, b: Any, *, beta: Any = 1, alpha: Any = 1) -
     if beta != 1 or alpha != 1:
         raise Inexpressible("alpha or beta")
     return t.emit("add", [t.emit("matmul", [a, b]), x])
+
+
+@handles("einsum")
+def einsum(t: Tracer, equation: Any, *operands: Any) -> Value:
+    """Sums of products of one or two tensors, as a matrix product of permuted ones."""
+    if not isinstance(equation, str) or "." in equation:
+        raise Inexpressible("an equation with an ellipsis, or without letters")
+    tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
+    left, arrow, out = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow:
+        out = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
+    if len(terms) != len(tensors) or not 1 <= len(terms) <= 2 or any(len(set(term)) != len(term) for term in terms):
+        raise Inexpressible(f"the equation {equation}")
+    values, extents = [t.value(x) for x in tensors], {}
+    for i, (term, value) in enumerate(zip(terms, values)):
+        for c, d in zip(term, value.dims):
+            extents[c] = d if c not in extents or isinstance(extents[c], Dim) else extents[c]
+        alone = [n for n, c in enumerate(term) if c not in out and all(c not in other for other in terms[:i] + terms[i + 1 :])]
+        if alone:
+            values[i] = t.emit("sum", [value], axes=alone)
+            terms[i] = "".join(c for c in term if c not in {term[n] for n in alone})
+    if len(terms) == 1:
+        return permuted(t, values[0], [terms[0].index(c) for c in out])
+    (a, b), both = terms, [c for c in terms[0] if c in terms[1]]
+    batch, inner = [c for c in both if c in out], [c for c in both if c not in out]
+    rows, columns = [c for c in a if c not in b], [c for c in b if c not in a]
+
+    def matrix(value: Value, term: str, first: list[str], second: list[str]) -> Value:
+        moved = permuted(t, value, [term.index(c) for c in [*batch, *first, *second]])
+        shape = [product([extents[c] for c in part]) for part in (batch, first, second)]
+        return reshape(t, moved, shape)
+
+    y = t.emit("matmul", [matrix(values[0], a, rows, inner), matrix(values[1], b, inner, columns)])
+    made = [*batch, *rows, *columns]
+    return permuted(t, reshape(t, y, [extents[c] for c in made]), [made.index(c) for c in out])
+
+
+@handles("flip", "fliplr", "flipud")
+def flip(t: Tracer, x: Tensor, *dims: Any) -> Value:
+    value = t.value(x)
+    for axis in axes_of(listed(dims[0], dims[1:]), len(value.dims)):
+        if isinstance(value.dims[axis], Dim):
+            raise Inexpressible("an axis whose extent depends on the input")
+        value = gather_axis(t, value, axis, list(range(value.dims[axis]))[::-1])
+    return value
 
 
 @handles("scaled_dot_product_attention")

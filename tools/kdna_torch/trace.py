@@ -147,7 +147,27 @@ def stays_float(name: str, source: torch.dtype, args: Sequence[Any], kwargs: dic
 
 
 class DoublePrecision(TorchFunctionMode):
-    """Casts between floating-point types do nothing, so that a module runs in double precision throughout."""
+    """A module runs in double precision throughout: casts between floating-point types do nothing, and what meets a double
+    becomes one, such as tensors that are no buffers of their module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raised: dict[int, tuple[Tensor, int, Tensor]] = {}
+
+    def raise_all(self, structure: Any) -> Any:
+        """The structure with all floating-point tensors in double precision, if one of them is."""
+        tensors = [x for x in tensors_in(structure) if x.is_floating_point()]
+        if len({x.dtype for x in tensors}) < 2 or not any(x.dtype == torch.float64 for x in tensors):
+            return structure
+        return map_leaves(structure, lambda x: self.raise_one(x) if isinstance(x, Tensor) else x)
+
+    def raise_one(self, x: Tensor) -> Tensor:
+        if not x.is_floating_point() or x.dtype == torch.float64:
+            return x
+        known = self.raised.get(id(x))
+        if known is None or known[1] != x._version:
+            self.raised[id(x)] = known = (x, x._version, x.double())
+        return known[2]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
@@ -158,6 +178,7 @@ class DoublePrecision(TorchFunctionMode):
             target = target or (target_dtype(args[1:], kwargs) if name != "double" else None)
             if target is not None and target.is_floating_point:
                 return args[0].double()
+        args, kwargs = self.raise_all((args, kwargs))
         return func(*args, **kwargs)
 
 
@@ -318,6 +339,8 @@ class Tracer(TorchFunctionMode):
             return self.descriptor(func, name, args, kwargs)
         if not self.is_tracked(args) and not self.is_tracked(kwargs):
             return self.on_constants(func, name, args, kwargs)
+        with torch._C.DisableTorchFunction():
+            args, kwargs = self.double.raise_all((args, kwargs))
         return self.on_values(func, name, args, kwargs)
 
     def run_plain(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -562,7 +585,8 @@ def tracing(tracer: Tracer) -> Iterator[None]:
 
 
 def package_roots(module: nn.Module) -> set[str]:
-    return {type(m).__module__.partition(".")[0] for m in module.modules()} | {type(m).__module__ for m in module.modules()}
+    names = {type(m).__module__ for m in module.modules()} | {"__main__"}
+    return names | {name.partition(".")[0] for name in names}
 
 
 def flatten_outputs(structure: Any, name: str, where: str) -> list[tuple[str, Tensor]]:
