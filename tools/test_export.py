@@ -3,6 +3,8 @@
 
     python test_export.py      or      pytest test_export.py
 
+With KDNA_RUN=PROGRAM the files are also run by that program (examples/kdna_run.cpp), and compared with the module.
+
 ``export`` itself compares each file with the module in double precision at two sizes; the tests look at what was written,
 and run the file at a further size.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, safe_open
@@ -36,6 +40,7 @@ from kdna_torch.trace import DoublePrecision
 from kdna_torch.warehouse import KWChain, KWManager
 
 torch.set_num_threads(1)  # the layers are small
+PROGRAM = os.environ.get("KDNA_RUN", "")
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 
 
@@ -74,15 +79,34 @@ class Exported:
 
     def __init__(self, module: nn.Module, inputs: Any, **options: Any) -> None:
         self.said: list[str] = []
+        self.inputs = list(inputs.values()) if isinstance(inputs, dict) else [inputs] if isinstance(inputs, Tensor) else inputs
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "net.safetensors")
             self.graph = export(module, inputs, path, say=self.said.append, **options)
             assert [p.name for p in Path(folder).iterdir()] == ["net.safetensors"]
             with safe_open(path, "pt") as file:
                 assert json.loads(file.metadata()["kdna.graph"]) == self.graph
-            self.network, self.tensors = Network(path), load_file(path)
+            self.network, self.tensors, self.bytes = Network(path), load_file(path), path.read_bytes()
         self.nodes = self.graph["nodes"]
         self.ops = [node["op"] for node in self.nodes]
+
+    def run_program(self, program: str) -> None:
+        """Runs the file by the library, on the example."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "net.safetensors")
+            path.write_bytes(self.bytes)
+            words = [program, "--model", str(path)]
+            for option, names in (("--input", self.graph["inputs"]), ("--output", self.graph["outputs"])):
+                words += [option, *(f"{n['name']}={folder}/{option[2:]}{i}.npy" for i, n in enumerate(names))]
+            for i, x in enumerate(self.inputs):
+                np.save(f"{folder}/input{i}.npy", x.float().numpy())
+            done = subprocess.run(words, capture_output=True, text=True)
+            assert done.returncode == 0, (done.returncode, done.stderr, self.nodes)
+            for i, (name, want) in enumerate(self.network([x.double() for x in self.inputs]).items()):
+                found = torch.from_numpy(np.load(f"{folder}/output{i}.npy")).double()
+                assert found.shape == want.shape, (name, found.shape, want.shape, self.nodes)
+                error = ((found - want).abs().max() / want.abs().max().clamp(min=1e-30)).item()
+                assert error < 1e-4, (name, error, self.nodes)
 
     def shapes(self) -> list[list[int | None]]:
         return [i["shape"] for i in self.graph["inputs"]]
@@ -93,11 +117,14 @@ def check(module: Any, *inputs: Tensor, more: list[tuple[int, ...]] | None = Non
     module = module if isinstance(module, nn.Module) else Function(module)
     module.eval()
     exported = Exported(module, inputs, **options)
+    if PROGRAM:
+        exported.run_program(PROGRAM)
     assert not more or not exported.said, exported.said
     for shape in more or ():
         x = noise(*shape, seed=9).double()
+        module.double()
         with DoublePrecision():
-            want = module.double()(x.clone())
+            want = module(x.clone())
         module.float()
         found = next(iter(exported.network([x]).values()))
         torch.testing.assert_close(found, want, rtol=1e-9, atol=1e-9)

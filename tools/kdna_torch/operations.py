@@ -427,7 +427,7 @@ def extent_as_value(t: Tracer, n: Any) -> Any:
         return binary("div")(t, top, bottom)
     if not isinstance(n, Dim) or plain(n) < 1:
         return n
-    ones = t.emit("expand", [torch.ones(1, dtype=torch.float64)], shape=[n])
+    ones = t.emit("expand", [t.one], shape=[n])
     return t.emit("sum", [ones], axes=[0], keep=True)
 
 

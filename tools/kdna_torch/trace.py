@@ -201,6 +201,7 @@ class Tracer(TorchFunctionMode):
         self.products: dict[int, tuple[Tensor, str, Any, Any]] = {}  # constants made by mul and add
         self.module_names = {id(m): name for name, m in reversed(list(module.named_modules(remove_duplicate=False)))}
         self.stack: list[nn.Module] = []
+        self.one = torch.ones(1, dtype=torch.float64)
         self.quiet = 0
         self.failed = ""  # the innermost module that raised an exception
         self.notes: list[str] = []
