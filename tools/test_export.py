@@ -734,6 +734,164 @@ def test_odconv_variants() -> None:
     check(net, x)
 
 
+# Layers with the attributes and keys of the methods' public code.
+
+
+class Attention(nn.Module):
+    """ODConv's: what there is no head for is a method that gives one."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, groups: int, kernels: int) -> None:
+        super().__init__()
+        self.kernel_size, self.kernel_num, self.temperature = kernel, kernels, 1.0
+        self.avgpool, self.relu = nn.AdaptiveAvgPool2d(1), nn.ReLU(inplace=True)
+        self.fc, self.bn = nn.Conv2d(cin, 16, 1, bias=False), nn.BatchNorm2d(16)
+        self.channel_fc, self.func_channel = nn.Conv2d(16, cin, 1), self.channels
+        self.func_filter = self.func_spatial = self.func_kernel = self.skip
+        if not cin == cout == groups:
+            self.filter_fc, self.func_filter = nn.Conv2d(16, cout, 1), self.filters
+        if kernel > 1:
+            self.spatial_fc, self.func_spatial = nn.Conv2d(16, kernel * kernel, 1), self.taps
+        if kernels > 1:
+            self.kernel_fc, self.func_kernel = nn.Conv2d(16, kernels, 1), self.kernels
+
+    def skip(self, _: Tensor) -> float:
+        return 1.0
+
+    def channels(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(self.channel_fc(z) / self.temperature)
+
+    def filters(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(self.filter_fc(z) / self.temperature)
+
+    def taps(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(self.spatial_fc(z).view(len(z), 1, 1, 1, self.kernel_size, self.kernel_size) / self.temperature)
+
+    def kernels(self, z: Tensor) -> Tensor:
+        return F.softmax(self.kernel_fc(z).view(len(z), -1, 1, 1, 1, 1) / self.temperature, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        z = self.relu(self.bn(self.fc(self.avgpool(x))))
+        return self.func_channel(z), self.func_filter(z), self.func_spatial(z), self.func_kernel(z)
+
+
+def per_sample(x: Tensor, kernels: Tensor, layer: Any) -> Tensor:
+    n, o = kernels.shape[:2]
+    y = F.conv2d(x.reshape(1, -1, *x.shape[2:]), kernels.flatten(0, 1), None, layer.stride, layer.padding, layer.dilation,
+                 layer.groups * n)
+    return y.view(n, o, *y.shape[2:])
+
+
+def public_odconv(cin: int, cout: int, kernel: int, groups: int, kernels: int) -> nn.Module:
+    class ODConv2d(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.in_planes, self.out_planes, self.kernel_size, self.kernel_num = cin, cout, kernel, kernels
+            self.stride, self.padding, self.dilation, self.groups = 2, kernel // 2, 1, groups
+            self.attention = Attention(cin, cout, kernel, groups, kernels)
+            self.weight = nn.Parameter(torch.randn(kernels, cout, cin // groups, kernel, kernel))
+            self._forward_impl = self._forward_impl_pw1x if kernel == 1 and kernels == 1 else self._forward_impl_common
+
+        def _forward_impl_common(self, x: Tensor) -> Tensor:
+            channels, filters, taps, mixture = self.attention(x)
+            weight = (taps * mixture * self.weight.unsqueeze(0)).sum(1).expand(len(x), -1, -1, -1, -1)
+            return per_sample(x * channels, weight, self) * filters
+
+        def _forward_impl_pw1x(self, x: Tensor) -> Tensor:
+            channels, filters, _, _ = self.attention(x)
+            y = F.conv2d(x * channels, self.weight.squeeze(0), None, self.stride, self.padding, self.dilation, self.groups)
+            return y * filters
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self._forward_impl(x)
+
+    return ODConv2d()
+
+
+class Dynamic_conv2d(nn.Module):
+    """DyConv's, at the temperature that its training starts with."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, bias: bool) -> None:
+        super().__init__()
+        self.in_planes, self.out_planes, self.kernel_size, self.K = cin, cout, kernel, 4
+        self.stride, self.padding, self.dilation, self.groups = 1, kernel // 2, 1, 1
+        self.attention = nn.Module()
+        self.attention.fc1, self.attention.fc2 = nn.Conv2d(cin, 3, 1, bias=False), nn.Conv2d(3, 4, 1)
+        self.attention.temperature = 34
+        self.weight = nn.Parameter(torch.randn(4, cout, cin, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(4, cout)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.attention
+        route = F.softmax(a.fc2(F.relu(a.fc1(F.adaptive_avg_pool2d(x, 1)))).view(len(x), -1) / a.temperature, 1)
+        y = per_sample(x, (route @ self.weight.flatten(1)).view(-1, *self.weight.shape[1:]), self)
+        return y if self.bias is None else y + (route @ self.bias)[:, :, None, None]
+
+
+def public_warehouse(rows: bool) -> nn.Module:
+    """A warehouse's layer over maps or rows; ``warehouse_manager`` is a list, so that it is no submodule."""
+
+    class Manager(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = nn.ParameterList([torch.randn(5, 4, 4, *[1] * (1 if rows else 2))])
+
+    class Layer(nn.Module):
+        def __init__(self, manager: Manager) -> None:
+            super().__init__()
+            self.in_planes, self.out_planes, self.warehouse_id, self.warehouse_manager = 8, 8, 0, [manager]
+            one = (lambda n: (n,)) if rows else (lambda n: (n, n))
+            self.kernel_size, self.stride, self.padding, self.dilation, self.groups = one(3), one(1), one(1), one(1), 1
+            self.bias = nn.Parameter(torch.randn(8))
+            self.mixtures = (3 if rows else 9) * 4
+            self.attention = nn.Module()
+            self.attention.fc1, self.attention.norm1 = nn.Linear(8, 16, bias=False), nn.BatchNorm1d(16)
+            self.attention.fc2 = nn.Linear(16, self.mixtures * 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, cells = self.attention, self.warehouse_manager[0].weights[0]
+            u = a.fc2(F.relu(a.norm1(a.fc1(x.flatten(2).mean(2))))).view(-1, 6)
+            alpha = (u / (u.abs().sum(1, keepdim=True) + 1e-3))[:, :-1]
+            k = self.kernel_size
+            kernels = (alpha @ cells.flatten(1)).view(len(x), math.prod(k), 2, 2, 4, 4)
+            kernels = kernels.permute(0, 2, 4, 3, 5, 1).reshape(len(x) * 8, 8, *k)
+            convolve = F.conv1d if rows else F.conv2d
+            y = convolve(x.reshape(1, -1, *x.shape[2:]), kernels, None, self.stride, self.padding, self.dilation, len(x))
+            return y.view(len(x), 8, *y.shape[2:]) + self.bias.view(-1, *[1] * len(k))
+
+    Layer.__name__ = "KWConv1d" if rows else "KWConv2d"
+    manager = Manager()
+    return Chain(Layer(manager), Layer(manager), manager)
+
+
+class Chain(nn.Module):
+    def __init__(self, first: nn.Module, second: nn.Module, manager: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second, self.warehouse_manager = first, second, manager
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(F.relu(self.first(x)))
+
+
+class conv_dy(DCDConv2d):
+    """DCD's."""
+
+
+def test_layers_as_in_public_code() -> None:
+    x = noise(2, 8, 6, 7)
+    for cout, kernel, groups, kernels in ((6, 3, 1, 4), (8, 3, 8, 1), (6, 1, 1, 1), (6, 1, 2, 2), (8, 3, 8, 2)):
+        exported = check(scatter(public_odconv(8, cout, kernel, groups, kernels)), x)
+        assert [n.get("method") for n in exported.nodes] == ["odconv"] and exported.nodes[0]["stride"] == [2, 2]
+    for bias in (True, False):
+        exported = check(scatter(Dynamic_conv2d(8, 6, 3, bias)), x)
+        assert [n.get("method") for n in exported.nodes] == ["dyconv"] and "temperature 34" in exported.said[0]
+    for rows in (True, False):
+        exported = check(scatter(public_warehouse(rows)), x[:, :, 0] if rows else x)
+        layers = [n for n in exported.nodes if n["op"] == "conv2d"]
+        assert [n["method"] for n in layers] == ["kernel_warehouse"] * 2
+        assert len({n["tensors"]["cells"] for n in layers}) == 1
+    assert check(scatter(conv_dy(8, 6)), noise(2, 8, 6, 8)).nodes[0]["method"] == "dcd"
+
+
 class Blocks(nn.Module):
     """timm's: one routing for all convolutions of a block."""
 

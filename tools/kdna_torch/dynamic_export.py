@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .extents import combine
-from .operations import pair, producer
+from .operations import integer, pair, producer
 from .trace import LAYERS, Inexpressible, Node, Tracer
 
 Describe = Callable[..., Any]
@@ -63,8 +63,10 @@ def geometry(module: Any) -> dict[str, Any]:
         "dilation": pair(getattr(module, "dilation", 1)),
         "groups": getattr(module, "groups", 1),
     }
-    defaults = {"stride": [1, 1], "pad": [0] * 4, "dilation": [1, 1], "groups": 1}
-    return {key: value for key, value in found.items() if value != defaults[key]}
+    return {key: value for key, value in found.items() if value != NEUTRAL[key]}
+
+
+NEUTRAL = {"stride": [1, 1], "pad": [0] * 4, "dilation": [1, 1], "groups": 1}
 
 
 def keys(module: nn.Module, *names: str) -> dict[str, Tensor]:
@@ -215,9 +217,8 @@ def padded_as_tensorflow(tracer: Tracer, module: Any, x: Tensor, size: list[int]
         before.append(combine("div", total, 2))
         after.append(combine("sub", total, before[-1]))
     attributes = {"stride": stride, "dilation": dilation, "groups": module.groups}
-    defaults = {"stride": [1, 1], "dilation": [1, 1], "groups": 1}
     return (Node("pad", [x], before=before, after=after),
-            {key: item for key, item in attributes.items() if item != defaults[key]})
+            {key: item for key, item in attributes.items() if item != NEUTRAL[key]})
 
 
 def routing_of(tracer: Tracer, x: Tensor, route: Tensor) -> dict[str, Tensor] | None:
@@ -255,6 +256,31 @@ def dcd(tracer: Tracer, module: Any, x: Tensor) -> Node:
     return Node("conv2d", [x], tensors, method="dcd", kernel=[o, channels, kh, kw], **geometry(module.conv), **more)
 
 
+@layer("KWConv1d")
+def kernel_warehouse_rows(tracer: Tracer, module: Any, x: Tensor) -> Node:
+    """A convolution over [N, C, L], as one over a map of one row."""
+    described = kernel_warehouse(tracer, module, x)
+    cells = described.tensors["cells"]
+    described.tensors["cells"] = cells[:, :, :, None] if cells.ndim == 4 else cells
+    described.inputs = [Node("unsqueeze", [x], axes=[2])]
+    return Node("squeeze", [described], axes=[2])
+
+
+def row_geometry(module: Any) -> dict[str, Any]:
+    """geometry of a layer over [N, C, L]."""
+    def across(n: Any, otherwise: int) -> list[int]:
+        return [otherwise, integer(n[0] if isinstance(n, (list, tuple)) else n)]
+
+    pad = across(module.padding, 0)[1]
+    found = {
+        "stride": across(module.stride, 1),
+        "pad": [0, 0, pad, pad],
+        "dilation": across(getattr(module, "dilation", 1), 1),
+        "groups": getattr(module, "groups", 1),
+    }
+    return {key: value for key, value in found.items() if value != NEUTRAL[key]}
+
+
 @layer("KWConv2d")
 def kernel_warehouse(tracer: Tracer, module: Any, x: Tensor) -> Node:
     holder = getattr(module, "managers", None) or module.warehouse_manager
@@ -269,13 +295,16 @@ def kernel_warehouse(tracer: Tracer, module: Any, x: Tensor) -> Node:
         o, cg, kh = module.shape
         kw, channels = kh, module.in_channels
     else:
-        o, channels, (kh, kw) = module.out_planes, module.in_planes, pair(module.kernel_size)
+        size = module.kernel_size
+        o, channels = module.out_planes, module.in_planes
+        kh, kw = pair(size) if x.ndim == 4 else (1, integer(size[0] if isinstance(size, (list, tuple)) else size))
     more: dict[str, Any] = {"bias": True} if "bias" in tensors else {}
     if "attention.fc3.weight" in tensors:
         start = next((getattr(module.attention, n) for n in ("start", "start_cell_idx") if hasattr(module.attention, n)), 0)
         more["first_local"] = min(int(start or 0), len(tensors["attention.fc3.weight"]))
     tensors["cells"] = cells
-    return Node("conv2d", [x], tensors, method="kernel_warehouse", kernel=[o, channels, kh, kw], **geometry(module), **more)
+    moves = geometry(module) if x.ndim == 4 else row_geometry(module)
+    return Node("conv2d", [x], tensors, method="kernel_warehouse", kernel=[o, channels, kh, kw], **moves, **more)
 
 
 @layer("ACDCConv2d")
