@@ -113,7 +113,9 @@ def run_program(program: str, network: Path, x: Tensor, want: Tensor) -> float:
     return ((found - want).abs().max() / want.abs().max()).item()
 
 
-def examine(name: str, make: Callable[[str], nn.Module], size: int, program: str | None) -> tuple[str, str, str, str, bool]:
+def examine(
+    name: str, make: Callable[[str], nn.Module], size: int, program: str | None
+) -> tuple[str, str, str, str, bool]:
     """nodes, error, verdict, seconds, and whether all is well."""
     start, notes, wrong = time.time(), [], False
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(7))

@@ -37,14 +37,26 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--arch", choices=sorted(ARCHS), help="check keys, shapes and dtypes against this network")
     parser.add_argument("--allow-pickle", action="store_true", help="read files that need full unpickling (runs code)")
     network = parser.add_argument_group("a network with its graph")
-    network.add_argument("--module", metavar="MODULE:FUNCTION", help="what makes the module, torchvision.models:resnet50")
-    network.add_argument("--kwargs", type=json.loads, default={}, metavar="JSON", help='its arguments, {"num_classes": 10}')
+    network.add_argument(
+        "--module", metavar="MODULE:FUNCTION", help="what makes the module, torchvision.models:resnet50"
+    )
+    network.add_argument(
+        "--kwargs", type=json.loads, default={}, metavar="JSON", help='its arguments, {"num_classes": 10}'
+    )
     network.add_argument("--checkpoint", type=Path, help="weights, loaded strictly")
-    network.add_argument("--input", action="append", default=[], metavar="[NAME=]1x3x224x224", help="extents of an input")
+    network.add_argument(
+        "--input", action="append", default=[], metavar="[NAME=]1x3x224x224", help="extents of an input"
+    )
     network.add_argument("-o", "--output", type=Path, help=".safetensors")
-    network.add_argument("--odconv-bn", choices=("auto", "yes", "no"), default="auto", help="whether ODConv uses attention.bn")
-    network.add_argument("--sizes", choices=("any", "alike"), default="any",
-                         help="alike: do not try odd extents where the code compares extents")
+    network.add_argument(
+        "--odconv-bn", choices=("auto", "yes", "no"), default="auto", help="whether ODConv uses attention.bn"
+    )
+    network.add_argument(
+        "--sizes",
+        choices=("any", "alike"),
+        default="any",
+        help="alike: do not try odd extents where the code compares extents",
+    )
     network.add_argument("--no-check", action="store_true", help="do not compare the file with the module")
     args = parser.parse_args(argv)
     if args.module:
@@ -118,9 +130,18 @@ def export_network(args: argparse.Namespace) -> str:
         except RuntimeError as error:
             raise CheckpointError(f"{args.checkpoint}: {error}") from error
     examples, names = example_inputs(args.input)
-    graph = export(module, examples, args.output, input_names=names, odconv_bn=args.odconv_bn, sizes=args.sizes,
-                   check=not args.no_check)
-    inputs = ", ".join(f"{i['name']} {'x'.join('*' if n is None else str(n) for n in i['shape'])}" for i in graph["inputs"])
+    graph = export(
+        module,
+        examples,
+        args.output,
+        input_names=names,
+        odconv_bn=args.odconv_bn,
+        sizes=args.sizes,
+        check=not args.no_check,
+    )
+    inputs = ", ".join(
+        f"{i['name']} {'x'.join('*' if n is None else str(n) for n in i['shape'])}" for i in graph["inputs"]
+    )
     outputs = ", ".join(o["name"] for o in graph["outputs"])
     return f"{args.output}: {len(graph['nodes'])} nodes, {inputs} -> {outputs}, {args.output.stat().st_size} bytes"
 

@@ -79,7 +79,9 @@ class Exported:
 
     def __init__(self, module: nn.Module, inputs: Any, **options: Any) -> None:
         self.said: list[str] = []
-        self.inputs = list(inputs.values()) if isinstance(inputs, dict) else [inputs] if isinstance(inputs, Tensor) else inputs
+        self.inputs = (
+            list(inputs.values()) if isinstance(inputs, dict) else [inputs] if isinstance(inputs, Tensor) else inputs
+        )
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "net.safetensors")
             self.graph = export(module, inputs, path, say=self.said.append, **options)
@@ -171,7 +173,13 @@ def test_layers() -> None:
         assert len(exported.nodes) == 1 and exported.shapes() == FREE, exported.nodes
         assert not any(name.startswith("folded") for name in exported.tensors)
     rows = noise(3, 5, 6)
-    for layer in (nn.Linear(6, 4), nn.Linear(6, 4, bias=False), nn.LayerNorm(6), nn.LayerNorm((5, 6), 1e-4), nn.PReLU(5)):
+    for layer in (
+        nn.Linear(6, 4),
+        nn.Linear(6, 4, bias=False),
+        nn.LayerNorm(6),
+        nn.LayerNorm((5, 6), 1e-4),
+        nn.PReLU(5),
+    ):
         assert len(check(scatter(layer), rows, more=[(4, 5, 6)]).nodes) == 1
     check(scatter(nn.BatchNorm1d(5)), rows, more=[(2, 5, 6)])
     check(scatter(nn.LayerNorm(16, elementwise_affine=False)), IMAGE)
@@ -179,38 +187,95 @@ def test_layers() -> None:
     assert check(scatter(nn.Conv1d(5, 3, 3, padding=1)), rows).ops == ["unsqueeze", "conv2d", "squeeze"]
     circular = check(scatter(nn.Conv2d(4, 6, 3, padding=(1, 2), padding_mode="circular")), IMAGE, more=SMALL)
     assert circular.ops == ["conv2d"] and circular.nodes[0]["pad_mode"] == "circular"
-    assert check(scatter(nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect")), IMAGE, more=SMALL).ops == ["pad", "conv2d"]
+    assert check(scatter(nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect")), IMAGE, more=SMALL).ops == [
+        "pad",
+        "conv2d",
+    ]
 
 
 def test_activations() -> None:
     kinds = {
-        nn.ReLU(): "relu", nn.ReLU(True): "relu", nn.ReLU6(): "relu6", nn.Sigmoid(): "sigmoid", nn.SiLU(True): "silu",
-        nn.Hardsigmoid(): "hard_sigmoid", nn.Hardswish(): "hard_swish", nn.Tanh(): "tanh", nn.GELU(): "gelu",
-        nn.GELU("tanh"): "gelu_tanh", nn.Mish(): "mish", nn.ELU(): "elu", nn.ELU(0.5): "elu", nn.CELU(): "elu",
-        nn.LeakyReLU(): "leaky_relu", nn.LeakyReLU(0.2, True): "leaky_relu", nn.RReLU(): "leaky_relu",
-        nn.PReLU(): "prelu", nn.PReLU(4): "prelu", nn.Hardtanh(0, 6): "relu6",
+        nn.ReLU(): "relu",
+        nn.ReLU(True): "relu",
+        nn.ReLU6(): "relu6",
+        nn.Sigmoid(): "sigmoid",
+        nn.SiLU(True): "silu",
+        nn.Hardsigmoid(): "hard_sigmoid",
+        nn.Hardswish(): "hard_swish",
+        nn.Tanh(): "tanh",
+        nn.GELU(): "gelu",
+        nn.GELU("tanh"): "gelu_tanh",
+        nn.Mish(): "mish",
+        nn.ELU(): "elu",
+        nn.ELU(0.5): "elu",
+        nn.CELU(): "elu",
+        nn.LeakyReLU(): "leaky_relu",
+        nn.LeakyReLU(0.2, True): "leaky_relu",
+        nn.RReLU(): "leaky_relu",
+        nn.PReLU(): "prelu",
+        nn.PReLU(4): "prelu",
+        nn.Hardtanh(0, 6): "relu6",
     }
     for module, kind in kinds.items():
         exported = check(module, IMAGE * 3)
         assert [n.get("kind") for n in exported.nodes] == [kind], (module, exported.nodes)
-    for module in (nn.Hardtanh(-2, 1), nn.Softplus(), nn.Softplus(2), nn.SELU(), nn.CELU(0.7), nn.LogSigmoid(), nn.Softsign(),
-                   nn.GLU(1), nn.Softmax(1), nn.LogSoftmax(2), nn.Tanhshrink(), nn.Softmax2d()):
+    for module in (
+        nn.Hardtanh(-2, 1),
+        nn.Softplus(),
+        nn.Softplus(2),
+        nn.SELU(),
+        nn.CELU(0.7),
+        nn.LogSigmoid(),
+        nn.Softsign(),
+        nn.GLU(1),
+        nn.Softmax(1),
+        nn.LogSoftmax(2),
+        nn.Tanhshrink(),
+        nn.Softmax2d(),
+    ):
         check(module, IMAGE * 3)
-    for function in (torch.relu, F.relu6, torch.sigmoid, torch.tanh, F.silu, F.hardswish, torch.relu_, Tensor.sigmoid,
-                     lambda x: F.leaky_relu_(x.clone(), 0.3), lambda x: x.clamp(-0.5, 0.5), lambda x: x.clamp_min(0.1),
-                     lambda x: torch.clamp(x, max=0.2)):
+    for function in (
+        torch.relu,
+        F.relu6,
+        torch.sigmoid,
+        torch.tanh,
+        F.silu,
+        F.hardswish,
+        torch.relu_,
+        Tensor.sigmoid,
+        lambda x: F.leaky_relu_(x.clone(), 0.3),
+        lambda x: x.clamp(-0.5, 0.5),
+        lambda x: x.clamp_min(0.1),
+        lambda x: torch.clamp(x, max=0.2),
+    ):
         assert len(check(function, IMAGE).nodes) == 1
 
 
 def test_arithmetic() -> None:
     column, constant = noise(4, 1, 1, seed=3), noise(1, 4, 12, 16, seed=4)
     for function in (
-        lambda x: x + 1, lambda x: 1 - x, lambda x: 2 / (x.abs() + 1), lambda x: x * 2.5 - 1, lambda x: -x / 4,
-        lambda x: x**2, lambda x: torch.pow(x.abs(), 0.5), lambda x: x.square(), lambda x: x.add(x, alpha=0.5),
-        lambda x: torch.sub(x, x * x, alpha=2), lambda x: torch.rsub(x, 3), lambda x: x.exp().log(), lambda x: x.abs().sqrt(),
-        lambda x: (x.abs() + 1).rsqrt(), lambda x: (x.abs() + 1).reciprocal(), lambda x: torch.maximum(x, x * 2),
-        lambda x: torch.min(x, -x), lambda x: torch.max(x * 3, torch.tensor(0.5)), lambda x: x * torch.tensor(3.0),
-        lambda x: torch.addcmul(x, x, x, value=0.5), lambda x: torch.lerp(x, -x, 0.25), lambda x: torch.neg(x).mul_(2),
+        lambda x: x + 1,
+        lambda x: 1 - x,
+        lambda x: 2 / (x.abs() + 1),
+        lambda x: x * 2.5 - 1,
+        lambda x: -x / 4,
+        lambda x: x**2,
+        lambda x: torch.pow(x.abs(), 0.5),
+        lambda x: x.square(),
+        lambda x: x.add(x, alpha=0.5),
+        lambda x: torch.sub(x, x * x, alpha=2),
+        lambda x: torch.rsub(x, 3),
+        lambda x: x.exp().log(),
+        lambda x: x.abs().sqrt(),
+        lambda x: (x.abs() + 1).rsqrt(),
+        lambda x: (x.abs() + 1).reciprocal(),
+        lambda x: torch.maximum(x, x * 2),
+        lambda x: torch.min(x, -x),
+        lambda x: torch.max(x * 3, torch.tensor(0.5)),
+        lambda x: x * torch.tensor(3.0),
+        lambda x: torch.addcmul(x, x, x, value=0.5),
+        lambda x: torch.lerp(x, -x, 0.25),
+        lambda x: torch.neg(x).mul_(2),
     ):
         assert not any(op == "constant" for op in check(function, IMAGE, more=SMALL).ops)
     assert check(lambda x: x * column + column, IMAGE, more=SMALL).ops == ["constant", "mul", "add"]
@@ -219,23 +284,56 @@ def test_arithmetic() -> None:
 
 def test_shapes() -> None:
     for function in (
-        lambda x: x.flatten(1), lambda x: torch.flatten(x, 2), lambda x: x.view(x.size(0), -1),
-        lambda x: x.view(x.shape[0], 2, x.shape[1] // 2, *x.shape[2:]), lambda x: x.reshape(-1, 2, *x.shape[-2:]),
-        lambda x: x.unflatten(1, (2, -1)), lambda x: x.permute(0, 2, 3, 1), lambda x: x.transpose(1, -1), lambda x: x.mT,
-        lambda x: x.movedim(1, -1), lambda x: x.unsqueeze(2).squeeze(2), lambda x: x[:, None], lambda x: x[:, 1],
-        lambda x: x[..., 1:-1, ::2], lambda x: x[:, -2:], lambda x: x[:, :, : x.shape[2] // 2], lambda x: x[:, [3, 1, 0, 2]],
-        lambda x: x[:, torch.tensor([0, 2])], lambda x: x.narrow(1, 1, 2), lambda x: x.select(1, -1), lambda x: x[:, 1, :, None],
-        lambda x: x[:, None, 2, ..., None], lambda x: x.index_select(1, torch.tensor([2, 3, 0])),
-        lambda x: torch.cat([x, x * 2], 1), lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), lambda x: torch.stack([x, -x], 2),
-        lambda x: torch.cat(x.split([1, 3], dim=1)[::-1], dim=1), lambda x: x.split(3, 1)[1], lambda x: x.unbind(1)[2],
-        lambda x: x.tensor_split(3, 1)[0], lambda x: x.mean((2, 3), keepdim=True).expand_as(x) + x,
-        lambda x: x.mean((2, 3), True).expand(-1, -1, x.shape[2], 5), lambda x: x.repeat(1, 2, 1, 1),
-        lambda x: x.repeat_interleave(2, 1), lambda x: x.roll((1, -2), (2, 3)), lambda x: F.pixel_shuffle(x, 2), lambda x: x.flip(1),
-        lambda x: F.pixel_unshuffle(x[:, :, :8, :8], 2), lambda x: F.channel_shuffle(x, 2), lambda x: F.pad(x, (1, 2, 0, 3)),
-        lambda x: F.pad(x, (1, 2), value=3.5), lambda x: F.pad(x, (2, 1, 1, 2), "reflect"), lambda x: F.pad(x, (-1, 2, 1, -2)),
-        lambda x: F.pad(x, (2, 1, 1, 2), "replicate"), lambda x: F.pad(x, (2, 1, 1, 2), "circular"),
-        lambda x: x.view_as(x), lambda x: x.contiguous().clone().detach() * 1, lambda x: x.swapaxes(2, 3),
-        lambda x: x.new_zeros(1).add(1) * x, lambda x: x.float().to(torch.float32).type_as(x) + 1,
+        lambda x: x.flatten(1),
+        lambda x: torch.flatten(x, 2),
+        lambda x: x.view(x.size(0), -1),
+        lambda x: x.view(x.shape[0], 2, x.shape[1] // 2, *x.shape[2:]),
+        lambda x: x.reshape(-1, 2, *x.shape[-2:]),
+        lambda x: x.unflatten(1, (2, -1)),
+        lambda x: x.permute(0, 2, 3, 1),
+        lambda x: x.transpose(1, -1),
+        lambda x: x.mT,
+        lambda x: x.movedim(1, -1),
+        lambda x: x.unsqueeze(2).squeeze(2),
+        lambda x: x[:, None],
+        lambda x: x[:, 1],
+        lambda x: x[..., 1:-1, ::2],
+        lambda x: x[:, -2:],
+        lambda x: x[:, :, : x.shape[2] // 2],
+        lambda x: x[:, [3, 1, 0, 2]],
+        lambda x: x[:, torch.tensor([0, 2])],
+        lambda x: x.narrow(1, 1, 2),
+        lambda x: x.select(1, -1),
+        lambda x: x[:, 1, :, None],
+        lambda x: x[:, None, 2, ..., None],
+        lambda x: x.index_select(1, torch.tensor([2, 3, 0])),
+        lambda x: torch.cat([x, x * 2], 1),
+        lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
+        lambda x: torch.stack([x, -x], 2),
+        lambda x: torch.cat(x.split([1, 3], dim=1)[::-1], dim=1),
+        lambda x: x.split(3, 1)[1],
+        lambda x: x.unbind(1)[2],
+        lambda x: x.tensor_split(3, 1)[0],
+        lambda x: x.mean((2, 3), keepdim=True).expand_as(x) + x,
+        lambda x: x.mean((2, 3), True).expand(-1, -1, x.shape[2], 5),
+        lambda x: x.repeat(1, 2, 1, 1),
+        lambda x: x.repeat_interleave(2, 1),
+        lambda x: x.roll((1, -2), (2, 3)),
+        lambda x: F.pixel_shuffle(x, 2),
+        lambda x: x.flip(1),
+        lambda x: F.pixel_unshuffle(x[:, :, :8, :8], 2),
+        lambda x: F.channel_shuffle(x, 2),
+        lambda x: F.pad(x, (1, 2, 0, 3)),
+        lambda x: F.pad(x, (1, 2), value=3.5),
+        lambda x: F.pad(x, (2, 1, 1, 2), "reflect"),
+        lambda x: F.pad(x, (-1, 2, 1, -2)),
+        lambda x: F.pad(x, (2, 1, 1, 2), "replicate"),
+        lambda x: F.pad(x, (2, 1, 1, 2), "circular"),
+        lambda x: x.view_as(x),
+        lambda x: x.contiguous().clone().detach() * 1,
+        lambda x: x.swapaxes(2, 3),
+        lambda x: x.new_zeros(1).add(1) * x,
+        lambda x: x.float().to(torch.float32).type_as(x) + 1,
         lambda x: torch.broadcast_to(x.mean(1, keepdim=True), x.shape) - x,
     ):
         more = [(3, 4, 9, 11), (1, 4, 20, 14)]
@@ -251,23 +349,48 @@ def attend(x: Tensor) -> Tensor:
 
 def test_windows_and_reductions() -> None:
     for function in (
-        lambda x: F.max_pool2d(x, 3, 2, 1), lambda x: F.max_pool2d(x, (2, 3), ceil_mode=True),
-        lambda x: F.max_pool2d(x, 2, 1, dilation=2), nn.MaxPool2d(3, 2, ceil_mode=True), lambda x: F.avg_pool2d(x, 2),
-        lambda x: F.avg_pool2d(x, 3, 2, 1, True, False), lambda x: F.avg_pool2d(x, 3, 2, 1, True, True),
-        lambda x: F.avg_pool2d(x, 2, divisor_override=3), nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d((3, 5)),
-        nn.AdaptiveAvgPool2d((None, 2)), nn.AdaptiveMaxPool2d((2, 3)), lambda x: F.interpolate(x, scale_factor=2),
-        lambda x: F.interpolate(x, scale_factor=(1.5, 0.7)), lambda x: F.interpolate(x, (7, 5), mode="bilinear"),
+        lambda x: F.max_pool2d(x, 3, 2, 1),
+        lambda x: F.max_pool2d(x, (2, 3), ceil_mode=True),
+        lambda x: F.max_pool2d(x, 2, 1, dilation=2),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        lambda x: F.avg_pool2d(x, 2),
+        lambda x: F.avg_pool2d(x, 3, 2, 1, True, False),
+        lambda x: F.avg_pool2d(x, 3, 2, 1, True, True),
+        lambda x: F.avg_pool2d(x, 2, divisor_override=3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.AdaptiveAvgPool2d((3, 5)),
+        nn.AdaptiveAvgPool2d((None, 2)),
+        nn.AdaptiveMaxPool2d((2, 3)),
+        lambda x: F.interpolate(x, scale_factor=2),
+        lambda x: F.interpolate(x, scale_factor=(1.5, 0.7)),
+        lambda x: F.interpolate(x, (7, 5), mode="bilinear"),
         lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True),
-        lambda x: F.interpolate(x, scale_factor=2, mode="nearest-exact"), lambda x: F.interpolate(x, (3, 4), mode="area"),
+        lambda x: F.interpolate(x, scale_factor=2, mode="nearest-exact"),
+        lambda x: F.interpolate(x, (3, 4), mode="area"),
         lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear", recompute_scale_factor=True),
-        nn.Upsample(scale_factor=2), nn.UpsamplingBilinear2d(scale_factor=2), lambda x: x.mean((2, 3)),
-        lambda x: x.sum(1, keepdim=True), lambda x: x.amax(-1), lambda x: torch.amin(x, (1, 2), True), lambda x: x.max(1)[0],
-        lambda x: torch.min(x, dim=2).values, lambda x: x.softmax(1), lambda x: torch.log_softmax(x, -1),
-        lambda x: x @ x.mT, lambda x: torch.matmul(x.mT, x), lambda x: torch.bmm(x[:, 0], x[:, 1].transpose(1, 2)),
-        lambda x: x.logsumexp(1), lambda x: x.var(1, unbiased=False), lambda x: x.std(1, keepdim=True),
-        lambda x: torch.var_mean(x, 1)[0], lambda x: x.norm(p=2, dim=(2, 3), keepdim=True), lambda x: F.normalize(x, dim=1),
-        lambda x: torch.linalg.vector_norm(x, dim=1), lambda x: F.avg_pool2d(x, x.size()[2:]),
-        lambda x: F.max_pool2d(x, x.shape[2:]), lambda x: attend(x.mean(2).mT),
+        nn.Upsample(scale_factor=2),
+        nn.UpsamplingBilinear2d(scale_factor=2),
+        lambda x: x.mean((2, 3)),
+        lambda x: x.sum(1, keepdim=True),
+        lambda x: x.amax(-1),
+        lambda x: torch.amin(x, (1, 2), True),
+        lambda x: x.max(1)[0],
+        lambda x: torch.min(x, dim=2).values,
+        lambda x: x.softmax(1),
+        lambda x: torch.log_softmax(x, -1),
+        lambda x: x @ x.mT,
+        lambda x: torch.matmul(x.mT, x),
+        lambda x: torch.bmm(x[:, 0], x[:, 1].transpose(1, 2)),
+        lambda x: x.logsumexp(1),
+        lambda x: x.var(1, unbiased=False),
+        lambda x: x.std(1, keepdim=True),
+        lambda x: torch.var_mean(x, 1)[0],
+        lambda x: x.norm(p=2, dim=(2, 3), keepdim=True),
+        lambda x: F.normalize(x, dim=1),
+        lambda x: torch.linalg.vector_norm(x, dim=1),
+        lambda x: F.avg_pool2d(x, x.size()[2:]),
+        lambda x: F.max_pool2d(x, x.shape[2:]),
+        lambda x: attend(x.mean(2).mT),
         lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
     ):
         exported = check(function, IMAGE, more=SMALL)
@@ -426,7 +549,12 @@ def test_extents_as_numbers() -> None:
         d = (x - x.mean((2, 3), keepdim=True)).pow(2)
         return x * torch.sigmoid(d / (4 * (d.sum((2, 3), keepdim=True) / (w * h - 1) + 1e-4)) + 0.5)
 
-    for function in (simam, lambda x: x / x.shape[2], lambda x: x * (x.shape[2] / x.shape[3]), lambda x: 1 + x * x.numel()):
+    for function in (
+        simam,
+        lambda x: x / x.shape[2],
+        lambda x: x * (x.shape[2] / x.shape[3]),
+        lambda x: 1 + x * x.numel(),
+    ):
         assert check(Lost(function), IMAGE, more=SMALL).shapes() == FREE
 
 
@@ -441,7 +569,11 @@ def test_more_than_five_axes_between_reshapes() -> None:
         n, c, h, w = x.shape
         return x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 1, 2, 4).reshape(n, c * 4, h // 2, w // 2)
 
-    for function in (windows, to_depth, lambda x: x.view(1, -1, 2, 2, *x.shape[2:], 1).transpose(2, 3).flatten(1, 3).flatten(3)[0]):
+    for function in (
+        windows,
+        to_depth,
+        lambda x: x.view(1, -1, 2, 2, *x.shape[2:], 1).transpose(2, 3).flatten(1, 3).flatten(3)[0],
+    ):
         check(Lost(function), IMAGE)
     refused(lambda x: x.view(1, 4, 3, 4, 4, 4) + 1, IMAGE, says="6 axes")
     refused(lambda x: x.view(1, 4, 3, 4, 4, 4), IMAGE, says="6 axes")
@@ -450,8 +582,11 @@ def test_more_than_five_axes_between_reshapes() -> None:
 def test_einsum() -> None:
     weight, rows = noise(3, 4), noise(2, 4, 5)
     for function in (
-        lambda x: torch.einsum("nchw,oc->nohw", x, weight), lambda x: torch.einsum("nchw,nchv->nchwv", x, x),
-        lambda x: torch.einsum("nchw,nkhw->nck", x, x), lambda x: torch.einsum("nchw->nwc", x), lambda x: torch.einsum("nchw,nc->nhw", x, x.mean((2, 3))),
+        lambda x: torch.einsum("nchw,oc->nohw", x, weight),
+        lambda x: torch.einsum("nchw,nchv->nchwv", x, x),
+        lambda x: torch.einsum("nchw,nkhw->nck", x, x),
+        lambda x: torch.einsum("nchw->nwc", x),
+        lambda x: torch.einsum("nchw,nc->nhw", x, x.mean((2, 3))),
     ):
         check(Lost(function), IMAGE, more=SMALL)
     check(lambda x: torch.einsum("bik,bjk", x, x), rows)
@@ -467,17 +602,33 @@ class Swish(torch.autograd.Function):
 
 def test_modules_as_they_come() -> None:
     assert check(lambda x: Swish.apply(x) + 1, IMAGE).ops == ["activation", "mul", "add"]
-    for module in (torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)), nn.DataParallel(nn.Conv2d(4, 4, 3)),
-                   torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3)), torch.compile(nn.Conv2d(4, 4, 3))):
+    for module in (
+        torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)),
+        nn.DataParallel(nn.Conv2d(4, 4, 3)),
+        torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3)),
+        torch.compile(nn.Conv2d(4, 4, 3)),
+    ):
         assert check(module, IMAGE).ops == ["conv2d"]
 
 
 def test_expressions() -> None:
     h = Dim.make(13, ("dim", "x", 2))
     assert ((h * 2) // 2).expr == h.expr and (h + 1 - 1).expr == h.expr and h - h == 0 and not isinstance(h - h, Dim)
-    for made, value in ((h // 2, 6), (-(-h // 2), 7), (math.ceil(h / 2), 7), (math.floor(h / 2), 6), (h % 4, 1), (2 * h + 3, 29),
-                        (math.ceil(h * 0.5), 7), (combine("max", h, 20), 20), (abs(h - 20), 7), (20 - h, 7), (h**2, 169),
-                        (math.floor((h + 1) / 2 * 3), 21), (divmod(h, 5)[1], 3)):
+    for made, value in (
+        (h // 2, 6),
+        (-(-h // 2), 7),
+        (math.ceil(h / 2), 7),
+        (math.floor(h / 2), 6),
+        (h % 4, 1),
+        (2 * h + 3, 29),
+        (math.ceil(h * 0.5), 7),
+        (combine("max", h, 20), 20),
+        (abs(h - 20), 7),
+        (20 - h, 7),
+        (h**2, 169),
+        (math.floor((h + 1) / 2 * 3), 21),
+        (divmod(h, 5)[1], 3),
+    ):
         assert isinstance(made, Dim) and made == value, (made, value)
         listed = json.loads(json.dumps(made.expr))
         assert extent(listed, {"x": torch.empty(1, 1, 13, 1)}) == value
@@ -526,7 +677,12 @@ def test_outputs() -> None:
     def names(function: Callable[[Tensor], Any]) -> list[str]:
         return [o["name"] for o in Exported(Function(function), IMAGE).graph["outputs"]]
 
-    assert names(lambda x: {"out": x + 1, "aux": {"a": x * 2, "b": [x, -x]}, "none": None}) == ["out", "aux.a", "aux.b.0", "aux.b.1"]
+    assert names(lambda x: {"out": x + 1, "aux": {"a": x * 2, "b": [x, -x]}, "none": None}) == [
+        "out",
+        "aux.a",
+        "aux.b.0",
+        "aux.b.1",
+    ]
     assert names(lambda x: (x + 1, (x, [x * 2]))) == ["output.0", "output.1.0", "output.1.1.0"]
     assert names(lambda x: [x.abs(), torch.ones(2)]) == ["output.0", "output.1"]
 
@@ -652,14 +808,29 @@ def test_values_that_the_trace_does_not_see() -> None:
 
 
 def test_networks_of_this_package() -> None:
-    for name in ("fashion_dna", "fashion_plain", "resnet18", "mobilenet_v2_1d2", "resnet18_dcd", "resnet18_kw_1x",
-                 "resnet18_dyconv_4x", "mobilenet_v2_odconv_1x"):
+    for name in (
+        "fashion_dna",
+        "fashion_plain",
+        "resnet18",
+        "mobilenet_v2_1d2",
+        "resnet18_dcd",
+        "resnet18_kw_1x",
+        "resnet18_dyconv_4x",
+        "mobilenet_v2_odconv_1x",
+    ):
         net, x = build(name), noise(2, 1 if "fashion" in name else 3, 32, 32)
         randomise(net, 1, sample=x)
         exported = check(net, x)
         methods = {n.get("method", "dense") for n in exported.nodes if n["op"] == "conv2d"}
-        expected = {"resnet18": "kernel_dna", "fashion_dna": "kernel_dna", "mobilenet_v2_1d2": "kernel_dna", "resnet18_dcd": "dcd",
-                    "resnet18_kw_1x": "kernel_warehouse", "resnet18_dyconv_4x": "dyconv", "mobilenet_v2_odconv_1x": "odconv"}
+        expected = {
+            "resnet18": "kernel_dna",
+            "fashion_dna": "kernel_dna",
+            "mobilenet_v2_1d2": "kernel_dna",
+            "resnet18_dcd": "dcd",
+            "resnet18_kw_1x": "kernel_warehouse",
+            "resnet18_dyconv_4x": "dyconv",
+            "mobilenet_v2_odconv_1x": "odconv",
+        }
         assert expected.get(name, "dense") in methods, (name, methods)
         if "kernel_dna" in methods:  # every gate went into its convolution, and the parents are kept once
             children = [n for n in exported.nodes if n.get("method") == "kernel_dna"]
@@ -701,7 +872,9 @@ class NormNeverCalled(ODConv2d):
 class WithTemperature(ODConv2d):
     def forward(self, x: Tensor) -> Tensor:
         z, t = self.attention(x), self.attention.temperature
-        kernel = (torch.softmax(self.attention.kernel_fc(z).flatten(1) / t, 1) @ self.weight.flatten(1)).view(-1, *self.weight.shape[1:])
+        kernel = (torch.softmax(self.attention.kernel_fc(z).flatten(1) / t, 1) @ self.weight.flatten(1)).view(
+            -1, *self.weight.shape[1:]
+        )
         kernel = kernel * torch.sigmoid(self.attention.spatial_fc(z) / t).view(-1, 1, 1, 3, 3)
         x = x * torch.sigmoid(self.attention.channel_fc(z) / t)
         y = kdna_torch.layers.conv2d_per_sample(x, kernel, None, 1, 1)
@@ -764,7 +937,9 @@ class Attention(nn.Module):
         return torch.sigmoid(self.filter_fc(z) / self.temperature)
 
     def taps(self, z: Tensor) -> Tensor:
-        return torch.sigmoid(self.spatial_fc(z).view(len(z), 1, 1, 1, self.kernel_size, self.kernel_size) / self.temperature)
+        return torch.sigmoid(
+            self.spatial_fc(z).view(len(z), 1, 1, 1, self.kernel_size, self.kernel_size) / self.temperature
+        )
 
     def kernels(self, z: Tensor) -> Tensor:
         return F.softmax(self.kernel_fc(z).view(len(z), -1, 1, 1, 1, 1) / self.temperature, 1)
@@ -776,8 +951,15 @@ class Attention(nn.Module):
 
 def per_sample(x: Tensor, kernels: Tensor, layer: Any) -> Tensor:
     n, o = kernels.shape[:2]
-    y = F.conv2d(x.reshape(1, -1, *x.shape[2:]), kernels.flatten(0, 1), None, layer.stride, layer.padding, layer.dilation,
-                 layer.groups * n)
+    y = F.conv2d(
+        x.reshape(1, -1, *x.shape[2:]),
+        kernels.flatten(0, 1),
+        None,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups * n,
+    )
     return y.view(n, o, *y.shape[2:])
 
 
@@ -798,7 +980,9 @@ def public_odconv(cin: int, cout: int, kernel: int, groups: int, kernels: int) -
 
         def _forward_impl_pw1x(self, x: Tensor) -> Tensor:
             channels, filters, _, _ = self.attention(x)
-            y = F.conv2d(x * channels, self.weight.squeeze(0), None, self.stride, self.padding, self.dilation, self.groups)
+            y = F.conv2d(
+                x * channels, self.weight.squeeze(0), None, self.stride, self.padding, self.dilation, self.groups
+            )
             return y * filters
 
         def forward(self, x: Tensor) -> Tensor:
@@ -855,7 +1039,9 @@ def public_warehouse(rows: bool) -> nn.Module:
             kernels = (alpha @ cells.flatten(1)).view(len(x), math.prod(k), 2, 2, 4, 4)
             kernels = kernels.permute(0, 2, 4, 3, 5, 1).reshape(len(x) * 8, 8, *k)
             convolve = F.conv1d if rows else F.conv2d
-            y = convolve(x.reshape(1, -1, *x.shape[2:]), kernels, None, self.stride, self.padding, self.dilation, len(x))
+            y = convolve(
+                x.reshape(1, -1, *x.shape[2:]), kernels, None, self.stride, self.padding, self.dilation, len(x)
+            )
             return y.view(len(x), 8, *y.shape[2:]) + self.bias.view(-1, *[1] * len(k))
 
     Layer.__name__ = "KWConv1d" if rows else "KWConv2d"
@@ -922,8 +1108,16 @@ def test_condconv_with_its_own_and_with_another_layers_coefficients() -> None:
 def test_other_dynamic_layers() -> None:
     torch.manual_seed(0)
     x = noise(2, 8, 6, 8)
-    for layer in (DyConv2d(8, 6, 3, 2, 1, 1, 2), DyConv2d(8, 6, 1, bias=False), DCDConv2d(8, 6), DCDConv2d(16, 6, 1, padding=0, pool=1)):
-        check(scatter(layer), x if layer is None or not isinstance(layer, DCDConv2d) or layer.pool == 2 else noise(2, 16, 6, 8))
+    for layer in (
+        DyConv2d(8, 6, 3, 2, 1, 1, 2),
+        DyConv2d(8, 6, 1, bias=False),
+        DCDConv2d(8, 6),
+        DCDConv2d(16, 6, 1, padding=0, pool=1),
+    ):
+        check(
+            scatter(layer),
+            x if layer is None or not isinstance(layer, DCDConv2d) or layer.pool == 2 else noise(2, 16, 6, 8),
+        )
     check(scatter(DYCls(8, 5, 4, 4)), noise(3, 8), more=[(2, 8)])
     for ratio, basis in ((1, 1), (2, 0.5), (2, 1)):
         manager = KWManager(ratio, nonlocal_basis_ratio=basis)
@@ -954,8 +1148,12 @@ def test_child_kernels_are_found_in_plain_code() -> None:
     assert exported.ops == ["conv2d", "activation", "conv2d"]
     child = exported.nodes[2]
     assert child["method"] == "kernel_dna" and child["tensors"]["weight"] == "parent.weight"
-    assert child["gate"] == "hard_sigmoid" and child["hidden"] == "silu" and set(child["tensors"]) == {
-        "weight", "spatial", "filter", "fc1", "fc2", "fc2_bias", "bn.weight", "bn.bias", "bn.mean", "bn.var"}
+    assert (
+        child["gate"] == "hard_sigmoid"
+        and child["hidden"] == "silu"
+        and set(child["tensors"])
+        == {"weight", "spatial", "filter", "fc1", "fc2", "fc2_bias", "bn.weight", "bn.bias", "bn.mean", "bn.var"}
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- registry
@@ -980,8 +1178,12 @@ def test_registered_layers() -> None:
 
     refused(net, IMAGE, says="")
     try:
-        register("Scaled", lambda module, x: Node("conv2d", [x], {"weight": module.conv.weight * module.gain[:, None, None, None]},
-                                                  pad=[1] * 4))
+        register(
+            "Scaled",
+            lambda module, x: Node(
+                "conv2d", [x], {"weight": module.conv.weight * module.gain[:, None, None, None]}, pad=[1] * 4
+            ),
+        )
         assert check(net, IMAGE, more=SMALL).ops == ["activation", "conv2d"]
         register("Scaled", scaled)
         refused(net, IMAGE, says=("1 (Scaled)", "forward does not compute"))
@@ -1036,8 +1238,20 @@ def test_command_line() -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, output = Path(folder, "in.pt"), Path(folder, "net.safetensors")
         net = scatter(build("fashion_dna"))
-        torch.save({"args": argparse.Namespace(lr=0.1), "model": {f"module.{k}": v for k, v in net.state_dict().items()}}, checkpoint)
-        words = ("--module", "kdna_torch:build", "--kwargs", '{"arch": "fashion_dna"}', "--input", "2x1x28x28", "-o", output)
+        torch.save(
+            {"args": argparse.Namespace(lr=0.1), "model": {f"module.{k}": v for k, v in net.state_dict().items()}},
+            checkpoint,
+        )
+        words = (
+            "--module",
+            "kdna_torch:build",
+            "--kwargs",
+            '{"arch": "fashion_dna"}',
+            "--input",
+            "2x1x28x28",
+            "-o",
+            output,
+        )
         done = command(*words, "--checkpoint", checkpoint)
         assert done.returncode == 0 and "x *x1x*x*" in done.stdout and "-> output" in done.stdout, done
         want = net.double()(noise(3, 1, 28, 28).double())

@@ -7,7 +7,8 @@ from .kernels import ACDCChain, RuntimeConv2d, SparseKernelConv2d, XVolution
 from .layers import CondConv2d, SqueezeExcite, child_conv2d, child_kernel
 from .network_file import export
 from .networks import ARCHS, build, multiply_adds, parameter_count
-from .trace import ExportError, Node
+from .trace import Node
+from .values import ExportError
 from .warehouse import KWManager
 
 ARCHS.update(DYNAMIC_ARCHS)

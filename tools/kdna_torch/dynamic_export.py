@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from .extents import combine
 from .operations import integer, pair, producer
-from .trace import LAYERS, Inexpressible, Node, Tracer
+from .trace import LAYERS, Node, Tracer
+from .values import Inexpressible
 
 Describe = Callable[..., Any]
 
@@ -94,12 +95,16 @@ def standard_eps(tensors: dict[str, Tensor], prefix: str, norm: Any) -> None:
 
 def temperature(tracer: Tracer, module: Any, tensors: dict[str, Tensor], heads: list[str]) -> None:
     """Divides the heads by the temperature of sigmoid or softmax, which the file takes to be 1."""
-    t = next((float(m.temperature) for m in (getattr(module, "attention", None), module) if hasattr(m, "temperature")), 1.0)
+    t = next(
+        (float(m.temperature) for m in (getattr(module, "attention", None), module) if hasattr(m, "temperature")), 1.0
+    )
     if t == 1.0:
         return
     if t <= 0 or not math.isfinite(t):
         raise Inexpressible(f"a temperature of {t}")
-    tracer.notes.append(f"{tracer.where()}: attention at temperature {t:g}, as the module has it; trained networks use 1")
+    tracer.notes.append(
+        f"{tracer.where()}: attention at temperature {t:g}, as the module has it; trained networks use 1"
+    )
     for head in heads:
         for key in (f"{head}.weight", f"{head}.bias"):
             if key in tensors:
@@ -109,7 +114,11 @@ def temperature(tracer: Tracer, module: Any, tensors: dict[str, Tensor], heads: 
 @layer("ODConv2d")
 def odconv(tracer: Tracer, module: Any, x: Tensor) -> Node:
     attention = module.attention
-    names = [n for n in ("channel_fc", "filter_fc", "spatial_fc", "kernel_fc") if isinstance(getattr(attention, n, None), nn.Module)]
+    names = [
+        n
+        for n in ("channel_fc", "filter_fc", "spatial_fc", "kernel_fc")
+        if isinstance(getattr(attention, n, None), nn.Module)
+    ]
     tensors = keys(module, "weight", "bias", "attention.fc", "attention.bn", *(f"attention.{n}" for n in names))
     temperature(tracer, module, tensors, [f"attention.{n}" for n in names])
     n, o, cg, kh, kw = module.weight.shape
@@ -119,10 +128,18 @@ def odconv(tracer: Tracer, module: Any, x: Tensor) -> Node:
     else:  # a batch norm that does nothing
         hidden = attention.fc.weight.shape[0]
         ones = torch.ones(hidden, dtype=torch.float64)
-        tensors |= {"attention.bn.weight": ones * math.sqrt(1 + 1e-5), "attention.bn.bias": ones * 0,
-                    "attention.bn.running_mean": ones * 0, "attention.bn.running_var": ones}
-    wanted = {"channel_fc", *(["filter_fc"] if not (groups == cg * groups == o) else []),
-              *(["spatial_fc"] if kh * kw > 1 else []), *(["kernel_fc"] if n > 1 else [])}
+        tensors |= {
+            "attention.bn.weight": ones * math.sqrt(1 + 1e-5),
+            "attention.bn.bias": ones * 0,
+            "attention.bn.running_mean": ones * 0,
+            "attention.bn.running_var": ones,
+        }
+    wanted = {
+        "channel_fc",
+        *(["filter_fc"] if not (groups == cg * groups == o) else []),
+        *(["spatial_fc"] if kh * kw > 1 else []),
+        *(["kernel_fc"] if n > 1 else []),
+    }
     if set(names) != wanted:
         raise Inexpressible(f"an ODConv with the attentions {sorted(names)}; the file's has {sorted(wanted)}")
     bias = {"bias": True} if "bias" in tensors else {}
@@ -217,8 +234,10 @@ def padded_as_tensorflow(tracer: Tracer, module: Any, x: Tensor, size: list[int]
         before.append(combine("div", total, 2))
         after.append(combine("sub", total, before[-1]))
     attributes = {"stride": stride, "dilation": dilation, "groups": module.groups}
-    return (Node("pad", [x], before=before, after=after),
-            {key: item for key, item in attributes.items() if item != NEUTRAL[key]})
+    return (
+        Node("pad", [x], before=before, after=after),
+        {key: item for key, item in attributes.items() if item != NEUTRAL[key]},
+    )
 
 
 def routing_of(tracer: Tracer, x: Tensor, route: Tensor) -> dict[str, Tensor] | None:
@@ -268,6 +287,7 @@ def kernel_warehouse_rows(tracer: Tracer, module: Any, x: Tensor) -> Node:
 
 def row_geometry(module: Any) -> dict[str, Any]:
     """geometry of a layer over [N, C, L]."""
+
     def across(n: Any, otherwise: int) -> list[int]:
         return [otherwise, integer(n[0] if isinstance(n, (list, tuple)) else n)]
 
@@ -288,8 +308,9 @@ def kernel_warehouse(tracer: Tracer, module: Any, x: Tensor) -> Node:
     number = module.warehouse if hasattr(module, "warehouse") else module.warehouse_id
     number = number if isinstance(number, int) else int(number)
     cells = manager.weights[number]
-    tensors = keys(module, "bias", "attention.fc1", "attention.norm1", "attention.fc2", "attention.fc3",
-                   "attention.basis_bias")
+    tensors = keys(
+        module, "bias", "attention.fc1", "attention.norm1", "attention.fc2", "attention.fc3", "attention.basis_bias"
+    )
     standard_eps(tensors, "attention.norm1", module.attention.norm1)
     if hasattr(module, "shape"):
         o, cg, kh = module.shape
@@ -300,7 +321,9 @@ def kernel_warehouse(tracer: Tracer, module: Any, x: Tensor) -> Node:
         kh, kw = pair(size) if x.ndim == 4 else (1, integer(size[0] if isinstance(size, (list, tuple)) else size))
     more: dict[str, Any] = {"bias": True} if "bias" in tensors else {}
     if "attention.fc3.weight" in tensors:
-        start = next((getattr(module.attention, n) for n in ("start", "start_cell_idx") if hasattr(module.attention, n)), 0)
+        start = next(
+            (getattr(module.attention, n) for n in ("start", "start_cell_idx") if hasattr(module.attention, n)), 0
+        )
         more["first_local"] = min(int(start or 0), len(tensors["attention.fc3.weight"]))
     tensors["cells"] = cells
     moves = geometry(module) if x.ndim == 4 else row_geometry(module)

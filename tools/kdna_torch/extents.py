@@ -67,7 +67,9 @@ def combine(op: str, a: int, b: int) -> int:
         inner, k = x[1], x[2]
         if op in ("add", "sub") and x[0] in ("add", "sub"):  # (n + k) + y
             total = (k if x[0] == "add" else -k) + (y if op == "add" else -y)
-            return Dim.make(value, inner if total == 0 else ("add", inner, total) if total > 0 else ("sub", inner, -total))
+            return Dim.make(
+                value, inner if total == 0 else ("add", inner, total) if total > 0 else ("sub", inner, -total)
+            )
         if op == "mul" and x[0] == "mul":
             return Dim.make(value, ("mul", inner, k * y))
         if op in ("div", "ceil_div") and x[0] == "mul" and y > 0 and k % y == 0:

@@ -253,7 +253,9 @@ def conv_kernel_warehouse(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Te
     n, oe, ce, khe, kwe = cells.shape
     go, gi, gs = o // oe, c // groups // ce, (kh // khe) * (kw // kwe)
     m = gs * go * gi
-    z = normalised(x.mean((2, 3)) @ w.matrix("attention.fc1.weight").T, w, "attention.norm1.", RUNNING, 1e-5).clamp(min=0)
+    z = normalised(x.mean((2, 3)) @ w.matrix("attention.fc1.weight").T, w, "attention.norm1.", RUNNING, 1e-5).clamp(
+        min=0
+    )
     u = z @ w.matrix("attention.fc2.weight").T
     if "attention.fc3.weight" in w:
         fc3, start = w.matrix("attention.fc3.weight"), a.get("first_local", 0)
@@ -313,8 +315,16 @@ def conv2d(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
 
 
 def conv_transpose2d(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
-    return F.conv_transpose2d(v[0], w.take("weight"), w.maybe("bias"), a.get("stride", [1, 1]), a.get("pad", [0, 0]),
-                              a.get("output_pad", [0, 0]), a.get("groups", 1), a.get("dilation", [1, 1]))
+    return F.conv_transpose2d(
+        v[0],
+        w.take("weight"),
+        w.maybe("bias"),
+        a.get("stride", [1, 1]),
+        a.get("pad", [0, 0]),
+        a.get("output_pad", [0, 0]),
+        a.get("groups", 1),
+        a.get("dilation", [1, 1]),
+    )
 
 
 def linear(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
@@ -392,7 +402,9 @@ def pixel_shuffle(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
 
 def pixel_unshuffle(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     (n, c, h, width), f = v[0].shape, a["factor"]
-    return v[0].reshape(n, c, h // f, f, width // f, f).permute(0, 1, 3, 5, 2, 4).reshape(n, c * f**2, h // f, width // f)
+    return (
+        v[0].reshape(n, c, h // f, f, width // f, f).permute(0, 1, 3, 5, 2, 4).reshape(n, c * f**2, h // f, width // f)
+    )
 
 
 def channel_shuffle(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
@@ -427,8 +439,9 @@ def pooled(x: Tensor, a: Mapping[str, Any], fill: float) -> tuple[Tensor, int, i
     """The map with its border, filled up far enough for ceil_mode, and how many windows there are."""
     top, bottom, left, right = a.get("pad", [0] * 4)
     counts, extra = [], []
-    for d, k, s, dil, (b, e) in zip(x.shape[2:], a["window"], a["stride"], a.get("dilation", [1, 1]),
-                                    ((top, bottom), (left, right))):
+    for d, k, s, dil, (b, e) in zip(
+        x.shape[2:], a["window"], a["stride"], a.get("dilation", [1, 1]), ((top, bottom), (left, right))
+    ):
         reach = dil * (k - 1) + 1
         n = (d + b + e - reach) // s + 1
         if a.get("ceil_mode", False):
@@ -443,8 +456,11 @@ def pooled(x: Tensor, a: Mapping[str, Any], fill: float) -> tuple[Tensor, int, i
 
 def windows(x: Tensor, a: Mapping[str, Any], rows: int, columns: int) -> list[Tensor]:
     (kh, kw), (sh, sw), (dh, dw) = a["window"], a["stride"], a.get("dilation", [1, 1])
-    return [x[:, :, i * dh : i * dh + (rows - 1) * sh + 1 : sh, j * dw : j * dw + (columns - 1) * sw + 1 : sw]
-            for i in range(kh) for j in range(kw)]
+    return [
+        x[:, :, i * dh : i * dh + (rows - 1) * sh + 1 : sh, j * dw : j * dw + (columns - 1) * sw + 1 : sw]
+        for i in range(kh)
+        for j in range(kw)
+    ]
 
 
 def max_pool2d(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
@@ -617,15 +633,25 @@ def extent(e: Any, values: Mapping[str, Tensor], depth: int = 0) -> int:
     if e[0] == "ceil_div":
         return -(-a // b)
     functions: dict[str, Callable[[int, int], int]] = {
-        "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y, "max": max, "min": min,
+        "add": lambda x, y: x + y,
+        "sub": lambda x, y: x - y,
+        "mul": lambda x, y: x * y,
+        "max": max,
+        "min": min,
     }
     if e[0] not in functions:
         raise FormatError(f"no operation {e[0]} on extents")
     return functions[e[0]](a, b)
 
 
-EXTENTS = {"reshape": ("shape",), "expand": ("shape",), "pad": ("before", "after"), "adaptive_avg_pool2d": ("size",),
-           "adaptive_max_pool2d": ("size",), "resize": ("size",)}
+EXTENTS = {
+    "reshape": ("shape",),
+    "expand": ("shape",),
+    "pad": ("before", "after"),
+    "adaptive_avg_pool2d": ("size",),
+    "adaptive_max_pool2d": ("size",),
+    "resize": ("size",),
+}
 
 
 class Network:

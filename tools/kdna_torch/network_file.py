@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from . import dynamic_export, operations  # noqa: F401  (they fill the tables of the tracer)
 from .extents import Dim, plain
 from .interpret import EXTENTS, Network
-from .trace import DoublePrecision, ExportError, GraphNode, ModuleFails, Trace, Value, all_tensors, flatten_outputs, geometry, relative_error, run
+from .trace import DoublePrecision, Trace, all_tensors, flatten_outputs, geometry, relative_error, run
+from .values import ExportError, GraphNode, ModuleFails
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "conv_transpose2d": {"stride": [1, 1], "pad": [0, 0], "output_pad": [0, 0], "dilation": [1, 1], "groups": 1},
@@ -103,8 +104,10 @@ def difference(a: Trace, b: Trace) -> str | None:
             return f"{x.out.name} ({x.op}) has other tensors at another size"
         for role in x.tensors:
             if not same_tensor(x.tensors[role], y.tensors[role]):
-                return (f"{x.out.name} ({x.op}): its {role} is another one for another input: it was computed from the "
-                        "input, or from its size, in a way that the trace does not see")
+                return (
+                    f"{x.out.name} ({x.op}): its {role} is another one for another input: it was computed from the "
+                    "input, or from its size, in a way that the trace does not see"
+                )
     if len(a.nodes) != len(b.nodes):
         return f"{len(a.nodes)} operations are {len(b.nodes)} at another size"
     if [(n, v.name) for n, v in a.outputs] != [(n, v.name) for n, v in b.outputs]:
@@ -188,8 +191,10 @@ def graph_of(trace: Trace, free: Sequence[Sequence[int]], weights: Weights) -> d
         entry["out"] = node.out.name
         if node.tensors:
             owner = node.out.name
-            entry["tensors"] = {role: weights.name(tensor, owner if node.op == "constant" else f"{owner}.{role}")
-                                for role, tensor in node.tensors.items()}
+            entry["tensors"] = {
+                role: weights.name(tensor, owner if node.op == "constant" else f"{owner}.{role}")
+                for role, tensor in node.tensors.items()
+            }
         nodes.append(entry | attributes_as_json(node))
     shapes = [[None if i in axes else n for i, n in enumerate(x.shape)] for x, axes in zip(trace.examples, free)]
     return {
@@ -224,12 +229,19 @@ def named_inputs(module: nn.Module, examples: Any) -> tuple[list[Tensor], dict[s
         args, kwargs = list(examples), {}
     for x in [*args, *kwargs.values()]:
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise ExportError(f"an input is {x.dtype if isinstance(x, Tensor) else type(x).__name__}; "
-                              "inputs must be floating-point tensors")
+            raise ExportError(
+                f"an input is {x.dtype if isinstance(x, Tensor) else type(x).__name__}; "
+                "inputs must be floating-point tensors"
+            )
         if not 1 <= x.ndim <= 5 or not x.numel():
-            raise ExportError(f"an input has the extents {tuple(x.shape)}; one to five axes, none of them empty, are needed")
-    parameters = [p.name for p in inspect.signature(module.forward).parameters.values()
-                  if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+            raise ExportError(
+                f"an input has the extents {tuple(x.shape)}; one to five axes, none of them empty, are needed"
+            )
+    parameters = [
+        p.name
+        for p in inspect.signature(module.forward).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
     names = [parameters[i] if i < len(parameters) else f"input{i}" for i in range(len(args))]
     return args, kwargs, names + list(kwargs)
 
@@ -339,7 +351,12 @@ def export(
     weights = Weights(module, double)
     graph = graph_of(first, free, weights)
     check_numbers(graph)
-    write(Path(path), graph, weights.stored, lambda file: verify(file, double, first, second, args, kwargs) if check else None)
+    write(
+        Path(path),
+        graph,
+        weights.stored,
+        lambda file: verify(file, double, first, second, args, kwargs) if check else None,
+    )
     for note in sorted(options.get("notes", ())):
         say(note)
     return graph
@@ -382,8 +399,7 @@ def compare(name: str, found: Tensor, want: Tensor) -> None:
         raise ExportError(f"output {name} of the module holds numbers that are not finite for the example")
     error = relative_error(found, want)
     if not error <= TOLERANCE:
-        raise ExportError(f"output {name} differs from the module's by {error:.2g} of its largest element: "
-                          "this is an error of the exporter, or the module is not the same function every time")
-
-
-__all__ = ["ExportError", "Value", "export"]
+        raise ExportError(
+            f"output {name} differs from the module's by {error:.2g} of its largest element: "
+            "this is an error of the exporter, or the module is not the same function every time"
+        )

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from .extents import Dim, combine, expr_of, plain
-from .trace import Inexpressible, Opaque, Value
+from .values import Inexpressible, Opaque, Value
 
 Dims = Sequence[Any]
 
@@ -42,7 +42,10 @@ def window(d: int, size: int, stride: int, pad: int, dilation: int = 1, ceil: bo
 def windows(x: Dims, size: Dims, a: dict[str, Any]) -> list[Any]:
     top, bottom, left, right = a.get("pad", [0] * 4)
     (sh, sw), (dh, dw), ceil = a.get("stride", [1, 1]), a.get("dilation", [1, 1]), a.get("ceil_mode", False)
-    return [window(x[2], size[0], sh, top + bottom, dh, ceil, top), window(x[3], size[1], sw, left + right, dw, ceil, left)]
+    return [
+        window(x[2], size[0], sh, top + bottom, dh, ceil, top),
+        window(x[3], size[1], sw, left + right, dw, ceil, left),
+    ]
 
 
 def broadcast(shapes: Sequence[Dims]) -> list[Any]:
@@ -69,6 +72,7 @@ def reduced(x: Dims, axes: Sequence[int], keep: bool) -> list[Any]:
 
 def factors(d: int) -> tuple[int, Counter[Any]]:
     """d as a number times expressions."""
+
     def split(e: Any) -> tuple[int, Counter[Any]]:
         if isinstance(e, int):
             return e, Counter()
@@ -134,8 +138,14 @@ def conv_transpose2d(v: list[Value], w: dict[str, Tensor], a: dict[str, Any]) ->
     if len(x) != 4:
         raise Inexpressible("a transposed convolution of a value without four axes")
     out = []
-    for d, k, s, p, o, dil in zip(x[2:], weight.shape[2:], a.get("stride", [1, 1]), a.get("pad", [0, 0]),
-                                  a.get("output_pad", [0, 0]), a.get("dilation", [1, 1])):
+    for d, k, s, p, o, dil in zip(
+        x[2:],
+        weight.shape[2:],
+        a.get("stride", [1, 1]),
+        a.get("pad", [0, 0]),
+        a.get("output_pad", [0, 0]),
+        a.get("dilation", [1, 1]),
+    ):
         out.append(d * s + (dil * (k - 1) + 1 + o - 2 * p - s))
     return [x[0], weight.shape[1] * a.get("groups", 1), *out]
 
@@ -255,10 +265,32 @@ RULES: dict[str, Callable[[list[Value], dict[str, Tensor], dict[str, Any]], list
     "resize": resize,
     "matmul": matmul,
 }
-RULES |= {op: same for op in ("batch_norm", "layer_norm", "group_norm", "activation", "clamp", "pow", "abs", "neg", "exp",
-                              "log", "sqrt", "rsqrt", "channel_shuffle", "softmax", "log_softmax")}
-RULES |= {op: lambda v, w, a: broadcast([x.dims for x in v]) for op in ("add", "sub", "mul", "div", "maximum", "minimum")}
-RULES |= {op: lambda v, w, a: reduced(v[0].dims, a["axes"], a.get("keep", False)) for op in ("mean", "sum", "max", "min")}
+RULES |= {
+    op: same
+    for op in (
+        "batch_norm",
+        "layer_norm",
+        "group_norm",
+        "activation",
+        "clamp",
+        "pow",
+        "abs",
+        "neg",
+        "exp",
+        "log",
+        "sqrt",
+        "rsqrt",
+        "channel_shuffle",
+        "softmax",
+        "log_softmax",
+    )
+}
+RULES |= {
+    op: lambda v, w, a: broadcast([x.dims for x in v]) for op in ("add", "sub", "mul", "div", "maximum", "minimum")
+}
+RULES |= {
+    op: lambda v, w, a: reduced(v[0].dims, a["axes"], a.get("keep", False)) for op in ("mean", "sum", "max", "min")
+}
 
 
 def dims_of(op: str, inputs: list[Value], tensors: dict[str, Tensor], attributes: dict[str, Any]) -> list[Any]:

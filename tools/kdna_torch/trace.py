@@ -1,7 +1,7 @@
 """Running a module while every torch function on values that derive from its inputs is noted down.
 
 ``Tracer`` is a torch function mode. A tensor that derives from an input stands for a ``Value`` of the graph; any other
-tensor is a constant. ``operations.py`` says which nodes a function becomes. A function that no node can express gives a
+tensor is a constant. ``operations`` says which nodes a function becomes. A function that no node can express gives a
 value that only remembers why: it is refused when an output of the network needs it, and not before.
 """
 
@@ -18,38 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .extents import Dim, Expr, Ratio, Watch, lost, plain
-
-
-class ExportError(ValueError):
-    """A module that the file format cannot express, or that cannot be traced."""
-
-
-@dataclass
-class Value:
-    """A value of the graph. ``dims`` holds its extents: an int where it is the same for all inputs, else a Dim."""
-
-    name: str
-    dims: tuple[int, ...]
-    reason: str = ""  # why it cannot be expressed; empty where it can
-    base: Value | None = None  # of more than five axes: a value of the graph that holds the same elements in the same order
-
-
-@dataclass
-class GraphNode:
-    op: str
-    name: str
-    inputs: list[Value]
-    out: Value
-    tensors: dict[str, Tensor]
-    attributes: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Opaque:
-    """An extent of the value being made that has no simpler expression than that."""
-
-    value: int
+from .extents import Dim, Expr, Watch, lost, plain, remembering
+from .interpret import compute
+from .shape_rules import dims_of
+from .values import ExportError, GraphNode, Inexpressible, ModuleFails, Opaque, Value
 
 
 class Node:
@@ -60,8 +32,11 @@ class Node:
 
     def __init__(self, op: str, inputs: Sequence[Any], tensors: dict[str, Tensor] | None = None, **attributes: Any):
         self.op, self.inputs, self.attributes = op, list(inputs), attributes
-        self.tensors = {role: tensor.detach() if isinstance(tensor, nn.Parameter) else tensor
-                        for role, tensor in (tensors or {}).items() if tensor is not None}
+        self.tensors = {
+            role: tensor.detach() if isinstance(tensor, nn.Parameter) else tensor
+            for role, tensor in (tensors or {}).items()
+            if tensor is not None
+        }
 
 
 @dataclass
@@ -108,19 +83,70 @@ def without_expressions(structure: Any) -> Any:
 CASTS = {"float", "double", "half", "bfloat16", "to", "type", "type_as"}
 GETTERS_OF_EXTENTS = {"shape"}
 PLAIN_FACTS = {
-    "dim", "ndimension", "stride", "is_contiguous", "is_floating_point", "is_complex", "element_size", "data_ptr",
-    "storage_offset", "get_device", "is_conj", "is_neg", "is_inference", "_is_view", "untyped_storage", "is_tensor",
-    "__repr__", "__format__", "__str__", "has_names", "is_same_size", "is_shared", "result_type", "can_cast",
-    "is_signed", "__hash__", "names", "__dir__", "_is_zerotensor", "register_hook", "is_pinned",
+    "dim",
+    "ndimension",
+    "stride",
+    "is_contiguous",
+    "is_floating_point",
+    "is_complex",
+    "element_size",
+    "data_ptr",
+    "storage_offset",
+    "get_device",
+    "is_conj",
+    "is_neg",
+    "is_inference",
+    "_is_view",
+    "untyped_storage",
+    "is_tensor",
+    "__repr__",
+    "__format__",
+    "__str__",
+    "has_names",
+    "is_same_size",
+    "is_shared",
+    "result_type",
+    "can_cast",
+    "is_signed",
+    "__hash__",
+    "names",
+    "__dir__",
+    "_is_zerotensor",
+    "register_hook",
+    "is_pinned",
 }
 READS_VALUES = {
-    "__bool__", "__int__", "__float__", "__index__", "__complex__", "item", "tolist", "numpy", "__array__", "allclose",
-    "equal", "__contains__", "is_nonzero", "nonzero", "unique", "bincount", "__reversed__", "argwhere",
+    "__bool__",
+    "__int__",
+    "__float__",
+    "__index__",
+    "__complex__",
+    "item",
+    "tolist",
+    "numpy",
+    "__array__",
+    "allclose",
+    "equal",
+    "__contains__",
+    "is_nonzero",
+    "nonzero",
+    "unique",
+    "bincount",
+    "__reversed__",
+    "argwhere",
 }
 
 
 MAKES_CONSTANTS = {
-    "new_zeros", "new_ones", "new_empty", "new_full", "new_tensor", "zeros_like", "ones_like", "full_like", "empty_like",
+    "new_zeros",
+    "new_ones",
+    "new_empty",
+    "new_full",
+    "new_tensor",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
 }
 
 
@@ -299,8 +325,6 @@ class Tracer(TorchFunctionMode):
         **attributes: Any,
     ) -> Value:
         """Adds a node and gives its value."""
-        from .shape_rules import dims_of
-
         values = [self.value(x) for x in inputs]
         for value in values:
             if value.reason:
@@ -374,8 +398,10 @@ class Tracer(TorchFunctionMode):
 
     def on_values(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if name in READS_VALUES:
-            raise ExportError(f"{self.where()}: {name} reads the values of a tensor that depends on the input; "
-                              "the file has no control flow")
+            raise ExportError(
+                f"{self.where()}: {name} reads the values of a tensor that depends on the input; "
+                "the file has no control flow"
+            )
         if name in PLAIN_FACTS:
             return func(*args, **kwargs)
         if name == "size":
@@ -499,8 +525,6 @@ class Tracer(TorchFunctionMode):
             raise ExportError(f"{self.where()}: {why}") from None
 
     def call_layer(self, original: Any, module: nn.Module, args: Any, kwargs: Any, described: Any) -> Any:
-        from .interpret import compute
-
         inputs = [(x, x._version) for x in tensors_in((args, kwargs)) if self.find(x) is not None]
         with self.quietly():
             result = original(module, *args, **kwargs)
@@ -511,17 +535,24 @@ class Tracer(TorchFunctionMode):
                 operands = [evaluate(x) for x in node.inputs]
                 return compute(node.op, operands, node.tensors, without_expressions(node.attributes))
 
-            expected, found = list(tensors_in(result)), described if isinstance(described, (list, tuple)) else [described]
+            expected, found = (
+                list(tensors_in(result)),
+                described if isinstance(described, (list, tuple)) else [described],
+            )
             if len(expected) != len(found):
-                raise ExportError(f"{self.where()}: {len(expected)} outputs, the registered function gives {len(found)}")
+                raise ExportError(
+                    f"{self.where()}: {len(expected)} outputs, the registered function gives {len(found)}"
+                )
             for want, node in zip(expected, found):
                 have = evaluate(node)
                 if not torch.isfinite(want).all():
                     raise ExportError(f"{self.where()}: gives numbers that are not finite for the example")
                 error = relative_error(have, want)
                 if not error <= 1e-9:
-                    raise ExportError(f"{self.where()}: forward does not compute what its export as "
-                                      f"{describe_node(node)} says: the relative difference is {error:.2g}")
+                    raise ExportError(
+                        f"{self.where()}: forward does not compute what its export as "
+                        f"{describe_node(node)} says: the relative difference is {error:.2g}"
+                    )
         if any(x._version != version for x, version in inputs):
             raise ExportError(f"{self.where()}: forward changes its input in place")
         for tensor, node in zip(expected, found):
@@ -546,14 +577,6 @@ def relative_error(have: Tensor, want: Tensor) -> float:
 
 def describe_node(node: Any) -> str:
     return f"{node.op} {node.attributes.get('method', '')}".strip() if isinstance(node, Node) else "its input"
-
-
-class ModuleFails(ExportError):
-    """The module itself raised an exception."""
-
-
-class Inexpressible(ValueError):
-    """Raised by a handler where the file has no node for a call."""
 
 
 def geometry(x: Tensor) -> tuple[Any, ...]:
@@ -604,8 +627,10 @@ def flatten_outputs(structure: Any, name: str, where: str) -> list[tuple[str, Te
     elif structure is None:
         return []
     else:
-        raise ExportError(f"{where}: an output is a {type(structure).__name__}; outputs must be tensors, "
-                          "or tuples, lists and dicts of them")
+        raise ExportError(
+            f"{where}: an output is a {type(structure).__name__}; outputs must be tensors, "
+            "or tuples, lists and dicts of them"
+        )
     return [pair for key, item in parts for pair in flatten_outputs(item, join + key, where)]
 
 
@@ -625,8 +650,6 @@ def run(
     options: dict[str, Any],
 ) -> Trace:
     """Traces a module in double precision; ``free`` says which axes of each input may have any extent."""
-    from .extents import remembering
-
     tracer = Tracer(module, options)
     Watch.concretised = False
     values = []
@@ -661,6 +684,3 @@ def run(
         raise ExportError(f"{kind}: gives no tensor")
     options.setdefault("notes", set()).update(tracer.notes)
     return Trace(values, outputs, tracer.nodes, results, tracer.examples, Watch.concretised)
-
-
-__all__ = ["ExportError", "Node", "Trace", "Value", "run", "Ratio"]
