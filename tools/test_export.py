@@ -519,6 +519,7 @@ def test_extents_that_must_stay() -> None:
     said(lambda x: torch.cat([x[i : i + 1] * 2 for i in range(x.shape[0])]), [1, 4, None, None], "batch")
     said(lambda x: x.view(1, 4, 12, 16) + 1, [1, 4, 12, 16], "all extents")
     said(lambda x: x * 2 if x.shape[2] < 20 else x * 3, [None, 4, 12, 16], "height and width")
+    said(lambda x: x.flip(3), [None, 4, 12, 16], "height and width")
     position = noise(1, 4, 12, 16)
     said(lambda x: x + position, [None, 4, 12, 16], "height and width")
     said(lambda x: x[:, :, :14], [None, 4, 12, 16], "height and width")  # cuts nothing at the example's height
@@ -764,7 +765,7 @@ def test_refusals() -> None:
         (lambda x: x * x.mean().item()): "item",
         (lambda x: x * float(x.mean())): "__float__",
         (lambda x: torch.where(x > 0, x, -x)): "no operation of the file is gt",
-        (lambda x: x.flip(2)): "depends on the input",
+        (lambda x: x.cumprod(2)): "cumprod",
         (lambda x: x.argmax(1)): "argmax",
         (lambda x: x.max(1)[1] * 1.0): "index of an element",
         (lambda x: F.conv2d(x, x[:1])): "the kernel depends on the input",

@@ -247,6 +247,7 @@ def named_inputs(module: nn.Module, examples: Any) -> tuple[list[Tensor], dict[s
 
 
 def doubled(module: nn.Module) -> nn.Module:
+    """A copy in double precision."""
     memo = {}
     for part in module.modules():
         for item in vars(part).values():  # what hooks have computed cannot be copied otherwise
@@ -323,7 +324,15 @@ def export(
         free = [free_axes(x, axes) for x in examples]
         if axes != "none" and not any(free) or axes in ("batch", "map") and not any(x.ndim == 4 for x in examples):
             continue
-        first = trace(examples, free)  # what fails here is refused
+        try:
+            first = trace(examples, free)
+        except ModuleFails:
+            raise
+        except ExportError as error:  # perhaps only because an extent is not known
+            if axes == "none":
+                raise
+            reasons.append(str(error))
+            continue
         why = None
         for step in (1, 2) if sizes == "any" else (1,):
             try:

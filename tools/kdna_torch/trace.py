@@ -63,6 +63,7 @@ def tensors_in(structure: Any) -> Iterator[Tensor]:
 
 
 def map_leaves(structure: Any, function: Callable[[Any], Any]) -> Any:
+    """Containers of the same kind with ``function`` of what they hold; a torch.Size becomes a tuple."""
     if isinstance(structure, torch.Size):
         return tuple(function(item) for item in structure)
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
@@ -81,7 +82,6 @@ def without_expressions(structure: Any) -> Any:
 
 
 CASTS = {"float", "double", "half", "bfloat16", "to", "type", "type_as"}
-GETTERS_OF_EXTENTS = {"shape"}
 PLAIN_FACTS = {
     "dim",
     "ndimension",
