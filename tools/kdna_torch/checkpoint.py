@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,55 @@ class CheckpointError(ValueError):
     """A file that is not the checkpoint it should be."""
 
 
-def read_checkpoint(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
-    """The state_dict in a .pt/.pth file: bare or under ``state_dict``, keys with or without leading ``module.``.
+# Where a state_dict lies in what training code saves, the first that is there; averaged weights only where they are alone.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema")
+PREFIXES = ("_orig_mod.", "module.", "model.")  # of torch.compile, of DataParallel, of a class that holds the network
 
-    Only tensors and plain containers are read unless ``allow_pickle`` is set.
+
+@contextlib.contextmanager
+def harmless_globals() -> Iterator[None]:
+    """Lets the restricted unpickler read the argparse.Namespace that many checkpoints hold; it holds attributes only."""
+    safe_globals = getattr(torch.serialization, "safe_globals", None)
+    with safe_globals([argparse.Namespace]) if safe_globals else contextlib.nullcontext():
+        yield
+
+
+def unwrap(loaded: Any) -> Any:
+    """The state_dict in what a file held, under the keys of ``WRAPPERS``, however deep."""
+    while True:
+        if isinstance(loaded, nn.Module):
+            return loaded.state_dict()
+        inner = None
+        if isinstance(loaded, Mapping):
+            found = (loaded.get(key) for key in WRAPPERS)
+            inner = next((item for item in found if isinstance(item, Mapping | nn.Module)), None)
+        if inner is None:
+            return loaded
+        loaded = inner
+
+
+def strip_prefixes(state: dict[str, Tensor], expected: Collection[str] | None = None) -> dict[str, Tensor]:
+    """Drops ``PREFIXES`` that every key has, but none when the keys are the expected ones."""
+    while state and (expected is None or set(state) != set(expected)):
+        prefix = next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None)
+        if prefix is None:
+            break
+        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return state
+
+
+def read_checkpoint(
+    path: Path, allow_pickle: bool = False, expected: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    """The state_dict in a .pt/.pth file: bare, or under a key of ``WRAPPERS``; without ``PREFIXES``.
+
+    Only tensors, plain containers and argparse.Namespace are read unless ``allow_pickle`` is set. ``expected`` are the keys
+    of the network that it is for, if known.
     """
     def load(weights_only: bool) -> Any:
         try:
-            return torch.load(path, map_location="cpu", weights_only=weights_only)
+            with harmless_globals():
+                return torch.load(path, map_location="cpu", weights_only=weights_only)
         except Exception as error:  # the unpicklers raise nearly anything on a file that is not theirs
             reason = (str(error).splitlines() or [""])[0]
             raise CheckpointError(f"{path}: cannot be read: {type(error).__name__}: {reason}") from error
@@ -42,21 +85,15 @@ def read_checkpoint(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]
                 "if the file is trusted, pass --allow-pickle"
             ) from error
         loaded = load(weights_only=False)
-    if isinstance(loaded, nn.Module):
-        loaded = loaded.state_dict()
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
+    loaded = unwrap(loaded)
     if not isinstance(loaded, Mapping) or not loaded:
         raise CheckpointError(f"{path}: no state_dict found")
     state: dict[str, Tensor] = {}
     for key, value in loaded.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: entry {key!r} is not a tensor under a string key")
-        name = key.removeprefix("module.")
-        if name in state:
-            raise CheckpointError(f"{path}: {name} occurs twice, with and without 'module.'")
-        state[name] = value.detach()
-    return state
+        state[key] = value.detach()
+    return strip_prefixes(state, expected)
 
 
 def check_layout(state: Mapping[str, Tensor], net: nn.Module) -> None:

@@ -1,0 +1,11 @@
+"""Which nodes of the file PyTorch's functions become.
+
+A handler gets the call's arguments and gives the value, or a list of them, that the results stand for. It raises
+``Inexpressible`` where the file has no node for the call. Importing this package fills the table of handlers.
+"""
+
+from . import elements, layers, shapes, windows
+from .common import integer, pair
+from .layers import producer
+
+__all__ = ["elements", "integer", "layers", "pair", "producer", "shapes", "windows"]
