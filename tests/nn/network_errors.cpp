@@ -65,9 +65,11 @@ TEST_CASE("A network builder rejects values that are not its own") {
 }
 
 TEST_CASE("A network has steps, and outputs of its own with names of their own") {
-    network_builder empty;
-    const auto in = empty.input(3);
-    check_error([&] { static_cast<void>(std::move(empty).build(in)); }, "network", "at least one step", "none");
+    check_error(
+        [&] {
+            static_cast<void>(network_builder().build(network::value{0, 3}));
+        },
+        "network", "at least one input", "none");
     network_builder net;
     const auto a = net.add(layer(8, 3), net.input(3));
     check_error([&] { static_cast<void>(std::move(net).build(std::vector<network_builder::output>())); }, "network",
@@ -79,6 +81,17 @@ TEST_CASE("A network has steps, and outputs of its own with names of their own")
         "network output", "a name that no other has", "y");
     network_builder other;
     check_error([&] { static_cast<void>(std::move(other).build(a)); }, "network", "", "");
+}
+
+TEST_CASE("A network may give its input back") {
+    network_builder net;
+    const auto in = net.input(3);
+    const network n = std::move(net).build(in);
+    auto plan = n.plan({1, 3, 2, 2});
+    tensor<float> x({1, 3, 2, 2}), y({1, 3, 2, 2}, layout::nhwc);
+    for (index_t i = 0; i < x.size(); ++i) x.data()[i] = static_cast<float>(i);
+    n.run(plan, x.view(), y.view());
+    for (index_t c = 0; c < 3; ++c) CHECK(y(0, c, 1, 0) == x(0, c, 1, 0));
 }
 
 TEST_CASE("A step on which no output depends is left out") {

@@ -202,6 +202,17 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
         y = models::odconv_layer(m, x, k, call);
     } else if (method == "sparse") {
         y = models::sparse_kernel_layer(m, x, k, call);
+    } else if (method == "acdc") {
+        const std::string& tensor = tensor_of(n, "coefficients");
+        const std::vector<index_t>& s = tensor_shape(n, "coefficients");
+        if (s.size() != 3)
+            throw error(concat(a.where(), ", coefficients"), "[O, C / groups, M]", concat("rank ", s.size()));
+        const std::span<const float> values = take(n, "coefficients");
+        auto found = shared_->coefficients.find(tensor);
+        if (found == shared_->coefficients.end())
+            found = shared_->coefficients.emplace(tensor, shared_coefficients::pack(s[0], s[1], s[2], values, tensor))
+                        .first;
+        y = models::acdc_layer(m, x, k, call, found->second);
     } else if (method == "dcd") {
         y = models::dcd_layer(m, x, k, call, a.integer("grid", 1));
     } else if (method == "kernel_warehouse") {
@@ -218,7 +229,7 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
         y = models::warehouse_layer(m, x, k, call, found->second, a.integer("first_local", 0));
     } else {
         throw error(concat(a.where(), ", method"),
-                    "dense, kernel_dna, condconv, dyconv, odconv, dcd, kernel_warehouse or sparse",
+                    "dense, kernel_dna, condconv, dyconv, odconv, dcd, acdc, kernel_warehouse or sparse",
                     detail::in_quotes(method));
     }
     a.finish();

@@ -9,19 +9,22 @@
 #include <string_view>
 #include <vector>
 
+#include <kdna/dna/acdc.hpp>
 #include <kdna/dna/channel_gate.hpp>
 #include <kdna/dna/kernel_warehouse.hpp>
 #include <kdna/graph/fusion.hpp>
 #include <kdna/io/state_dict.hpp>
 #include <kdna/models/module_builder.hpp>
 #include <kdna/nn/network_builder.hpp>
+#include <kdna/nn/value_operations.hpp>
 
 namespace kdna::inline KDNA_ABI::graph {
 
-/// What the layers of one network share: kernels and warehouses, by the names of their tensors.
+/// What the layers of one network share: kernels, warehouses and coefficients, by the names of their tensors.
 struct shared_weights {
     std::map<std::string, dense_kernel> kernels{};
     std::map<std::string, warehouse> warehouses{};
+    std::map<std::string, shared_coefficients> coefficients{};
 };
 
 /// Builds one network.
@@ -124,6 +127,27 @@ private:
     std::map<std::string, nd_shape> shapes_;
     std::vector<std::vector<float>> kept_;
 };
+
+template <class Op>
+void lowering::push_value(const node& n, Op op, bool samplewise, bool in_place) {
+    push(n.out,
+         std::make_unique<value_operation<Op>>(std::move(op), value_step{.name = n.name,
+                                                                         .what = n.op,
+                                                                         .inputs = static_cast<index_t>(n.in.size()),
+                                                                         .samplewise = samplewise,
+                                                                         .in_place = in_place}),
+         n.in);
+}
+
+template <class Op, class Make>
+void lowering::push_shaped(const node& n, Make make, const std::vector<std::string>& shapes, bool samplewise) {
+    push(n.out,
+         std::make_unique<shaped_operation<Op>>(
+             std::move(make),
+             value_step{
+                 .name = n.name, .what = n.op, .inputs = static_cast<index_t>(n.in.size()), .samplewise = samplewise}),
+         n.in, shapes);
+}
 
 }  // namespace kdna::inline KDNA_ABI::graph
 

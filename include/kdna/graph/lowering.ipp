@@ -8,6 +8,7 @@
 
 #include <kdna/graph/lower_layers.ipp>
 #include <kdna/graph/lower_values.ipp>
+#include <kdna/graph/lower_windows.ipp>
 #include <kdna/graph/lowering.hpp>
 
 namespace kdna::inline KDNA_ABI::graph {

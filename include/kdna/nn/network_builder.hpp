@@ -67,7 +67,7 @@ public:
                         const std::vector<value>& shapes, index_t channels);
 
     /// The finished network, with one output. Steps on which no output depends are left out. Throws kdna::error for a value of
-    /// another network, or if there is no step.
+    /// another network, or if there is no input.
     [[nodiscard]] KDNA_FUNC network build(const value& last) &&;
     /// An output, with the name that callers know it by.
     struct output {

@@ -73,7 +73,7 @@ KDNA_FUNC network network_builder::build(const value& last) && {
 
 KDNA_FUNC network network_builder::build(const std::vector<output>& outputs) && {
     if (outputs.empty()) throw error("network", "an output", "none");
-    if (net_.steps_.empty()) throw error("network", "at least one step", "none");
+    if (net_.inputs_.empty()) throw error("network", "at least one input", "none");
     for (const output& o : outputs) {
         check_known("network", "output", o.is);
         for (const network::output_port& other : net_.outputs_)

@@ -66,6 +66,7 @@ public:
         if (host.input_count() != 1 || host.output_count() != 1 || host.input_extents(0).size() != 4)
             throw error("network", "one image and one output on a device",
                         concat(host.input_count(), " inputs and ", host.output_count(), " outputs"));
+        if (host.step_count() == 0) throw error("network", "a step on a device", "none");
         std::vector<device_step<Device>> out;
         for (index_t i = 0; i < host.step_count(); ++i) {
             const network::step_view v = host.step_at(i);

@@ -1,0 +1,109 @@
+// Definitions of graph/lowering.hpp: pooling, resizing and reductions.
+#pragma once
+
+#include <kdna/core/macros_push.hpp>
+
+#include <algorithm>
+#include <utility>
+
+#include <kdna/graph/lowering.hpp>
+#include <kdna/nn/ops/pool2d.hpp>
+#include <kdna/nn/ops/reduce.hpp>
+#include <kdna/nn/ops/resize.hpp>
+
+namespace kdna::inline KDNA_ABI::graph {
+
+KDNA_FUNC void lowering::add_pool(const node& n, attributes& a) {
+    only_roles(n, {});
+    ops::pool_window w{
+        .window = a.pair("window", std::nullopt), .stride = a.pair("stride", std::nullopt), .pad = a.sides("pad")};
+    w.ceil_mode = a.boolean("ceil_mode", false);
+    if (n.op == "avg_pool2d") {
+        const bool count_pad = a.boolean("count_include_pad", true);
+        std::optional<index_t> divisor;
+        if (a.contains("divisor")) divisor = a.integer("divisor");
+        a.finish();
+        push_value(n, ops::avg_pool2d(w, count_pad, divisor, n.name), true);
+        return;
+    }
+    w.dilation = a.pair("dilation", 1);
+    a.finish();
+    const bool plain = !w.ceil_mode && w.dilation == extent2(1) && w.pad.top < w.window.h &&
+                       w.pad.bottom < w.window.h && w.pad.left < w.window.w && w.pad.right < w.window.w &&
+                       w.window.h > 0 && w.window.w > 0 && w.stride.h > 0 && w.stride.w > 0 &&
+                       shape_of(n.in.front()).rank() == 4;
+    if (plain)  // this one can run in bands
+        push(n.out, std::make_unique<max_pool_operation>(kdna::max_pool2d(w.window, w.stride, w.pad)), n.in);
+    else
+        push_value(n, ops::max_pool2d(w, n.name), true);
+}
+
+KDNA_FUNC void lowering::add_adaptive_pool(const node& n, attributes& a) {
+    only_roles(n, {});
+    std::vector<std::string> shapes;
+    const std::vector<extent> size = a.extents("size", shapes, 1);
+    a.finish();
+    if (size.size() != 2) throw error(concat(a.where(), ", size"), "two extents", concat(size.size()));
+    const auto sized = [size, name = n.name](std::span<const nd_shape> in) {
+        const std::vector<index_t> s = extents_of(size, in, name);
+        return extent2(s[0], s[1]);
+    };
+    const bool one = size[0].is_number() && size[1].is_number() && sized({}) == extent2(1);
+    if (n.op == "adaptive_max_pool2d")
+        push_shaped<ops::adaptive_max_pool2d>(
+            n, [=, name = n.name](std::span<const nd_shape> in) { return ops::adaptive_max_pool2d(sized(in), name); },
+            shapes);
+    else if (one && shape_of(n.in.front()).rank() == 4)  // this one can use the means that a convolution takes
+        push(n.out, std::make_unique<global_average_operation>(), n.in);
+    else
+        push_shaped<ops::adaptive_avg_pool2d>(
+            n, [=, name = n.name](std::span<const nd_shape> in) { return ops::adaptive_avg_pool2d(sized(in), name); },
+            shapes);
+}
+
+KDNA_FUNC void lowering::add_resize(const node& n, attributes& a) {
+    only_roles(n, {});
+    const std::string mode = a.text("mode");
+    if (mode != "nearest" && mode != "bilinear")
+        throw error(concat(a.where(), ", mode"), "nearest or bilinear", detail::in_quotes(mode));
+    const auto kind = mode == "nearest" ? ops::resize_mode::nearest : ops::resize_mode::bilinear;
+    const bool corners = a.boolean("align_corners", false);
+    if (a.contains("scale")) {
+        const std::vector<double> scale = a.numbers("scale");
+        a.finish();
+        if (scale.size() != 2) throw error(concat(a.where(), ", scale"), "two numbers", concat(scale.size()));
+        push_value(n, ops::resize(kind, std::array<double, 2>{scale[0], scale[1]}, corners, n.name), true);
+        return;
+    }
+    std::vector<std::string> shapes;
+    const std::vector<extent> size = a.extents("size", shapes, 1);
+    a.finish();
+    if (size.size() != 2) throw error(concat(a.where(), ", size"), "two extents", concat(size.size()));
+    const auto make = [=, name = n.name](std::span<const nd_shape> in) {
+        const std::vector<index_t> s = extents_of(size, in, name);
+        return ops::resize(kind, extent2(s[0], s[1]), corners, name);
+    };
+    push_shaped<ops::resize>(n, make, shapes);
+}
+
+KDNA_FUNC void lowering::add_reduce(const node& n, attributes& a) {
+    only_roles(n, {});
+    std::vector<index_t> axes = a.integers("axes");
+    const bool keep = a.boolean("keep", false);
+    a.finish();
+    const index_t rank = shape_of(n.in.front()).rank();
+    for (index_t& axis : axes) axis = axis_of(axis, rank, n.where());
+    std::sort(axes.begin(), axes.end());
+    if (n.op == "mean" && keep && rank == 4 && axes == std::vector<index_t>{2, 3}) {
+        push(n.out, std::make_unique<global_average_operation>(), n.in);
+        return;
+    }
+    constexpr std::string_view names[] = {"mean", "sum", "max", "min"};
+    const auto kind =
+        static_cast<ops::reduce_kind>(std::find(std::begin(names), std::end(names), n.op) - std::begin(names));
+    push_value(n, ops::reduce(kind, axes, keep, n.name), axes.empty() || axes.front() != 0);
+}
+
+}  // namespace kdna::inline KDNA_ABI::graph
+
+#include <kdna/core/macros_pop.hpp>
