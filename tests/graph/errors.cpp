@@ -171,9 +171,10 @@ TEST_CASE("network files: nodes") {
              "an object", "an array");
     error_in({}, node(R"("op":"abs","name":"n1","out":"y","in":["x"],"tensors":{"weight":3})"),
              "node n1 (abs), tensors", "a string", "an integer");
-    error_in({}, node(R"("op":"abs","name":"n1","out":"y","in":["x"],"tensors":{"weight":")" + std::string(2000, 'w') +
-                      "\"}"),
-             "node n1 (abs), tensors", "a name of 1 to 1024 bytes", "2000");
+    error_in(
+        {},
+        node(R"("op":"abs","name":"n1","out":"y","in":["x"],"tensors":{"weight":")" + std::string(2000, 'w') + "\"}"),
+        "node n1 (abs), tensors", "a name of 1 to 1024 bytes", "2000");
     // The order of values.
     error_in({}, node(R"("op":"abs","name":"n1","out":"y","in":["y"])"), "node n1 (abs), in", "a value made before",
              "\"y\"");
@@ -181,10 +182,11 @@ TEST_CASE("network files: nodes") {
              "\"z\"");
     error_in({}, node(R"("op":"abs","name":"n1","out":"x","in":["x"])"), "node n1 (abs)", "made once", "\"x\" twice");
     error_in({}, error_net(error_relu + "," + error_relu), "node n1 (activation)", "made once", "\"y\" twice");
-    error_in({},
-             error_net(R"({"op":"add","name":"a","in":["x","b"],"out":"a"},{"op":"abs","name":"b","in":["a"],"out":"b"},)" +
-                       error_relu),
-             "node a (add), in", "a value made before", "\"b\"");
+    error_in(
+        {},
+        error_net(R"({"op":"add","name":"a","in":["x","b"],"out":"a"},{"op":"abs","name":"b","in":["a"],"out":"b"},)" +
+                  error_relu),
+        "node a (add), in", "a value made before", "\"b\"");
     // Names that would not fit on a line.
     error_in({}, node(concat(R"("op":"abs","out":"y","name":")", std::string(1025, 'n'), "\"")), "net, node 0, name",
              "1 to 1024 bytes", "1025");
@@ -229,11 +231,23 @@ TEST_CASE("network files: tensors") {
     error_table({
         {"conv2d", "", ", tensors", "the role weight", "none"},
         {"conv2d", conv, ", w", "a tensor", "no such tensor"},
-        {"conv2d", R"("tensors":{"weight":"conv.weight"})", ", conv.weight", "a tensor", "did you mean cov.weight?",
+        {"conv2d",
+         R"("tensors":{"weight":"conv.weight"})",
+         ", conv.weight",
+         "a tensor",
+         "did you mean cov.weight?",
          {{"cov.weight", {8, 4, 3, 3}}}},
-        {"conv2d", R"("tensors":{"weight":"w","weights":"w"})", ", tensors", "the roles weight, bias", "\"weights\"",
+        {"conv2d",
+         R"("tensors":{"weight":"w","weights":"w"})",
+         ", tensors",
+         "the roles weight, bias",
+         "\"weights\"",
          {{"w", {8, 4, 3, 3}}}},
-        {"conv2d", R"("tensors":{"weight":"w","bias":"b"})", ", b", "float32 8", "float32 7",
+        {"conv2d",
+         R"("tensors":{"weight":"w","bias":"b"})",
+         ", b",
+         "float32 8",
+         "float32 7",
          {{"w", {8, 4, 3, 3}}, {"b", {7}}}},
         {"conv2d", conv, ", weight", "[O, C / groups, KH, KW]", "rank 3", {{"w", {8, 4, 3}}}},
         {"conv2d", conv, ", weight", "[O, C / groups, KH, KW]", "rank 0", {{"w", {}}}},
@@ -291,30 +305,61 @@ TEST_CASE("network files: convolutions that cannot run") {
         {"conv2d", t + R"("method":"sum")", ", method", "dense, kernel_dna", "\"sum\"", {}},
         {"conv2d", t + R"("grid":2)", "", "attributes of this operation only", "\"grid\"", w},
         {"conv2d", R"("tensors":{"weight":"w"})", "", "an image [N, C, H, W]", "", w, R"("x")", flat},
-        {"conv_transpose2d", R"("tensors":{"weight":"w"})", "", "an image [N, C, H, W]", "", {{"w", {4, 8, 3, 3}}},
-         R"("x")", flat},
+        {"conv_transpose2d",
+         R"("tensors":{"weight":"w"})",
+         "",
+         "an image [N, C, H, W]",
+         "",
+         {{"w", {4, 8, 3, 3}}},
+         R"("x")",
+         flat},
         {"conv_transpose2d", R"("tensors":{"weight":"w"})", "", "an input of 8 channels", "", w},
         {"conv_transpose2d", R"("tensors":{"weight":"w"},"groups":0)", "", "groups >= 1", "0", {{"w", {4, 8, 3, 3}}}},
-        {"conv_transpose2d", R"("tensors":{"weight":"w"},"groups":-1)", "", "groups >= 1", "-1",
+        {"conv_transpose2d", R"("tensors":{"weight":"w"},"groups":-1)", "", "groups >= 1", "-1", {{"w", {4, 8, 3, 3}}}},
+        {"conv_transpose2d",
+         R"("tensors":{"weight":"w"},"groups":3)",
+         "",
+         "groups that divide",
+         "",
          {{"w", {4, 8, 3, 3}}}},
-        {"conv_transpose2d", R"("tensors":{"weight":"w"},"groups":3)", "", "groups that divide", "",
+        {"conv_transpose2d",
+         R"("tensors":{"weight":"w"},"groups":9223372036854775807)",
+         "",
+         "fits in 64 bits",
+         "",
          {{"w", {4, 8, 3, 3}}}},
-        {"conv_transpose2d", R"("tensors":{"weight":"w"},"groups":9223372036854775807)", "", "fits in 64 bits", "",
+        {"conv_transpose2d",
+         R"("tensors":{"weight":"w"},"stride":[65537,1])",
+         "",
+         "strides from 1 to 65536",
+         "65537",
          {{"w", {4, 8, 3, 3}}}},
-        {"conv_transpose2d", R"("tensors":{"weight":"w"},"stride":[65537,1])", "", "strides from 1 to 65536", "65537",
+        {"conv_transpose2d",
+         R"("tensors":{"weight":"w"},"stride":[65536,65536])",
+         "",
+         "product is at most 4096",
+         "65536x65536",
          {{"w", {4, 8, 3, 3}}}},
-        {"conv_transpose2d", R"("tensors":{"weight":"w"},"stride":[65536,65536])", "", "product is at most 4096",
-         "65536x65536", {{"w", {4, 8, 3, 3}}}},
-        {"conv_transpose2d", R"("tensors":{"weight":"w"},"pad":[30,0])", "", "padding leaves something", "",
+        {"conv_transpose2d",
+         R"("tensors":{"weight":"w"},"pad":[30,0])",
+         "",
+         "padding leaves something",
+         "",
          {{"w", {4, 8, 3, 3}}}},
-        {"conv_transpose2d", R"("tensors":{"weight":"w"},"output_pad":[1,0])", "", "output padding less", "1x0",
+        {"conv_transpose2d",
+         R"("tensors":{"weight":"w"},"output_pad":[1,0])",
+         "",
+         "output padding less",
+         "1x0",
          {{"w", {4, 8, 3, 3}}}},
     });
 }
 
 TEST_CASE("network files: the methods' layers") {
     const error_tensors w{{"w", {8, 4, 3, 3}}, {"s", {}}, {"five", {5}}, {"fc", {2, 4}}};
-    const auto with = [](const char* roles) { return concat(R"("method":"kernel_dna","tensors":{"weight":"w",)", roles, "}"); };
+    const auto with = [](const char* roles) {
+        return concat(R"("method":"kernel_dna","tensors":{"weight":"w",)", roles, "}");
+    };
     error_table({
         {"conv2d", with(R"("fc1":"s")"), ", fc1", "[h, C] or [h, C, 1, 1]", "rank 0", w},
         {"conv2d", with(R"("fc1":"fc")"), ", tensors", "the role fc2", "none", w},
@@ -351,8 +396,8 @@ TEST_CASE("network files: the methods' layers") {
         {"conv2d", dynamic("kernel_warehouse", "[8,4,3,3]", ""), ", tensors", "the role cells", "none", {}},
         {"conv2d", dynamic("kernel_warehouse", "[8,4,3,3]", R"(,"tensors":{"cells":"rb"})"), ", cells",
          "[n, o, c, kh, kw]", "rank 1", m},
-        {"conv2d", dynamic("kernel_warehouse", "[1099511627776,1024,64,64]", R"(,"tensors":{"cells":"m"})"), "", "",
-         "", m},
+        {"conv2d", dynamic("kernel_warehouse", "[1099511627776,1024,64,64]", R"(,"tensors":{"cells":"m"})"), "", "", "",
+         m},
         {"conv2d", dynamic("dcd", "[8,4,3,3]", R"(,"grid":-3,"tensors":{"weight":"m"})"), "", "", "", m},
         {"conv2d", dynamic("odconv", "[8,4,3,3]", R"(,"tensors":{"weight":"rb"})"), "", "5 dim", "", m},
         {"conv2d", dynamic("sparse", "[8,4,3,3]", R"(,"tensors":{"weight":"rb"})"), "", "", "", m},
@@ -386,8 +431,7 @@ TEST_CASE("network files: shapes that cannot be") {
         {"reshape", R"("shape":[["mod",4,2],-1])", ", shape", "an integer or an expression", "\"mod\""},
         {"reshape", R"("shape":[["div",4,0],-1])", "", "a division by at least 1", "4 / 0"},
         {"reshape", R"("shape":[["ceil_div",["dim","x",1],-2],-1])", "", "a division by at least 1", "4 / -2"},
-        {"reshape", R"("shape":[["mul",2147483648,2147483648],-1])", "", "an extent below 2^31",
-         "4611686018427387904"},
+        {"reshape", R"("shape":[["mul",2147483648,2147483648],-1])", "", "an extent below 2^31", "4611686018427387904"},
         {"reshape", R"("shape":[["add",2147483648,1],-1])", "", "an extent below 2^31", "2147483649"},
         {"reshape", R"("shape":[["sub",0,["dim","x",0]],-1])", "", "extents >= 1", "-2"},
         {"flatten", R"("first":2,"last":1)", "", "a first axis before the last", "2 and 1"},
