@@ -564,3 +564,26 @@ TEST_CASE("network files: size without end") {
         nodes += concat(R"(,{"op":"constant","name":"c)", i, R"(","out":"c)", i, R"(","tensors":{"value":"w"}})");
     error_in({{"w", {1'000'000}}}, error_net(nodes), "(constant)", "nodes that copy at most 16 times", "bytes");
 }
+
+TEST_CASE("network files: a mean of rows is no gate, whatever the example's width") {
+    const auto net = [](const char* width) {
+        return concat(R"({"version":1,"inputs":[{"name":"x","shape":[null,4,null,null],"example":[2,4,8,)", width,
+                      R"(]}],
+"outputs":[{"name":"y","value":"y"}],"nodes":[
+{"op":"mean","name":"mean","in":["x"],"out":"mean","axes":[2],"keep":true},
+{"op":"conv2d","name":"fc1","in":["mean"],"out":"fc1","tensors":{"weight":"w"}},
+{"op":"activation","name":"relu","in":["fc1"],"out":"relu","kind":"relu"},
+{"op":"conv2d","name":"fc2","in":["relu"],"out":"fc2","tensors":{"weight":"w"}},
+{"op":"activation","name":"gate","in":["fc2"],"out":"gate","kind":"sigmoid"},
+{"op":"mul","name":"mul","in":["x","gate"],"out":"mul"},
+{"op":"conv2d","name":"conv","in":["mul"],"out":"y","tensors":{"weight":"w"}}]})");
+    };
+    std::vector<float> x(4 * 8 * 6), y[2];
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = 0.1F * static_cast<float>(i % 13);
+    for (const int one : {0, 1}) {
+        const kdna::network n = kdna::load(error_weights({{"w", {4, 4, 1, 1}}}, net(one == 1 ? "1" : "6")), "net");
+        const kdna::tensor<float> out = n(kdna::nchw_view(x.data(), 1, 4, 8, 6));
+        y[one].assign(out.span().begin(), out.span().end());
+    }
+    CHECK(y[0] == y[1]);
+}

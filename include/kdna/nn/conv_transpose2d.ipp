@@ -58,8 +58,10 @@ KDNA_FUNC conv_transpose2d_operation::phase conv_transpose2d_operation::phase_of
 }
 
 /// Those of all remainders.
-KDNA_FUNC std::vector<conv_transpose2d_operation::phase> conv_transpose2d_operation::phases_of(
-    index_t kernel, index_t stride, index_t pad, index_t dilation) {
+KDNA_FUNC std::vector<conv_transpose2d_operation::phase> conv_transpose2d_operation::phases_of(index_t kernel,
+                                                                                               index_t stride,
+                                                                                               index_t pad,
+                                                                                               index_t dilation) {
     std::vector<phase> out;
     for (index_t r = 0; r < stride; ++r) out.push_back(phase_of(r, kernel, stride, pad, dilation));
     return out;
