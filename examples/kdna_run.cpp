@@ -36,8 +36,7 @@ std::vector<port> ports_of(const std::vector<std::string>& texts) {
 network load_network(const arguments& a) {
     if (!a.model.empty()) return load(a.model);
     load_report report;
-    network net =
-        models::load(models::arch_of(a.arch), a.weights, models::form_of(a.plain ? "plain" : a.form), report);
+    network net = models::load(models::arch_of(a.arch), a.weights, models::form_of(a.plain ? "plain" : a.form), report);
     if (a.explain) std::cout << to_string(report);
     return net;
 }
@@ -61,8 +60,12 @@ int run(const arguments& a) {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         const index_t at = inputs[i].name.empty() ? static_cast<index_t>(i) : net.input_named(inputs[i].name);
         const auto to = static_cast<std::size_t>(at);
+        if (x[to].data != nullptr) throw error("--input", "every input once", concat(net.input_name(at), " twice"));
         images[to] = load_npy(inputs[i].file);
         shapes[to] = nd_shape(images[to].shape, inputs[i].file);
+        if (const auto rank = net.input_extents(at).size(); images[to].shape.size() != rank)
+            throw error(inputs[i].file, rank == 4 ? "an array [N, C, H, W]" : concat("an array of rank ", rank),
+                        to_string(shapes[to]));
         x[to] = row_major_view<const float>(images[to].data.data(), shapes[to]);
     }
 
@@ -79,11 +82,15 @@ int run(const arguments& a) {
         results.emplace_back(static_cast<std::size_t>(element_count(plan.output_shape(i))));
         y.push_back(row_major_view(results.back().data(), plan.output_shape(i)));
     }
+    std::vector<index_t> wanted;
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+        wanted.push_back(outputs[i].name.empty() ? static_cast<index_t>(i) : net.output_named(outputs[i].name));
+        if (wanted.back() >= net.output_count())
+            throw error("--output", concat("at most ", net.output_count()), concat(outputs.size()));
+    }
     net.run(plan, x, y);
     for (std::size_t i = 0; i < outputs.size(); ++i) {
-        const index_t from = outputs[i].name.empty() ? static_cast<index_t>(i) : net.output_named(outputs[i].name);
-        if (from >= net.output_count())
-            throw error("--output", concat("at most ", net.output_count()), concat(outputs.size()));
+        const index_t from = wanted[i];
         const nd_shape shape = plan.output_shape(from);
         // A published network's logits are an image of single pixels.
         std::vector<index_t> extents(shape.extents().begin(), shape.extents().end());
@@ -114,16 +121,15 @@ int main(int argc, char** argv) {
         app.add_option("--arch", a.arch, "a published network: resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2")
             ->excludes(model);
     app.add_option("--weights", a.weights, "its state_dict as .safetensors")->needs(arch);
-    app.add_option("--input", a.inputs, "[name=]X.npy, float32, one for each input; without names in their order")
-        ->required();
-    app.add_option("--output", a.outputs, "[name=]Y.npy to write, float32")->required();
+    app.add_option("--input", a.inputs, "[name=]X.npy, float32, one for each input; without names in their order");
+    app.add_option("--output", a.outputs, "[name=]Y.npy to write, float32; those that are not named are not written");
     auto* form =
         app.add_option(
                "--form", a.form,
                "of a published network: kernel_dna (the default), plain, odconv, kernel_warehouse, dyconv or dcd; "
                "how many kernels are mixed follows from the weights")
             ->needs(arch);
-    app.add_flag("--plain", a.plain, "--form plain, torchvision's keys")->excludes(form);
+    app.add_flag("--plain", a.plain, "--form plain, torchvision's keys")->excludes(form)->needs(arch);
     app.add_flag("--explain", a.explain, "print the plan");
     app.add_option("--threads", a.threads, "threads")->check(CLI::Range(index_t{1}, index_t{1024}));
     app.add_option("--repeat", a.repeat, "time this many further runs")
@@ -133,6 +139,8 @@ int main(int argc, char** argv) {
     return examples::run_program(app, argc, argv, [&] {
         if (a.model.empty() && (a.arch.empty() || a.weights.empty()))
             throw error("arguments", "--model, or --arch and --weights", "neither");
+        if (a.inputs.empty() || a.outputs.empty())
+            throw error("arguments", "--input and --output", a.inputs.empty() ? "no --input" : "no --output");
         return run(a);
     });
 }

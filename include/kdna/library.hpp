@@ -5,7 +5,9 @@
 #include <kdna/core/macros_push.hpp>
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -65,6 +67,40 @@ template <class T>
     return {data, s, {s.h * s.w * s.c, 1, s.w * s.c, s.c}};
 }
 
+/// One to five extents of any value, in PyTorch's order; an image is [N, C, H, W].
+struct nd_shape {
+    std::int64_t rank = 0;
+    std::int64_t extents[5] = {};
+    nd_shape() = default;
+    /// Extents past the fifth count, so that functions here refuse the shape.
+    nd_shape(std::initializer_list<std::int64_t> list) noexcept {
+        for (const std::int64_t e : list) {
+            if (rank < 5) extents[rank] = e;
+            ++rank;
+        }
+    }
+    friend bool operator==(const nd_shape&, const nd_shape&) = default;
+};
+
+/// Memory of the caller's of any rank, with any strides, in elements.
+template <class T>
+struct nd_view {
+    T* data = nullptr;
+    nd_shape shape{};
+    std::int64_t strides[5] = {};
+};
+/// Dense memory, the last axis contiguous.
+template <class T>
+[[nodiscard]] nd_view<T> row_major(T* data, const nd_shape& s) noexcept {
+    nd_view<T> out{data, s};
+    std::int64_t stride = 1;
+    for (std::int64_t axis = s.rank < 5 ? s.rank : 5; axis-- > 0;) {
+        out.strides[axis] = stride;
+        stride *= s.extents[axis];
+    }
+    return out;
+}
+
 /// Threads for plans. It must outlive the plans that use it; it serves one run at a time.
 class KDNA_LIBRARY_API thread_pool {
 public:
@@ -90,14 +126,19 @@ struct plan_options {
     bool autotune = false;  ///< times the algorithms instead of relying on the cost model
 };
 
-/// The memory and the decisions of one network for one input shape. A plan serves one run at a time; make one per thread.
+/// The memory and the decisions of one network for the shapes of its inputs. A plan serves one run at a time; make one per thread.
 class KDNA_LIBRARY_API plan {
 public:
     plan(plan&& other) noexcept;
     plan& operator=(plan&& other) noexcept;
     ~plan();
-    [[nodiscard]] shape input_shape() const noexcept;
-    [[nodiscard]] shape output_shape() const noexcept;
+    /// Of the first input and the first output, images; a matrix [N, C] counts as one of single pixels. Throw library::error for
+    /// values of another rank.
+    [[nodiscard]] shape input_shape() const;
+    [[nodiscard]] shape output_shape() const;
+    /// Of any input and output. Throw library::error if there is no such.
+    [[nodiscard]] nd_shape input_shape(std::int64_t i) const;
+    [[nodiscard]] nd_shape output_shape(std::int64_t i) const;
     /// Bytes of activations and scratch that the plan owns.
     [[nodiscard]] std::int64_t bytes() const noexcept;
     /// A line for each layer: shapes, algorithm, tile, where each factor is applied, workspace; then the totals.
@@ -113,6 +154,9 @@ private:
 /// A network, immutable: one serves many threads, each with a plan of its own. Copies share the weights.
 class KDNA_LIBRARY_API network {
 public:
+    /// Any network from a network file, which tools/export.py writes (docs/graph-file.md). Throws library::error naming the node or
+    /// tensor that does not fit, or what is wrong with the file.
+    [[nodiscard]] static network load(const std::string& file);
     /// A published network from a .safetensors file. `arch`: resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2; `form`:
     /// kernel_dna, plain, odconv, kernel_warehouse, dyconv or dcd. Throws library::error naming the tensor that is missing,
     /// superfluous, or of the wrong type or shape, or what is wrong with the file.
@@ -124,15 +168,29 @@ public:
     network& operator=(network&& other) noexcept;
     ~network();
 
+    [[nodiscard]] std::int64_t input_count() const noexcept;
+    [[nodiscard]] std::int64_t output_count() const noexcept;
+    /// Names by position, and positions by name. Throw library::error if there is no such input or output.
+    [[nodiscard]] std::string input_name(std::int64_t i) const;
+    [[nodiscard]] std::string output_name(std::int64_t i) const;
+    [[nodiscard]] std::int64_t input_named(std::string_view name) const;
+    [[nodiscard]] std::int64_t output_named(std::string_view name) const;
+    /// What an input must be: its extents, 0 where any will do. Throws library::error if there is no such input.
+    [[nodiscard]] nd_shape input_extents(std::int64_t i) const;
+    /// Of the first input and the first output: the extent of axis 1, 0 where it has none or that is not known.
     [[nodiscard]] std::int64_t input_channels() const noexcept;
     [[nodiscard]] std::int64_t output_channels() const noexcept;
     /// Bytes of weights in memory; what layers share counts once.
     [[nodiscard]] std::int64_t weight_bytes() const;
     /// Decides how to run on inputs of shape `in` and allocates everything that a run needs. Throws library::error.
     [[nodiscard]] library::plan plan(const shape& in, const plan_options& options = {}) const;
+    /// The same for inputs of any rank, in their order.
+    [[nodiscard]] library::plan plan(std::span<const nd_shape> in, const plan_options& options = {}) const;
     /// x [plan.input_shape()] to y [plan.output_shape()], which must not overlap. Allocates nothing. Throws library::error if the
     /// arguments do not fit the plan.
     void run(library::plan& p, const view<const float>& x, const view<float>& y) const;
+    /// The same for any number of inputs and outputs, in their order.
+    void run(library::plan& p, std::span<const nd_view<const float>> x, std::span<const nd_view<float>> y) const;
 
 private:
     struct state;

@@ -114,7 +114,7 @@ TEST_CASE("kdna_run answers mistakes with a message and exit code 2") {
     fails_with(arguments(folder, "resnet18"), {"w.safetensors", "conv1.weight"});
 
     save_npy(folder / "x.npy", {1, 1, 32, 96}, x.span());
-    fails_with(good, {"3 channels", "C 1"});
+    fails_with(good, {"3 channels", "[1, 1, 32, 96]"});
     save_npy(folder / "x.npy", {3, 32, 32}, x.span());
     fails_with(good, {"x.npy", "[N, C, H, W]"});
     fs::resize_file(folder / "x.npy", 200);
@@ -132,6 +132,93 @@ TEST_CASE("kdna_run answers mistakes with a message and exit code 2") {
     fs::remove(folder / "w.safetensors");
     fails_with(good, {"w.safetensors"});
     CHECK(!fs::exists(folder / "y.npy"));
+}
+
+namespace {
+
+/// A file of two inputs and two outputs: map = conv3x3(image) + bias, mean of it. Every weight is 1.
+void save_two_ports(const std::string& path) {
+    state_dict net;
+    net.add("w", tensor_data::copy_of<float>({4, 3, 3, 3}, std::vector<float>(108, 1.0F)));
+    net.metadata()["kdna.graph"] = R"({"version":1,
+"inputs":[{"name":"image","shape":[null,3,null,null]},{"name":"bias","shape":[4,1,1]}],
+"outputs":[{"name":"map","value":"map"},{"name":"mean","value":"mean"}],
+"nodes":[{"op":"conv2d","name":"conv","in":["image"],"out":"conv","tensors":{"weight":"w"},"pad":[1,1,1,1]},
+{"op":"add","name":"map","in":["conv","bias"],"out":"map"},
+{"op":"mean","name":"mean","in":["map"],"out":"mean","axes":[2,3]}]})";
+    save_safetensors(path, net);
+}
+
+}  // namespace
+
+TEST_CASE("kdna_run --model runs a network file, inputs and outputs by name or position") {
+    const scratch_folder folder;
+    save_two_ports(folder / "net.safetensors");
+    save_npy(folder / "image.npy", {2, 3, 8, 8}, std::vector<float>(384, 1.0F));
+    save_npy(folder / "bias.npy", {4, 1, 1}, std::vector<float>{1, 2, 3, 4});
+    const std::string model = concat("--model '", folder / "net.safetensors", "'"),
+                      image = concat("'", folder / "image.npy", "'"), bias = concat("'", folder / "bias.npy", "'"),
+                      map = concat("'", folder / "map.npy", "'"), mean = concat("'", folder / "mean.npy", "'");
+    const auto checked = [&](const std::string& more) {
+        fs::remove(folder / "map.npy");
+        fs::remove(folder / "mean.npy");
+        const outcome result = run(KDNA_RUN, folder, concat(model, " ", more));
+        INFO(more << "\n" << result.output);
+        CHECK(result.code == 0);
+        if (result.code != 0) return result.output;
+        const npy_array y = load_npy(folder / "mean.npy");
+        CHECK(y.shape == std::vector<index_t>{2, 4});
+        // 27 taps, without those outside: 22 * 22 of the 24 * 24 rows and columns of taps, three channels each.
+        for (index_t i = 0; i < 8; ++i)
+            CHECK(std::abs(y.data[i] - (3.0F * 22 * 22 / 64 + static_cast<float>(i % 4 + 1))) < 1e-4F);
+        return result.output;
+    };
+    for (const char* winograd : {"", " --winograd on", " --winograd off"}) {
+        checked(concat("--input ", image, " --input ", bias, " --output ", map, " --output ", mean, winograd));
+        CHECK(load_npy(folder / "map.npy").shape == std::vector<index_t>{2, 4, 8, 8});
+        CHECK(load_npy(folder / "map.npy").data[9] == 28.0F);
+    }
+    // Names in any order, and one output alone.
+    checked(concat("--input bias=", bias, " --input image=", image, " --output mean=", mean));
+    CHECK(!fs::exists(folder / "map.npy"));
+    checked(concat("--input ", image, " ", bias, " --output mean=", mean, " --output map=", map));
+    const std::string told = checked(
+        concat("--input ", image, " --input ", bias, " --output mean=", mean, " --threads 2 --repeat 2 --explain"));
+    CHECK(contains(told, "conv: "));
+    CHECK(contains(told, "median"));
+    CHECK(contains(told, "net.safetensors"));
+
+    const auto fails_with = [&](const std::string& more, const std::vector<std::string>& parts) {
+        const outcome result = run(KDNA_RUN, folder, concat(model, " ", more));
+        INFO(more << "\n" << result.output);
+        CHECK(result.code == 2);
+        for (const std::string& part : parts) CHECK(contains(result.output, part));
+    };
+    const std::string both = concat("--input ", image, " --input ", bias), out = concat(" --output mean=", mean);
+    fs::remove(folder / "mean.npy");
+    fails_with("", {"--input"});
+    fails_with(both, {"--output"});
+    fails_with(concat("--input ", image, out), {"--input", "2", "found 1"});
+    fails_with(concat("--input photo=", image, " --input ", bias, out), {"image, bias", "\"photo\""});
+    fails_with(concat("--input image=", image, " --input image=", image, out), {"--input", "once", "image twice"});
+    fails_with(concat("--input bias=", bias, " --input ", bias, out), {"--input", "once", "bias twice"});
+    fails_with(concat("--input ", bias, " --input ", image, out), {"bias.npy", "[N, C, H, W]", "[4, 1, 1]"});
+    fails_with(concat(both, " --output logits=", mean), {"map, mean", "\"logits\""});
+    fails_with(concat(both, out, " --output ", map, " --output ", map), {"--output", "at most 2", "3"});
+    fails_with(concat(both, out, " --winograd maybe"), {"--winograd"});
+    fails_with(concat(both, out, " --arch resnet18"), {"--arch", "--model"});
+    fails_with(concat(both, out, " --form plain"), {"--form", "--arch"});
+    fails_with(concat(both, out, " --plain"), {"--plain", "--arch"});
+    fails_with(concat("--input '", folder / "none.npy", "' --input ", bias, out), {"none.npy"});
+    save_npy(folder / "bias.npy", {4, 1, 2}, std::vector<float>(8, 1.0F));
+    fails_with(concat(both, out), {"network input bias", "an extent of 1 on axis 2", "[4, 1, 2]"});
+    state_dict bare;
+    bare.add("w", tensor_data(dtype::f32, {1}));
+    save_safetensors(folder / "net.safetensors", bare);
+    fails_with(concat(both, out), {"net.safetensors", "kdna.graph", "without a graph"});
+    fs::remove(folder / "net.safetensors");
+    fails_with(concat(both, out), {"net.safetensors"});
+    CHECK(!fs::exists(folder / "mean.npy"));
 }
 
 #endif

@@ -36,6 +36,17 @@ void for_each_shape(const json_value& v, const F& f) {
                return i.is == kind::integer && i.integer == expected;
            });
 }
+/// Whether a node takes the means of an image's channels, for any image.
+[[nodiscard]] inline bool is_global_average(const node& n) {
+    if (n.op == "adaptive_avg_pool2d") return n.attributes.find("size") != nullptr && all_are(n, "size", 1);
+    const json_value* axes = n.attributes.find("axes");
+    if (n.op != "mean" || axes == nullptr || axes->items.size() != 2) return false;
+    const auto is = [&](std::size_t i, index_t axis) {
+        const json_value& v = axes->items[i];
+        return v.is == kind::integer && (v.integer == axis || v.integer == axis - 4);
+    };
+    return (is(0, 2) && is(1, 3)) || (is(0, 3) && is(1, 2));
+}
 [[nodiscard]] inline bool is_dense(const node& n) {
     return n.op == "conv2d" && text_of(n, "method", "dense") == "dense";
 }
@@ -196,8 +207,8 @@ KDNA_FUNC void fusion::find_gate(fused_layer& f) const {
         const node* mean = maker(g.fc1->in.front());
         if (!alone(mean, g.fc1) || mean->in.size() != 1 || mean->in.front() != x) continue;
         const nd_shape &from = shape(x), &to = shape(mean->out);
-        const bool pools = (mean->op == "mean" || mean->op == "adaptive_avg_pool2d") && from.rank() == 4 &&
-                           to.rank() == 4 && to[0] == from[0] && to[1] == from[1] && to[2] == 1 && to[3] == 1;
+        const bool pools = detail::is_global_average(*mean) && from.rank() == 4 && to.rank() == 4 && to[0] == from[0] &&
+                           to[1] == from[1] && to[2] == 1 && to[3] == 1;
         if (!pools || shape(product->out) != from) continue;
         f.gate = g;
         f.input = x;

@@ -16,6 +16,7 @@ namespace detail {
 inline constexpr index_t most_nodes = 65536;
 inline constexpr index_t most_ports = 1024;
 inline constexpr index_t deepest_expression = 32;
+inline constexpr std::size_t most_named_shapes = 64;  // by the expressions of one attribute
 
 /// The value, if it is of that kind. Throws kdna::error otherwise.
 inline const json_value& of_kind(const json_value& v, kind k, std::string_view where) {
@@ -46,14 +47,18 @@ inline void only(const json_value& object, std::initializer_list<std::string_vie
         }
 }
 
-[[nodiscard]] inline std::string name_at(const json_value& object, std::string_view key, std::string_view where) {
-    const std::string& name = of_kind(member(object, key, where), kind::string, concat(where, ", ", key)).string;
-    if (name.empty() || name.size() > 1024)
-        throw error(concat(where, ", ", key), "a name of 1 to 1024 bytes", concat(name.size()));
+/// The text, if it may be a name. Throws kdna::error otherwise.
+inline const std::string& checked_name(const json_value& v, const std::string& where) {
+    const std::string& name = of_kind(v, kind::string, where).string;
+    if (name.empty() || name.size() > 1024) throw error(where, "a name of 1 to 1024 bytes", concat(name.size()));
     for (const char c : name)
         if (static_cast<unsigned char>(c) < 32)
-            throw error(concat(where, ", ", key), "a name without control characters", in_quotes(name));
+            throw error(where, "a name without control characters", in_quotes(name));
     return name;
+}
+
+[[nodiscard]] inline std::string name_at(const json_value& object, std::string_view key, std::string_view where) {
+    return checked_name(member(object, key, where), concat(where, ", ", key));
 }
 
 /// Extents, where null is any.
@@ -149,7 +154,7 @@ private:
             } else if (key == "tensors") {
                 of_kind(item, kind::object, concat(named, ", tensors"));
                 for (std::size_t k = 0; k < item.keys.size(); ++k)
-                    n.tensors[item.keys[k]] = of_kind(item.items[k], kind::string, concat(named, ", tensors")).string;
+                    n.tensors[item.keys[k]] = checked_name(item.items[k], concat(named, ", tensors"));
             } else {
                 n.attributes.keys.push_back(key);
                 n.attributes.items.push_back(item);
@@ -266,7 +271,11 @@ KDNA_FUNC extent attributes::read_extent(const json_value& v, std::string_view k
         const index_t axis = detail::of_kind(v.items[2], kind::integer, at(key)).integer;
         const auto found = std::find(shapes.begin(), shapes.end(), value);
         const index_t i = found - shapes.begin();
-        if (found == shapes.end()) shapes.push_back(value);
+        if (found == shapes.end()) {
+            if (shapes.size() == detail::most_named_shapes)
+                throw error(at(key), concat("extents of at most ", detail::most_named_shapes, " values"), "more");
+            shapes.push_back(value);
+        }
         return extent::dim(first + i, axis);
     }
     const extent a = read_extent(v.items[1], key, shapes, first, depth + 1),
@@ -284,8 +293,10 @@ KDNA_FUNC extent attributes::read_extent(const json_value& v, std::string_view k
 KDNA_FUNC std::vector<extent> attributes::extents(std::string_view key, std::vector<std::string>& shapes,
                                                   index_t first) {
     std::vector<extent> out;
-    for (const json_value& v : detail::of_kind(*take(key, true), detail::kind::array, at(key)).items)
-        out.push_back(read_extent(v, key, shapes, first, 0));
+    const std::vector<json_value>& items = detail::of_kind(*take(key, true), detail::kind::array, at(key)).items;
+    if (static_cast<index_t>(items.size()) > most_axes)
+        throw error(at(key), concat("at most ", most_axes, " extents"), concat(items.size()));
+    for (const json_value& v : items) out.push_back(read_extent(v, key, shapes, first, 0));
     return out;
 }
 

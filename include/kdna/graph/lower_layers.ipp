@@ -144,7 +144,11 @@ KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const co
         };
         const activation hidden = act("hidden", "relu"), last = act("gate", "sigmoid");
         if (has(n, "fc1")) {
-            const index_t h = tensor_shape(n, "fc1").at(0);
+            const std::vector<index_t>& fc1 = tensor_shape(n, "fc1");
+            if (fc1.size() != 2 && fc1.size() != 4)
+                throw error(concat(a.where(), ", fc1"), "[h, C] or [h, C, 1, 1]", concat("rank ", fc1.size()));
+            const index_t h = fc1[0];
+            if (h < 1) throw error(concat(a.where(), ", fc1"), "extents >= 1", concat(h));
             channel_gate_weights g{.fc1 = {take(n, "fc1", {h, k.i}), take_if(n, "fc1_bias", {h})},
                                    .hidden = hidden,
                                    .fc2 = {take(n, "fc2", {k.i, h}), take_if(n, "fc2_bias", {k.i})},
@@ -170,6 +174,12 @@ KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const co
 KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves,
                                      const std::string& method) {
     const node& n = *f.layer;
+    constexpr std::string_view methods[] = {"condconv", "dyconv",           "odconv", "dcd",
+                                            "acdc",     "kernel_warehouse", "sparse"};
+    if (std::find(std::begin(methods), std::end(methods), method) == std::end(methods))
+        throw error(concat(a.where(), ", method"),
+                    "dense, kernel_dna, condconv, dyconv, odconv, dcd, acdc, kernel_warehouse or sparse",
+                    detail::in_quotes(method));
     const std::vector<index_t> extents = a.integers("kernel");
     if (extents.size() != 4)
         throw error(concat(a.where(), ", kernel"), "[O, C, KH, KW]", concat(extents.size(), " numbers"));
@@ -182,7 +192,8 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
                     "another");
     std::map<std::string, std::string> names;
     for (const auto& [role, tensor] : n.tensors) names.emplace(concat(n.name, ".", role), tensor);
-    const builder m(builder_, weights_.renamed(std::move(names)).scope(concat(n.name, ".")));
+    const state_dict_reader own = weights_.renamed(std::move(names));
+    const builder m(builder_, own.scope(concat(n.name, ".")));
     const conv_options epilogue = options_of(f, k.o);
     models::layer_call call{.stride = moves.stride.h,
                             .act = epilogue.act,
@@ -208,6 +219,7 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
         if (s.size() != 3)
             throw error(concat(a.where(), ", coefficients"), "[O, C / groups, M]", concat("rank ", s.size()));
         const std::span<const float> values = take(n, "coefficients");
+        static_cast<void>(own.contains(concat(n.name, ".coefficients")));
         auto found = shared_->coefficients.find(tensor);
         if (found == shared_->coefficients.end())
             found = shared_->coefficients.emplace(tensor, shared_coefficients::pack(s[0], s[1], s[2], values, tensor))
@@ -221,18 +233,16 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
         const std::vector<index_t>& s = tensor_shape(n, "cells");
         if (s.size() != 5) throw error(concat(a.where(), ", cells"), "[n, o, c, kh, kw]", concat("rank ", s.size()));
         const std::span<const float> cells = take(n, "cells");
+        static_cast<void>(own.contains(concat(n.name, ".cells")));
         if (found == shared_->warehouses.end())
             found = shared_->warehouses
                         .emplace(tensor, warehouse::pack({.n = s[0], .o = s[1], .c = s[2], .kh = s[3], .kw = s[4]},
                                                          cells, tensor))
                         .first;
         y = models::warehouse_layer(m, x, k, call, found->second, a.integer("first_local", 0));
-    } else {
-        throw error(concat(a.where(), ", method"),
-                    "dense, kernel_dna, condconv, dyconv, odconv, dcd, acdc, kernel_warehouse or sparse",
-                    detail::in_quotes(method));
     }
     a.finish();
+    own.finish_renamed();
     if (f.add != nullptr) attributes(*f.add).finish();
     made(f.out, y, nd_shape(output_shape(image_shape(shape_of(f.input), n.name), k, moves, n.name)));
 }

@@ -41,15 +41,10 @@ KDNA_FUNC void lowering::add_layer_norm(const node& n, attributes& a) {
     a.finish();
     const nd_shape& x = shape_of(n.in.front());
     if (axes < 1 || axes > x.rank()) throw error(concat(a.where(), ", axes"), concat("1 to ", x.rank()), concat(axes));
-    std::vector<float> weight, bias;
-    if (has(n, "weight")) {
-        const auto w = take(n, "weight");
-        weight.assign(w.begin(), w.end());
-    }
-    if (has(n, "bias")) {
-        const auto b = take(n, "bias");
-        bias.assign(b.begin(), b.end());
-    }
+    const auto last = x.extents().last(static_cast<std::size_t>(axes));
+    const std::vector<index_t> normalised(last.begin(), last.end());
+    const auto w = take_if(n, "weight", normalised), b = take_if(n, "bias", normalised);
+    const std::vector<float> weight(w.begin(), w.end()), bias(b.begin(), b.end());
     const auto make = [=, name = n.name](std::span<const nd_shape> in) {
         const auto extents = in.front().extents();
         return ops::layer_norm(nd_shape(extents.last(static_cast<std::size_t>(axes))), weight, bias, eps, name);

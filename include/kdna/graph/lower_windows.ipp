@@ -33,7 +33,7 @@ KDNA_FUNC void lowering::add_pool(const node& n, attributes& a) {
                        w.window.h > 0 && w.window.w > 0 && w.stride.h > 0 && w.stride.w > 0 &&
                        shape_of(n.in.front()).rank() == 4;
     if (plain)  // this one can run in bands
-        push(n.out, std::make_unique<max_pool_operation>(kdna::max_pool2d(w.window, w.stride, w.pad)), n.in);
+        push(n.out, std::make_unique<max_pool_operation>(kdna::max_pool2d(w.window, w.stride, w.pad), n.name), n.in);
     else
         push_value(n, ops::max_pool2d(w, n.name), true);
 }
@@ -54,7 +54,7 @@ KDNA_FUNC void lowering::add_adaptive_pool(const node& n, attributes& a) {
             n, [=, name = n.name](std::span<const nd_shape> in) { return ops::adaptive_max_pool2d(sized(in), name); },
             shapes);
     else if (one && shape_of(n.in.front()).rank() == 4)  // this one can use the means that a convolution takes
-        push(n.out, std::make_unique<global_average_operation>(), n.in);
+        push(n.out, std::make_unique<global_average_operation>(n.name), n.in);
     else
         push_shaped<ops::adaptive_avg_pool2d>(
             n, [=, name = n.name](std::span<const nd_shape> in) { return ops::adaptive_avg_pool2d(sized(in), name); },
@@ -95,7 +95,7 @@ KDNA_FUNC void lowering::add_reduce(const node& n, attributes& a) {
     for (index_t& axis : axes) axis = axis_of(axis, rank, n.where());
     std::sort(axes.begin(), axes.end());
     if (n.op == "mean" && keep && rank == 4 && axes == std::vector<index_t>{2, 3}) {
-        push(n.out, std::make_unique<global_average_operation>(), n.in);
+        push(n.out, std::make_unique<global_average_operation>(n.name), n.in);
         return;
     }
     constexpr std::string_view names[] = {"mean", "sum", "max", "min"};

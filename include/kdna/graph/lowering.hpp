@@ -48,6 +48,7 @@ private:
 
     [[nodiscard]] KDNA_FUNC static const std::map<std::string_view, adder>& adders();
     KDNA_FUNC void add_node(const node& n);
+    KDNA_FUNC void count_copies(const node& n);
     // Layers (graph/lower_layers.ipp).
     KDNA_FUNC void add_layer(const fused_layer& f);
     KDNA_FUNC void add_plain_layer(const node& n, attributes& a);
@@ -119,6 +120,8 @@ private:
     [[nodiscard]] KDNA_FUNC dense_kernel shared_kernel(const node& n, const kernel_shape& k) const;
 
     const description* net_;
+    const state_dict* all_;
+    index_t all_bytes_ = 0, copied_ = 0;
     state_dict_reader weights_;
     shared_weights* shared_;
     const fusion* fused_;

@@ -15,7 +15,9 @@ namespace kdna::inline KDNA_ABI::graph {
 
 KDNA_FUNC lowering::lowering(const description& net, const state_dict& weights, shared_weights& shared,
                              const fusion* fused)
-    : net_(&net), weights_(weights), shared_(&shared), fused_(fused) {}
+    : net_(&net), all_(&weights), weights_(weights), shared_(&shared), fused_(fused) {
+    for (const auto& [name, tensor] : weights.tensors()) all_bytes_ += static_cast<index_t>(tensor.bytes().size());
+}
 
 KDNA_FUNC const std::map<std::string_view, lowering::adder>& lowering::adders() {
     static const std::map<std::string_view, adder> all{
@@ -69,22 +71,53 @@ KDNA_FUNC const std::map<std::string_view, lowering::adder>& lowering::adders() 
     return all;
 }
 
+namespace detail {
+
+/// What the steps of one network may copy of its tensors, beside the kernels that they share: this many times all tensors.
+inline constexpr index_t most_copies = 16, always_copied = index_t{1} << 28;
+
+/// A place inside a node's step as a message names it, the node first.
+[[nodiscard]] KDNA_FUNC std::string at_node(const node& n, const std::string& where) {
+    if (where.starts_with("node ")) return where;
+    if (where == n.name || where.starts_with(n.name + " ")) return concat(n.where(), where.substr(n.name.size()));
+    return concat(n.where(), ", ", where);
+}
+
+}  // namespace detail
+
 KDNA_FUNC void lowering::add_nodes(const std::vector<nd_shape>& inputs) {
     for (std::size_t i = 0; i < net_->inputs.size(); ++i) {
         const input_port& p = net_->inputs[i];
+        static_cast<void>(element_count(inputs[i], concat("input ", p.name)));
         values_.emplace(p.name, builder_.input(p.name, p.extents));
         shapes_.emplace(p.name, inputs[i]);
     }
     for (const node& n : net_->nodes) {
-        if (fused_ != nullptr) {
-            if (const fused_layer* f = fused_->at(n)) {
+        if (fused_ != nullptr && fused_->part_of_another(n)) continue;
+        const fused_layer* f = fused_ != nullptr ? fused_->at(n) : nullptr;
+        try {
+            count_copies(n);
+            if (f != nullptr)
                 add_layer(*f);
-                continue;
-            }
-            if (fused_->part_of_another(n)) continue;
+            else
+                add_node(n);
+        } catch (const error& e) {
+            throw error(detail::at_node(n, e.where()), e.expected(), e.found());
         }
-        add_node(n);
     }
+}
+
+/// Throws kdna::error if nodes that name a tensor again and again would fill the memory.
+KDNA_FUNC void lowering::count_copies(const node& n) {
+    const bool shares = n.op == "conv2d" || n.op == "linear";
+    for (const auto& [role, tensor] : n.tensors) {
+        const auto found = all_->tensors().find(tensor);
+        if (found == all_->tensors().end() || (shares && (role == "weight" || role == "cells"))) continue;
+        copied_ += static_cast<index_t>(found->second.bytes().size());
+    }
+    if (copied_ / detail::most_copies > all_bytes_ + detail::always_copied / detail::most_copies)
+        throw error(n.where(), concat("nodes that copy at most ", detail::most_copies, " times the network's tensors"),
+                    concat(copied_, " bytes"));
 }
 
 KDNA_FUNC void lowering::add_node(const node& n) {

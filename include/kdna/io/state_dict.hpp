@@ -143,6 +143,8 @@ public:
     /// A reader that knows tensors by other names: those of `names`, which maps what is asked for, prefix included, to what the
     /// file calls it, and no others. Scopes of it do, too.
     [[nodiscard]] KDNA_FUNC state_dict_reader renamed(std::map<std::string, std::string> names) const;
+    /// Throws kdna::error if there is one of these names that nobody has asked for.
+    KDNA_FUNC void finish_renamed() const;
 
     /// What `scope` has put before the names; empty for the whole file.
     [[nodiscard]] const std::string& prefix() const noexcept { return prefix_; }
@@ -199,7 +201,11 @@ private:
     [[nodiscard]] KDNA_FUNC std::string key_of(std::string_view name) const;
 
     const state_dict* dict_;
-    std::shared_ptr<const std::map<std::string, std::string>> names_{};
+    struct other_names {
+        std::map<std::string, std::string> names;
+        std::set<std::string, std::less<>> asked{};
+    };
+    std::shared_ptr<other_names> names_{};
     std::shared_ptr<record> record_;
     std::string prefix_;
 };

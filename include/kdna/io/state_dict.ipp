@@ -132,15 +132,23 @@ KDNA_FUNC bool similar_names(std::string_view want, std::string_view have) {
 KDNA_FUNC std::string state_dict_reader::key_of(std::string_view name) const {
     std::string key = concat(prefix_, name);
     if (names_ == nullptr) return key;
-    const auto found = names_->find(key);
+    const auto found = names_->names.find(key);
     // No tensor's name has a control character.
-    return found == names_->end() ? concat(key, " (not among the tensors of this node)\n") : found->second;
+    if (found != names_->names.end()) names_->asked.insert(key);
+    return found == names_->names.end() ? concat(key, " (not among the tensors of this node)\n") : found->second;
 }
 
 KDNA_FUNC state_dict_reader state_dict_reader::renamed(std::map<std::string, std::string> names) const {
     state_dict_reader out(*this);
-    out.names_ = std::make_shared<const std::map<std::string, std::string>>(std::move(names));
+    out.names_ = std::make_shared<other_names>(other_names{std::move(names)});
     return out;
+}
+
+KDNA_FUNC void state_dict_reader::finish_renamed() const {
+    if (names_ == nullptr) return;
+    for (const auto& [name, tensor] : names_->names)
+        if (!names_->asked.contains(name))
+            throw error(detail::printable(name), "tensors that this layer has", detail::printable(tensor));
 }
 
 KDNA_FUNC state_dict_reader state_dict_reader::scope(std::string_view prefix) const {

@@ -17,19 +17,20 @@ KDNA_FUNC arena_layout place_in_arena(std::span<const arena_value> values, std::
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(),
                      [&](std::size_t a, std::size_t b) { return values[a].bytes > values[b].bytes; });
+    // In the order of offsets: past each value that is in the way, the next free place is behind it.
+    const auto before = [&](std::size_t a, std::size_t b) { return out.offsets[a] < out.offsets[b]; };
     for (const std::size_t id : order) {
         const arena_value& v = values[id];
+        if (v.bytes == 0) continue;
         index_t& offset = out.offsets[id];
-        // In the order of offsets: past each value that is in the way, the next free place is behind it.
-        std::sort(placed.begin(), placed.end(),
-                  [&](std::size_t a, std::size_t b) { return out.offsets[a] < out.offsets[b]; });
         for (const std::size_t other : placed) {
             const arena_value& o = values[other];
             const index_t begin = out.offsets[other], end = begin + o.bytes;
-            if (v.first <= o.last && o.first <= v.last && offset < end && begin < offset + v.bytes) offset = end;
+            if (begin >= checked_add(offset, v.bytes, where)) break;
+            if (v.first <= o.last && o.first <= v.last && offset < end) offset = end;
         }
         out.bytes = std::max(out.bytes, checked_add(offset, v.bytes, where));
-        placed.push_back(id);
+        placed.insert(std::upper_bound(placed.begin(), placed.end(), id, before), id);
     }
     return out;
 }

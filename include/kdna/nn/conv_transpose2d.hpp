@@ -43,6 +43,8 @@ public:
     KDNA_FUNC void for_each_storage(const storage_visitor& f) const override;
 
 private:
+    /// Each phase is a convolution with a plan of its own, so that their number is bounded.
+    static constexpr index_t most_phases = 4096;
     /// One axis of the rows, or columns, with one remainder.
     struct phase {
         index_t first_tap = 0, taps = 0;  ///< the taps first_tap, first_tap + step, ...
@@ -51,6 +53,8 @@ private:
     };
     [[nodiscard]] KDNA_FUNC static phase phase_of(index_t remainder, index_t kernel, index_t stride, index_t pad,
                                                   index_t dilation);
+    [[nodiscard]] KDNA_FUNC static std::vector<phase> phases_of(index_t kernel, index_t stride, index_t pad,
+                                                                index_t dilation);
     [[nodiscard]] KDNA_FUNC dense_kernel kernel_of(const phase& rows, const phase& columns,
                                                    std::span<const float> weights) const;
     struct piece;

@@ -57,6 +57,16 @@ KDNA_FUNC conv_transpose2d_operation::phase conv_transpose2d_operation::phase_of
     return out;
 }
 
+/// Those of all remainders.
+KDNA_FUNC std::vector<conv_transpose2d_operation::phase> conv_transpose2d_operation::phases_of(index_t kernel,
+                                                                                               index_t stride,
+                                                                                               index_t pad,
+                                                                                               index_t dilation) {
+    std::vector<phase> out;
+    for (index_t r = 0; r < stride; ++r) out.push_back(phase_of(r, kernel, stride, pad, dilation));
+    return out;
+}
+
 /// The taps of a phase as the kernel of a convolution, the last tap first: [O, C / groups, rows.taps, columns.taps].
 KDNA_FUNC dense_kernel conv_transpose2d_operation::kernel_of(const phase& rows, const phase& columns,
                                                              std::span<const float> weights) const {
@@ -104,10 +114,12 @@ KDNA_FUNC conv_transpose2d_operation::conv_transpose2d_operation(std::span<const
     if (count != static_cast<index_t>(weights.size()))
         throw error(name_, concat(count, " weights"), concat(weights.size()));
     small("a kernel", {kernel_.kh, kernel_.kw}, 1);
-    for (index_t r = 0; r < stride.h; ++r)
-        for (index_t c = 0; c < stride.w; ++c) {
-            const phase rows = phase_of(r, kernel_.kh, stride.h, pad.h, dilation.h),
-                        columns = phase_of(c, kernel_.kw, stride.w, pad.w, dilation.w);
+    if (stride.h * stride.w > most_phases)
+        throw error(name_, concat("strides whose product is at most ", most_phases), concat(stride.h, "x", stride.w));
+    const std::vector<phase> all_rows = phases_of(kernel_.kh, stride.h, pad.h, dilation.h),
+                             all_columns = phases_of(kernel_.kw, stride.w, pad.w, dilation.w);
+    for (const phase& rows : all_rows)
+        for (const phase& columns : all_columns) {
             kernels_.emplace_back();
             if (rows.taps > 0 && columns.taps > 0) kernels_.back() = kernel_of(rows, columns, weights);
         }
@@ -161,10 +173,20 @@ KDNA_FUNC std::unique_ptr<operation_state> conv_transpose2d_operation::plan(std:
     };
     const std::vector<float> mean(scale_.size(), 0.0F), variance(scale_.size(), 1.0F);
     const batch_norm affine{.weight = scale_, .bias = shift_, .mean = mean, .var = variance, .eps = 0.0};
+    const std::vector<phase> all_rows = phases_of(kernel_.kh, stride.h, pad.h, dilation.h),
+                             all_columns = phases_of(kernel_.kw, stride.w, pad.w, dilation.w);
+    std::optional<dense_kernel> zeros;
+    const auto nothing = [&] {
+        const kernel_shape k{.o = kernel_.o, .i = kernel_.i, .kh = 1, .kw = 1, .groups = kernel_.groups};
+        if (!zeros)
+            zeros = dense_kernel::pack(k, std::vector<float>(static_cast<std::size_t>(weight_count(k, name_)), 0.0F),
+                                       name_);
+        return *zeros;
+    };
     for (index_t r = 0; r < std::min(stride.h, out[2]); ++r)
         for (index_t c = 0; c < std::min(stride.w, out[3]); ++c) {
-            const phase rows = phase_of(r, kernel_.kh, stride.h, pad.h, dilation.h),
-                        columns = phase_of(c, kernel_.kw, stride.w, pad.w, dilation.w);
+            const phase &rows = all_rows[static_cast<std::size_t>(r)],
+                        &columns = all_columns[static_cast<std::size_t>(c)];
             const index_t height = (out[2] - r + stride.h - 1) / stride.h,
                           width = (out[3] - c + stride.w - 1) / stride.w;
             const std::optional<dense_kernel>& kernel = kernels_[static_cast<std::size_t>(r * stride.w + c)];
@@ -182,11 +204,6 @@ KDNA_FUNC std::unique_ptr<operation_state> conv_transpose2d_operation::plan(std:
                 sees.h = sees.w = 1;
                 moves.pad = {0, height - 1, 0, width - 1};
             }
-            const auto nothing = [&] {
-                const kernel_shape k{.o = kernel_.o, .i = kernel_.i, .kh = 1, .kw = 1, .groups = kernel_.groups};
-                return dense_kernel::pack(k, std::vector<float>(static_cast<std::size_t>(weight_count(k, name_)), 0.0F),
-                                          name_);
-            };
             conv2d<> layer(reached ? *kernel : nothing(), moves, epilogue);
             conv_plan<backend::cpu> p = layer.plan_without_workspace(sees, inner);
             planned->text += concat(planned->pieces.empty() ? "; " : " | ", p.explain());

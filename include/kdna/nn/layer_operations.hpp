@@ -144,11 +144,12 @@ private:
 
 class max_pool_operation final : public operation {
 public:
-    explicit max_pool_operation(const max_pool2d& pool) : pool_(pool) {}
+    explicit max_pool_operation(const max_pool2d& pool, std::string name = "max_pool2d")
+        : pool_(pool), name_(std::move(name)) {}
     [[nodiscard]] const max_pool2d& pool() const noexcept { return pool_; }
-    [[nodiscard]] std::string_view name() const noexcept override { return "max_pool2d"; }
+    [[nodiscard]] std::string_view name() const noexcept override { return name_; }
     [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
-        return nd_shape(pool_.output_shape(image_shape(in.front(), name())));
+        return nd_shape(pool_.output_shape(image_shape(in.front(), name_), name_));
     }
     [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const nd_shape>,
                                                         const plan_options& options) const override {
@@ -177,12 +178,14 @@ private:
         executor_ref executor;
     };
     max_pool2d pool_;
+    std::string name_;
 };
 
 /// Mean over H and W: [N, C, H, W] to [N, C, 1, 1].
 class global_average_operation final : public operation {
 public:
-    [[nodiscard]] std::string_view name() const noexcept override { return "global_average"; }
+    explicit global_average_operation(std::string name = "global_average") : name_(std::move(name)) {}
+    [[nodiscard]] std::string_view name() const noexcept override { return name_; }
     [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
         const shape4 x = image_shape(in.front(), name());
         return {x.n, x.c, 1, 1};
@@ -208,6 +211,7 @@ private:
         state(index_t channels, const plan_options& options) : mean(channels, options.memory) {}
         buffer<float> mean;
     };
+    std::string name_;
 };
 
 }  // namespace kdna::inline KDNA_ABI

@@ -3,6 +3,8 @@
 
 #include <kdna/core/macros_push.hpp>
 
+#include <string_view>
+
 #include <kdna/core/executor.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/tensor/view.hpp>
@@ -32,8 +34,8 @@ public:
     /// Throws kdna::error unless the padding is less than the window on every side, so that each window has an input.
     KDNA_FUNC max_pool2d(extent2 window, extent2 stride, padding pad);
 
-    /// Throws kdna::error where the window does not fit.
-    [[nodiscard]] KDNA_FUNC shape4 output_shape(const shape4& in) const;
+    /// Throws kdna::error, naming `where`, where the window does not fit.
+    [[nodiscard]] KDNA_FUNC shape4 output_shape(const shape4& in, std::string_view where = "max_pool2d") const;
 
     /// x [N, C, H, W] to y [output_shape(x.shape)], any strides.
     KDNA_FUNC void run(const tensor_view<const float>& x, const tensor_view<float>& y) const noexcept;

@@ -102,9 +102,9 @@ KDNA_FUNC max_pool2d::max_pool2d(extent2 window, extent2 stride, padding pad)
                     concat(pad.top, ", ", pad.bottom, ", ", pad.left, ", ", pad.right));
 }
 
-KDNA_FUNC shape4 max_pool2d::output_shape(const shape4& in) const {
-    return {in.n, in.c, output_extent(in.h, window_.h, stride_.h, pad_.top, pad_.bottom, 1, "max_pool2d"),
-            output_extent(in.w, window_.w, stride_.w, pad_.left, pad_.right, 1, "max_pool2d")};
+KDNA_FUNC shape4 max_pool2d::output_shape(const shape4& in, std::string_view where) const {
+    return {in.n, in.c, output_extent(in.h, window_.h, stride_.h, pad_.top, pad_.bottom, 1, where),
+            output_extent(in.w, window_.w, stride_.w, pad_.left, pad_.right, 1, where)};
 }
 
 KDNA_FUNC void max_pool2d::run(const tensor_view<const float>& x, const tensor_view<float>& y) const noexcept {

@@ -32,12 +32,19 @@ inline constexpr index_t tiles_outside_bytes = 256 * 1024, tiles_outside_bytes_w
 /// row several times, get the copy.
 inline constexpr index_t conflicting_row_bytes = 2048;
 
+/// How many times the pixels of its map and output an input copied with its padding may have.
+inline constexpr double most_border = 16.0;
+
 /// Decides what stands in the rows, where the gate is applied, and whether the input is copied.
 KDNA_COLD void plan_rows(conv::plan& p, plan& own, const plan_request& r) {
     const kernel_shape& k = r.shape();
     const bool gated = r.layer.channel_factor;
     const bool short_runs = k.channels_per_group() < shortest_direct_run && k.taps() > 1;
-    const bool kernel_rows = short_runs && k.groups == 1 && r.params.dilation.w == 1;
+    // The copy for rows of the kernel has the padding, which may be all but the map's own pixels.
+    const stage_layout bordered{r.in, r.params.pad, k.i};
+    const bool mostly_border = cost::real(bordered.rows()) * cost::real(bordered.columns()) >
+                               most_border * (cost::real(r.in.h * r.in.w) + cost::real(r.out.h * r.out.w));
+    const bool kernel_rows = short_runs && k.groups == 1 && r.params.dilation.w == 1 && !mostly_border;
     own.rows = kernel_rows ? input_rows::kernel_rows : short_runs ? input_rows::windows : input_rows::in_place;
     const bool conflicts = k.groups == 1 && k.i * static_cast<index_t>(sizeof(float)) % conflicting_row_bytes == 0;
     const index_t spread_floats = conflicts ? k.i + simd::lanes : k.i;
