@@ -1,4 +1,5 @@
 // Whatever becomes of a network file, it loads and runs, or ends in a kdna::error.
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,7 @@ using kdna::state_dict;
 state_dict mutation_of_tensors(const state_dict& from, kdna_test::rng& r) {
     state_dict out;
     out.metadata() = from.metadata();
-    const auto victim = static_cast<std::size_t>(r.between(0, from.size() - 1));
+    const auto victim = static_cast<std::size_t>(r.between(0, std::max<kdna::index_t>(from.size() - 1, 0)));
     std::size_t i = 0;
     for (const auto& [name, tensor] : from.tensors()) {
         std::vector<kdna::index_t> shape = tensor.shape();

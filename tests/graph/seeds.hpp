@@ -119,6 +119,8 @@ inline const std::vector<std::string>& seeds() {
 {"op":"adaptive_max_pool2d","name":"am","in":["aa"],"out":"am","size":[1,1]},
 {"op":"flatten","name":"fl","in":["am"],"out":"fl","first":1},
 {"op":"linear","name":"y","in":["fl"],"out":"y","tensors":{"weight":"t.lin","bias":"t.b5"}}]})",
+        // No steps, and outputs that are one value.
+        head + R"({"name":"y","value":"x"},{"name":"z","value":"x"}],"nodes":[]})",
         // Sizes at the limits, two inputs.
         R"({"version":1,"inputs":[{"name":"x","shape":[2,4,8,6]},{"name":"v","shape":[null,6]}],"outputs":[{"name":"y","value":"y"}],"nodes":[
 {"op":"conv2d","name":"a","in":["x"],"out":"a","tensors":{"weight":"t.big"},"dilation":[1073741824,1],"pad":[1073741824,1073741824,0,0]},
