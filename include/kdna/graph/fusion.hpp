@@ -57,6 +57,8 @@ private:
     [[nodiscard]] KDNA_FUNC const node* maker(const std::string& value) const;
     [[nodiscard]] KDNA_FUNC const nd_shape& shape(const std::string& value) const { return shapes_->at(value); }
     KDNA_FUNC void count_readers(const description& net);
+    KDNA_FUNC void find_sources(const description& net);
+    [[nodiscard]] KDNA_FUNC bool same_sources(const std::string& a, const std::string& b) const;
     KDNA_FUNC void follow(const node& layer);
     KDNA_FUNC void find_gate(fused_layer& f) const;
     [[nodiscard]] KDNA_FUNC bool takes_gate(const node& layer) const;
@@ -66,6 +68,8 @@ private:
     const std::map<std::string, nd_shape>* shapes_;
     std::map<std::string, std::vector<const node*>> readers_{};  // of values; a null is an output or an expression
     std::map<std::string, const node*> makers_{};
+    std::map<std::string, std::set<std::size_t>>
+        sources_{};  // of values: the inputs they follow from; empty for one input
     std::map<const node*, fused_layer> steps_{};
     std::set<const node*> parts_{};
 };

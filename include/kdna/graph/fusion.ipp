@@ -55,6 +55,7 @@ void for_each_shape(const json_value& v, const F& f) {
 
 KDNA_FUNC fusion::fusion(const description& net, const std::map<std::string, nd_shape>& shapes) : shapes_(&shapes) {
     count_readers(net);
+    find_sources(net);
     // The last layers first: of two that are added, the later one adds the other, which is there by then.
     for (std::size_t i = net.nodes.size(); i-- > 0;) {
         const node& n = net.nodes[i];
@@ -69,6 +70,23 @@ KDNA_FUNC void fusion::count_readers(const description& net) {
         detail::for_each_shape(n.attributes, [&](const std::string& v) { readers_[v].push_back(nullptr); });
     }
     for (const output_port& o : net.outputs) readers_[o.value].push_back(nullptr);
+}
+
+/// Where there are several inputs, which of them each value follows from.
+KDNA_FUNC void fusion::find_sources(const description& net) {
+    if (net.inputs.size() < 2) return;
+    for (std::size_t i = 0; i < net.inputs.size(); ++i) sources_[net.inputs[i].name] = {i};
+    for (const node& n : net.nodes) {
+        std::set<std::size_t>& to = sources_[n.out];
+        for (const std::string& v : n.in) to.insert(sources_[v].begin(), sources_[v].end());
+    }
+}
+
+/// Whether two values that have one shape on an example have one on any inputs, as far as can be told: inputs of their own may
+/// have extents that are broadcast.
+KDNA_FUNC bool fusion::same_sources(const std::string& a, const std::string& b) const {
+    const auto first = sources_.find(a), second = sources_.find(b);
+    return first == sources_.end() || second == sources_.end() || first->second == second->second;
 }
 
 /// The node that alone reads a value, once; null if there are others.
@@ -143,7 +161,7 @@ KDNA_FUNC void fusion::follow(const node& layer) {
         (!linear || f.permute != nullptr)) {
         const std::string& other = n->in[0] == f.out ? n->in[1] : n->in[0];
         const node* made = maker(other);
-        if (shape(other) == shape(f.out) && (made == nullptr || made->op != "constant")) {
+        if (shape(other) == shape(f.out) && same_sources(other, f.out) && (made == nullptr || made->op != "constant")) {
             f.residual = other;
             take(n, f.add);
             n = next();

@@ -61,12 +61,12 @@ KDNA_FUNC void network::find_stages(network_plan& p) const {
     for (std::size_t i = steps_.size(); i-- > 0;) {
         const auto bytes = [&](index_t id) {
             const nd_shape& s = p.value_shapes_[position(id)];
-            const index_t all = element_count(s) * static_cast<index_t>(sizeof(float));
+            const index_t all = checked_mul(element_count(s), static_cast<index_t>(sizeof(float)), "network");
             return p.batched_[position(id)] ? all / s[0] : all;
         };
         const step& s = steps_[i];
         index_t touched = bytes(value_of(i)), largest = touched;
-        for (const index_t id : s.inputs) touched += bytes(id);
+        for (const index_t id : s.inputs) touched = checked_add(touched, bytes(id), "network");
         if (!s.inputs.empty()) largest = std::max(largest, bytes(s.inputs.front()));
         // A large value is worth a band, and bands are of one sample.
         index_t fitting =
