@@ -1,0 +1,113 @@
+// What is fused, shared and placed, as seen from outside: steps, bytes, explain().
+#include <kdna/graph/load.hpp>
+
+#include <cmath>
+
+#include "support/errors.hpp"
+#include "support/random.hpp"
+
+using namespace kdna;
+using namespace kdna_test;
+
+namespace {
+
+void fusing_tensor(state_dict& d, rng& r, const std::string& name, const std::vector<index_t>& shape) {
+    index_t count = 1;
+    for (const index_t e : shape) count *= e;
+    d.add(name, tensor_data::copy_of<float>(shape, std::span<const float>(r.floats(count))));
+}
+network fusing_load(state_dict d, const std::string& inputs, const std::string& nodes, const std::string& outputs) {
+    d.metadata()["kdna.graph"] =
+        concat("{\"version\": 1, \"inputs\": [", inputs, "], \"outputs\": [", outputs, "], \"nodes\": [", nodes, "]}");
+    return load(d, "test");
+}
+const std::string fusing_y = R"({"name": "y", "value": "y"})";
+
+}  // namespace
+
+TEST_CASE("A squeeze-excite block becomes the router of the convolution that reads it") {
+    rng r(7200, 0);
+    state_dict d;
+    fusing_tensor(d, r, "fc1", {4, 8, 1, 1});
+    fusing_tensor(d, r, "fc2", {8, 4, 1, 1});
+    fusing_tensor(d, r, "w", {6, 8, 1, 1});
+    const network net =
+        fusing_load(std::move(d), R"({"name": "x", "shape": [null, 8, null, null]})",
+                    R"({"op": "mean", "name": "pool", "in": ["x"], "out": "m", "axes": [2, 3], "keep": true},
+           {"op": "conv2d", "name": "fc1", "in": ["m"], "out": "a", "tensors": {"weight": "fc1"}},
+           {"op": "activation", "name": "act1", "in": ["a"], "out": "b", "kind": "relu"},
+           {"op": "conv2d", "name": "fc2", "in": ["b"], "out": "c", "tensors": {"weight": "fc2"}},
+           {"op": "activation", "name": "act2", "in": ["c"], "out": "g", "kind": "hard_sigmoid"},
+           {"op": "mul", "name": "scale", "in": ["g", "x"], "out": "p"},
+           {"op": "conv2d", "name": "project", "in": ["p"], "out": "y", "tensors": {"weight": "w"}})",
+                    fusing_y);
+    CHECK(net.step_count() == 1);
+    CHECK(net.plan({1, 8, 7, 5}).explain().find("gate") != std::string::npos);
+}
+
+TEST_CASE("Concatenations, slices and shuffles copy nothing where channels stay in a row") {
+    rng r(7201, 0);
+    state_dict d;
+    fusing_tensor(d, r, "w", {8, 8, 1, 1});
+    const network net =
+        fusing_load(std::move(d), R"({"name": "x", "shape": [null, 8, null, null]})",
+                    R"({"op": "conv2d", "name": "a", "in": ["x"], "out": "a", "tensors": {"weight": "w"}},
+           {"op": "slice", "name": "left", "in": ["a"], "out": "l", "axis": 1, "stop": 4},
+           {"op": "conv2d", "name": "b", "in": ["a"], "out": "b", "tensors": {"weight": "w"}},
+           {"op": "conv2d", "name": "c", "in": ["b"], "out": "c", "tensors": {"weight": "w"}},
+           {"op": "concat", "name": "two", "in": ["a", "b"], "out": "ab", "axis": 1},
+           {"op": "concat", "name": "three", "in": ["a", "b", "c"], "out": "abc", "axis": 1},
+           {"op": "activation", "name": "r", "in": ["abc"], "out": "y", "kind": "relu"},
+           {"op": "activation", "name": "s", "in": ["ab"], "out": "z", "kind": "relu"},
+           {"op": "activation", "name": "t", "in": ["l"], "out": "u", "kind": "relu"})",
+                    R"({"name": "y", "value": "y"}, {"name": "z", "value": "z"}, {"name": "u", "value": "u"})");
+    const nd_shape shape{1, 8, 10, 10};
+    const network_plan plan = net.plan({&shape, 1});
+    const std::string text = plan.explain();
+    for (const char* line : {"two: concat of [1, 8, 10, 10], [1, 8, 10, 10] to [1, 16, 10, 10], no copy",
+                             "to [1, 24, 10, 10], no copy", "left: slice of [1, 8, 10, 10] to [1, 4, 10, 10], no copy"})
+        CHECK(text.find(line) != std::string::npos);
+    // The three maps, and nothing for the slice or either concatenation.
+    CHECK(plan.arena_bytes() == 3 * 800 * static_cast<index_t>(sizeof(float)));
+    // One kernel, however many layers have it.
+    CHECK(net.weight_bytes() <
+          3 * 8 * 16 * static_cast<index_t>(sizeof(float)) + 3 * 2 * 64 * static_cast<index_t>(sizeof(float)));
+}
+
+TEST_CASE("A sum of two inputs is broadcast, though they had one shape in the example") {
+    rng r(7202, 0);
+    state_dict d;
+    fusing_tensor(d, r, "w", {4, 4, 3, 3});
+    const network net = fusing_load(
+        std::move(d),
+        R"({"name": "a", "shape": [null, 4, null, null], "example": [1, 4, 8, 6]},
+           {"name": "b", "shape": [null, 4, null, null], "example": [1, 4, 8, 6]})",
+        R"({"op": "conv2d", "name": "c", "in": ["a"], "out": "c", "pad": [1, 1, 1, 1], "tensors": {"weight": "w"}},
+           {"op": "add", "name": "sum", "in": ["c", "b"], "out": "y"})",
+        fusing_y);
+    const std::vector<nd_shape> shapes{{2, 4, 8, 6}, {2, 4, 1, 1}};
+    network_plan plan = net.plan(shapes);
+    const auto a = r.floats(2 * 4 * 48), b = r.floats(8), zero = std::vector<float>(8, 0.0F);
+    std::vector<float> y(a.size()), plain(a.size());
+    const auto run = [&](const std::vector<float>& added, std::vector<float>& to) {
+        const nd_view<const float> x[] = {row_major_view<const float>(a.data(), shapes[0]),
+                                          row_major_view<const float>(added.data(), shapes[1])};
+        const nd_view<float> out = row_major_view(to.data(), shapes[0]);
+        net.run(plan, x, {&out, 1});
+    };
+    run(b, y);
+    run(zero, plain);
+    for (std::size_t i = 0; i < y.size(); ++i) CHECK(y[i] == plain[i] + b[i / 48]);
+}
+
+TEST_CASE("Channels of an input may be left open, and plans of impossible shapes end in an error") {
+    rng r(7203, 0);
+    state_dict d;
+    fusing_tensor(d, r, "w", {4, 4, 1, 1});
+    const network net =
+        fusing_load(std::move(d), R"({"name": "x", "shape": [null, null, null, null], "example": [1, 4, 8, 6]})",
+                    R"({"op": "conv2d", "name": "c", "in": ["x"], "out": "y", "tensors": {"weight": "w"}})", fusing_y);
+    CHECK(net.plan({1, 4, 3, 3}).output_shape() == shape4{1, 4, 3, 3});
+    check_error([&] { static_cast<void>(net.plan({1, 5, 3, 3})); }, "c", "4 channels", "C 5");
+    check_error([&] { static_cast<void>(net.plan({index_t{1} << 60, 4, 1, 1})); }, "", "", "");
+}
