@@ -85,12 +85,14 @@ KDNA_FUNC value resize_by(network_builder& net, const value& x, double scale, re
 KDNA_FUNC value resize_like(network_builder& net, const value& x, const value& like,
                             resize_mode mode = resize_mode::nearest, bool align_corners = false,
                             std::string name = "resize");
+/// Windows without dilation that lie in the padded image run in bands (nn/bands.hpp); the step's name is max_pool2d then.
 KDNA_FUNC value max_pool(network_builder& net, const value& x, const pool_window& window,
                          std::string name = "max_pool2d");
 KDNA_FUNC value avg_pool(network_builder& net, const value& x, const pool_window& window, bool count_include_pad = true,
                          std::string name = "avg_pool2d");
 KDNA_FUNC value adaptive_max_pool(network_builder& net, const value& x, extent2 size,
                                   std::string name = "adaptive_max_pool2d");
+/// One pixel is network_builder::add_global_average.
 KDNA_FUNC value adaptive_avg_pool(network_builder& net, const value& x, extent2 size,
                                   std::string name = "adaptive_avg_pool2d");
 /// Rows and columns around an image; `number` is what pad_mode::constant puts there.
@@ -122,7 +124,8 @@ KDNA_FUNC value layer_norm(network_builder& net, const value& x, const norm_weig
 KDNA_FUNC value layer_norm_channels(network_builder& net, const value& x, const norm_weights& w = {},
                                     std::string name = "layer_norm");
 KDNA_FUNC value softmax(network_builder& net, const value& x, index_t axis, std::string name = "softmax");
-/// The reduced axes keep an extent of 1 with `keep`, and vanish without.
+/// The reduced axes keep an extent of 1 with `keep`, and vanish without. A mean over the rows and columns of an image that keeps them
+/// is network_builder::add_global_average.
 KDNA_FUNC value reduce(network_builder& net, reduce_kind kind, const value& x, const std::vector<index_t>& axes,
                        bool keep = false, std::string name = "reduce");
 KDNA_FUNC value mean(network_builder& net, const value& x, const std::vector<index_t>& axes, bool keep = false,

@@ -96,8 +96,10 @@ inline void require_multiple(const value& x, index_t factor, const std::string& 
                                   std::string name, const char* what) {
     const nd_shape &x = net.known_shape(a, name), &y = net.known_shape(b, name);
     const facts f{.what = what, .in_place = true, .inputs = 2};
-    if (x.rank() > 0 && y.rank() > 0)
-        return push(net, ops::binary(kind), {a, b}, broadcast_known(x, y, name), std::move(name), f);
+    if (x.rank() > 0 && y.rank() > 0) {
+        const nd_shape known = broadcast_known(x, y, name);
+        return push(net, ops::binary(kind), {a, b}, known, std::move(name), f);
+    }
     return net.add(
         std::make_unique<value_operation<ops::binary>>(
             ops::binary(kind), value_step{.name = std::move(name), .what = what, .inputs = 2, .in_place = true}),
@@ -161,8 +163,8 @@ KDNA_FUNC value slice(network_builder& net, const value& x, index_t axis, index_
     auto op =
         std::make_unique<slice_operation>(axis, start, stop ? std::optional<extent>(*stop) : std::nullopt, step, name);
     if (known.rank() == 0 && axis == 1 && x.channels > 0) {
-        const nd_shape channels{1, x.channels};
-        return net.add(std::move(op), {x}, {}, op->output_shape({&channels, 1})[1]);
+        const nd_shape channels{1, x.channels}, out = op->output_shape({&channels, 1});
+        return net.add(std::move(op), {x}, {}, out[1]);
     }
     if (known.rank() == 0) return net.add(std::move(op), {x}, {}, axis == 1 ? 0 : x.channels);
     if (known[axis] != 0) known = op->output_shape({&known, 1});
@@ -348,7 +350,8 @@ KDNA_FUNC value permute(network_builder& net, const value& x, const std::vector<
         known = nd_shape(std::vector<index_t>(axes.size(), 0), name);
         if (known.rank() > 1) known[1] = x.channels;
     }
-    return net.add(std::move(op), {x}, {}, op->output_shape({&known, 1}));
+    const nd_shape out = op->output_shape({&known, 1});
+    return net.add(std::move(op), {x}, {}, out);
 }
 
 KDNA_FUNC value constant(network_builder& net, const nd_shape& shape, std::span<const float> numbers,

@@ -60,7 +60,8 @@ KDNA_FUNC value max_pool(network_builder& net, const value& x, const pool_window
     if (!window.ceil_mode && window.dilation == extent2(1) && p.top < w.h && p.bottom < w.h && p.left < w.w &&
         p.right < w.w)  // this one can run in bands
         return net.add(std::make_unique<max_pool_operation>(kdna::max_pool2d(w, window.stride, p)), {x}, {}, known);
-    return detail::push(net, ops::max_pool2d(window, name), {x}, known, std::move(name), {.what = "max_pool2d"});
+    ops::max_pool2d op(window, name);
+    return detail::push(net, std::move(op), {x}, known, std::move(name), {.what = "max_pool2d"});
 }
 
 KDNA_FUNC value avg_pool(network_builder& net, const value& x, const pool_window& window, bool count_include_pad,
