@@ -57,6 +57,11 @@ TEST_CASE("Functions reject channels and shapes that do not fit when they are ad
             return nn::conv_transpose2d(net, y, {4, 1, 1, 1}, four, {}, {.residual = true, .name = "up"});
         },
         "up residual", "one", "none");
+    rejects(
+        [&] {
+            return nn::matmul(net, tokens, nn::constant(net, {4, 1}, four), "scores");
+        },
+        "scores", "a second input of 7 rows", "4");
     const conv2d fc(dense_kernel::pack({.o = 1, .i = 4}, four), {}, {.name = "fc"});
     rejects([&] { return nn::linear(net, tokens, fc); }, "fc input", "a last extent of 4", "7");
     const conv2d wide(dense_kernel::pack({.o = 1, .i = 7}, seven), {.pad = 1}, {.name = "fc"});

@@ -544,3 +544,25 @@ TEST_CASE("Transposed convolutions and fully connected layers", "[network_functi
     check(random_numbers(r, {2, 7, 5}));
     check(random_numbers(r, {2, 3, 4, 5}));
 }
+
+TEST_CASE("Products of matrices", "[network_functions]") {
+    rng r(970, 12);
+    const auto a = random_numbers(r, {2, 3, 4, 5}), b = random_numbers(r, {2, 3, 5, 6}), c = random_numbers(r, {5, 7});
+    const auto product = [](auto& net, auto& v) { return nn::matmul(net, v[0], v[1]); };
+    check_function(
+        "matmul", {a, b}, product, {2, 3, 4, 6},
+        [&](auto& at) {
+            double sum = 0.0;
+            for (index_t k = 0; k < 5; ++k) sum += a({at[0], at[1], at[2], k}) * b({at[0], at[1], k, at[3]});
+            return sum;
+        },
+        few_roundings);
+    check_function(
+        "matmul of one matrix", {a, c}, product, {2, 3, 4, 7},
+        [&](auto& at) {
+            double sum = 0.0;
+            for (index_t k = 0; k < 5; ++k) sum += a({at[0], at[1], at[2], k}) * c({k, at[3]});
+            return sum;
+        },
+        few_roundings);
+}

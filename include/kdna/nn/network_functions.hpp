@@ -105,7 +105,7 @@ KDNA_FUNC value pixel_unshuffle(network_builder& net, const value& x, index_t fa
 KDNA_FUNC value channel_shuffle(network_builder& net, const value& x, index_t groups,
                                 std::string name = "channel_shuffle");
 
-// Normalisations, softmax, and means.
+// Normalisations, softmax, means, and products.
 
 /// Weights of a normalisation, or none: 1 and 0. They are read when the step is added.
 struct norm_weights {
@@ -130,6 +130,9 @@ KDNA_FUNC value reduce(network_builder& net, reduce_kind kind, const value& x, c
                        bool keep = false, std::string name = "reduce");
 KDNA_FUNC value mean(network_builder& net, const value& x, const std::vector<index_t>& axes, bool keep = false,
                      std::string name = "mean");
+
+/// Products of matrices [..., M, K] and [..., K, N]; the axes in front are broadcast. The ranks of both must be known.
+KDNA_FUNC value matmul(network_builder& net, const value& a, const value& b, std::string name = "matmul");
 
 // The same elements in another shape: views, where their place in memory allows.
 

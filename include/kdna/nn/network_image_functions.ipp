@@ -1,10 +1,11 @@
-// Definitions of nn/network_functions.hpp: images of another size, and layers.
+// Definitions of nn/network_functions.hpp: images of another size, matrices, and layers.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
 
 #include <kdna/nn/network_functions.hpp>
 #include <kdna/nn/network_functions.ipp>
+#include <kdna/nn/ops/matmul.hpp>
 
 namespace kdna::inline KDNA_ABI::nn {
 
@@ -119,6 +120,28 @@ KDNA_FUNC value channel_shuffle(network_builder& net, const value& x, index_t gr
     ops::channel_shuffle op(groups, name);
     detail::require_multiple(x, groups, name);
     return detail::push_same(net, std::move(op), x, std::move(name), {.what = "channel_shuffle"});
+}
+
+KDNA_FUNC value matmul(network_builder& net, const value& a, const value& b, std::string name) {
+    nd_shape x = net.known_shape(a, name), y = net.known_shape(b, name);
+    const index_t p = x.rank(), q = y.rank();
+    if (p < 2 || q < 2)
+        throw error(name, "two values whose ranks are known, and from 2 to 5", kdna::concat("ranks ", p, " and ", q));
+    const index_t rows = x[p - 2], columns = y[q - 1];
+    if (x[p - 1] != 0 && y[q - 2] != 0 && x[p - 1] != y[q - 2])
+        throw error(name, kdna::concat("a second input of ", x[p - 1], " rows"), kdna::concat(y[q - 2]));
+    x[p - 2] = x[p - 1] = y[q - 2] = y[q - 1] = 1;
+    nd_shape known = detail::broadcast_known(x, y, name);
+    known[known.rank() - 2] = rows;
+    known[known.rank() - 1] = columns;
+    // Matrices of rank 2 mix what axis 0 counts; of a higher rank it counts matrices, unless one side has fewer axes.
+    return net.add(std::make_unique<value_operation<ops::matmul>>(ops::matmul(),
+                                                                  value_step{.name = std::move(name),
+                                                                             .what = "matmul",
+                                                                             .inputs = 2,
+                                                                             .samplewise = p > 2 && (q == p || q == 2),
+                                                                             .row_major = true}),
+                   {a, b}, {}, known);
 }
 
 KDNA_FUNC value conv_transpose2d(network_builder& net, const value& x, const nd_shape& weight_shape,
