@@ -8,11 +8,10 @@
 using namespace kdna;
 using kdna_test::check_error;
 using kdna_test::rng;
-using nn::value;
 
 TEST_CASE("Functions reject channels and shapes that do not fit when they are added, by name", "[network_functions]") {
     network_builder net;
-    const value x = net.input(6), y = net.input("y", {0, 4, 0, 0}), tokens = net.input("tokens", {0, 10, 7});
+    const network::value x = net.input(6), y = net.input("y", {0, 4, 0, 0}), tokens = net.input("tokens", {0, 10, 7});
     const std::vector<float> four(4, 1.0F), seven(7, 1.0F);
     const auto rejects = [](const auto& f, const char* where, const char* expected, const char* found) {
         INFO(where);
@@ -70,7 +69,7 @@ TEST_CASE("Functions reject channels and shapes that do not fit when they are ad
 
 TEST_CASE("Functions reject values of another network", "[network_functions]") {
     network_builder net, other;
-    const value x = net.input(3), foreign = other.input(4);
+    const network::value x = net.input(3), foreign = other.input(4);
     check_error([&] { return nn::add(net, x, foreign, "sum"); }, "sum input", "a value of this network", "4 channels");
     check_error([&] { return nn::concat(net, {x, foreign}); }, "concat input", "a value of this network", "4 channels");
     check_error([&] { return nn::resize_like(net, x, foreign); }, "resize input", "a value of this network", "4");
@@ -80,8 +79,8 @@ TEST_CASE("Functions reject values of another network", "[network_functions]") {
 
 TEST_CASE("What only a plan can see is reported by name as well", "[network_functions]") {
     network_builder net;
-    const value a = net.input("a", {0, 3, 0, 0}), b = net.input("b", {0, 3, 0, 0});
-    const value y = nn::add(net, a, b, "sum");
+    const network::value a = net.input("a", {0, 3, 0, 0}), b = net.input("b", {0, 3, 0, 0});
+    const network::value y = nn::add(net, a, b, "sum");
     const network built = std::move(net).build(y);
     const nd_shape shapes[] = {{1, 3, 4, 4}, {1, 3, 5, 5}};
     check_error([&] { return built.plan(shapes); }, "sum", "broadcast", "[1, 3, 5, 5]");
@@ -106,7 +105,7 @@ public:
 
 TEST_CASE("Functions take values of which only the channels are known", "[network_functions]") {
     network_builder net;
-    const value x = net.input(8), own = net.add(std::make_unique<own_step>(), x, 8);
+    const network::value x = net.input(8), own = net.add(std::make_unique<own_step>(), x, 8);
     CHECK(net.known_shape(own).rank() == 0);
     CHECK(nn::add(net, own, x).channels == 8);
     CHECK(nn::mul(net, own, 2.0F).channels == 8);
@@ -123,7 +122,7 @@ TEST_CASE("Functions take values of which only the channels are known", "[networ
     CHECK(nn::reshape(net, own, {extent::dim(0, 0), 4, -1}).channels == 4);
     check_error([&] { return nn::softmax(net, own, -1); }, "softmax", "whose rank is not known", "-1");
 
-    const value y = nn::mean(net, nn::channel_shuffle(net, nn::add(net, own, x), 2), {2, 3}, true);
+    const network::value y = nn::mean(net, nn::channel_shuffle(net, nn::add(net, own, x), 2), {2, 3}, true);
     const network built = std::move(net).build(y);
     tensor<float> in({.n = 1, .c = 8, .h = 2, .w = 2});
     for (index_t i = 0; i < in.size(); ++i) in.data()[i] = static_cast<float>(i / 4);
@@ -133,10 +132,10 @@ TEST_CASE("Functions take values of which only the channels are known", "[networ
 
 TEST_CASE("What a view can say is not copied", "[network_functions]") {
     network_builder net;
-    const value x = net.input(8);
-    value y = nn::mul(net, x, 2.0F);
+    const network::value x = net.input(8);
+    network::value y = nn::mul(net, x, 2.0F);
     y = nn::layer_norm_channels(net, y);
-    const std::vector<value> parts = nn::split_channels(net, y, {3, 5});
+    const std::vector<network::value> parts = nn::split_channels(net, y, {3, 5});
     y = nn::concat(net, {nn::activate(net, parts[0], activation::relu), nn::mul(net, parts[1], 3.0F)});
     const network built = std::move(net).build(nn::add(net, y, 1.0F));
     const std::string text = built.plan({1, 8, 4, 4}).explain();
@@ -159,7 +158,7 @@ TEST_CASE("A kernel that three levels share is counted once", "[network_function
     const auto bytes = [&](bool shared) {
         const parent_kernel one = parent_kernel::pack(k, weights);
         network_builder net;
-        value x = net.input(c);
+        network::value x = net.input(c);
         std::vector<network_builder::output> outputs;
         for (std::size_t level = 0; level < 3; ++level) {
             const parent_kernel parent = shared ? one : parent_kernel::pack(k, weights);

@@ -13,7 +13,6 @@
 using namespace kdna;
 using kdna_test::check_error;
 using kdna_test::rng;
-using nn::value;
 
 namespace {
 
@@ -33,7 +32,7 @@ numbers_of_shape random_numbers(rng& r, const nd_shape& shape, double low = -1.0
 }
 
 using function_inputs = std::vector<numbers_of_shape>;
-using function_under_test = std::function<value(network_builder&, const std::vector<value>&)>;
+using function_under_test = std::function<network::value(network_builder&, const std::vector<network::value>&)>;
 using plain_computation = std::function<double(const axis_numbers&)>;
 
 /// Calls f(position) for every element of a value of that shape.
@@ -52,7 +51,7 @@ void for_each_position(const nd_shape& shape, const F& f) {
 /// no more than their rank and axis 1.
 numbers_of_shape output_of_function(const function_inputs& in, const function_under_test& f, bool open) {
     network_builder net;
-    std::vector<value> values;
+    std::vector<network::value> values;
     std::vector<nd_shape> shapes;
     std::vector<nd_view<const float>> x;
     for (std::size_t i = 0; i < in.size(); ++i) {
@@ -63,7 +62,7 @@ numbers_of_shape output_of_function(const function_inputs& in, const function_un
         shapes.push_back(in[i].shape);
         x.push_back(row_major_view<const float>(in[i].numbers.data(), in[i].shape));
     }
-    const value y = f(net, values);
+    const network::value y = f(net, values);
     const nd_shape known = net.known_shape(y);
     const network built = std::move(net).build(y);
     network_plan plan = built.plan(shapes);
@@ -143,7 +142,7 @@ TEST_CASE("Values are cut along any axis", "[network_functions]") {
     check_function(
         "a split, the other way round", {x},
         [](auto& net, auto& v) {
-            const std::vector<value> parts = nn::split_channels(net, v[0], {2, 4, 1});
+            const std::vector<network::value> parts = nn::split_channels(net, v[0], {2, 4, 1});
             return nn::concat(net, {parts[2], parts[1], parts[0]});
         },
         {2, 7, 5, 9},
@@ -524,7 +523,9 @@ TEST_CASE("Transposed convolutions and fully connected layers", "[network_functi
 
     const auto matrix = random_numbers(r, {6, 5});
     const conv2d layer(dense_kernel::pack({.o = 6, .i = 5}, matrix.numbers), {}, {.bias = bias, .name = "fc"});
-    const auto linear = [&](network_builder& net, const std::vector<value>& v) { return nn::linear(net, v[0], layer); };
+    const auto linear = [&](network_builder& net, const std::vector<network::value>& v) {
+        return nn::linear(net, v[0], layer);
+    };
     const auto check = [&](const numbers_of_shape& in) {
         nd_shape out = in.shape;
         const index_t last = in.shape.rank() - 1;
