@@ -8,6 +8,8 @@
 #include <kdna/nn/layer.ipp>
 #include <kdna/nn/network.ipp>
 #include <kdna/nn/network_builder.ipp>
+#include <kdna/nn/network_functions.ipp>
+#include <kdna/nn/network_image_functions.ipp>
 #include <kdna/nn/network_schedule.ipp>
 #include <kdna/nn/pool.ipp>
 

@@ -51,9 +51,11 @@ public:
     value add_linear(conv2d<S, no_router, B> l, const value& x) {
         check_linear(l, x);
         const index_t filters = l.kernel().o;
-        return push(
-            std::make_unique<linear_operation<B>>(std::make_unique<const conv2d<S, no_router, B>>(std::move(l))), x,
-            std::nullopt, filters);
+        nd_shape known = known_shape(x);
+        if (known.rank() > 1) known[1] = filters;
+        return add_step(
+            std::make_unique<linear_operation<B>>(std::make_unique<const conv2d<S, no_router, B>>(std::move(l))), {x},
+            {}, {filters, known});
     }
     KDNA_FUNC value add(const max_pool2d& pool, const value& x);
     KDNA_FUNC value add_global_average(const value& x);
@@ -65,6 +67,13 @@ public:
     /// or that is not known.
     KDNA_FUNC value add(std::unique_ptr<operation> op, const std::vector<value>& inputs,
                         const std::vector<value>& shapes, index_t channels);
+    /// The same for an output of which more is known than its channels, see known_shape.
+    KDNA_FUNC value add(std::unique_ptr<operation> op, const std::vector<value>& inputs,
+                        const std::vector<value>& shapes, const nd_shape& known);
+
+    /// What is known of the shape of a value: 0 for an extent that may be anything, and no extents if its rank is not known. Throws
+    /// kdna::error, naming `where`, for a value of another network.
+    [[nodiscard]] KDNA_FUNC const nd_shape& known_shape(const value& v, std::string_view where = "network") const;
 
     /// The finished network, with one output. Steps on which no output depends are left out. Throws kdna::error for a value of
     /// another network, or if there is no input.
@@ -78,6 +87,11 @@ public:
     [[nodiscard]] KDNA_FUNC network build(const std::vector<output>& outputs) &&;
 
 private:
+    /// What is known of a value.
+    struct knowledge {
+        index_t channels;
+        nd_shape shape{};
+    };
     template <class L>
     void check_layer(const L& l, const value& x, const std::optional<value>& residual) const {
         check_convolution(l.name(), l.kernel(), l.takes_residual(), x, residual);
@@ -95,10 +109,12 @@ private:
     KDNA_FUNC void check_known(std::string_view name, std::string_view what, const value& v) const;
     KDNA_FUNC value push(std::unique_ptr<operation> op, const value& x, const std::optional<value>& second,
                          index_t channels);
+    KDNA_FUNC value add_step(std::unique_ptr<operation> op, const std::vector<value>& inputs,
+                             const std::vector<value>& shapes, const knowledge& known);
     KDNA_FUNC void drop_unused();
 
     network net_;
-    std::vector<index_t> widths_;  // channels of the values so far, the input first
+    std::vector<knowledge> values_;  // those so far, the inputs first
 };
 
 /// The networks of a backend: their type, on which host backend their layers are made, and how they are made from that.

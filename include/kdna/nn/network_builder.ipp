@@ -21,7 +21,7 @@ KDNA_FUNC network::value network_builder::input(std::string name, std::vector<in
     for (const network::input_port& other : net_.inputs_)
         if (other.name == name) throw error("network input", "a name that no other has", concat("\"", name, "\""));
     const index_t channels = extents.size() > 1 ? extents[1] : 0;
-    widths_.push_back(channels);
+    values_.push_back({channels, nd_shape(extents)});
     net_.inputs_.push_back({std::move(name), std::move(extents)});
     return {net_.input_count() - 1, channels};
 }
@@ -31,7 +31,9 @@ KDNA_FUNC network::value network_builder::add(const max_pool2d& pool, const valu
 }
 
 KDNA_FUNC network::value network_builder::add_global_average(const value& x) {
-    return push(std::make_unique<global_average_operation>(), x, std::nullopt, x.channels);
+    const nd_shape& from = known_shape(x, "global_average");
+    return add_step(std::make_unique<global_average_operation>(), {x}, {},
+                    {x.channels, {from.rank() > 0 ? from[0] : 0, x.channels, 1, 1}});
 }
 
 KDNA_FUNC network::value network_builder::add(std::unique_ptr<operation> op, const value& x, index_t channels) {
@@ -46,6 +48,21 @@ KDNA_FUNC network::value network_builder::add(std::unique_ptr<operation> op, con
 
 KDNA_FUNC network::value network_builder::add(std::unique_ptr<operation> op, const std::vector<value>& inputs,
                                               const std::vector<value>& shapes, index_t channels) {
+    return add_step(std::move(op), inputs, shapes, {channels});
+}
+
+KDNA_FUNC network::value network_builder::add(std::unique_ptr<operation> op, const std::vector<value>& inputs,
+                                              const std::vector<value>& shapes, const nd_shape& known) {
+    return add_step(std::move(op), inputs, shapes, {known.rank() > 1 ? known[1] : 0, known});
+}
+
+KDNA_FUNC const nd_shape& network_builder::known_shape(const value& v, std::string_view where) const {
+    check_known(where, "input", v);
+    return values_[static_cast<std::size_t>(v.id)].shape;
+}
+
+KDNA_FUNC network::value network_builder::add_step(std::unique_ptr<operation> op, const std::vector<value>& inputs,
+                                                   const std::vector<value>& shapes, const knowledge& known) {
     if (op == nullptr) throw error("network step", "an operation", "a null pointer");
     const auto found = static_cast<index_t>(inputs.size());
     if (op->inputs() < 0 || op->inputs() > most_inputs)
@@ -62,9 +79,9 @@ KDNA_FUNC network::value network_builder::add(std::unique_ptr<operation> op, con
         check_known(s.op->name(), "shape", v);
         s.shapes.push_back(v.id);
     }
-    widths_.push_back(channels);
+    values_.push_back(known);
     net_.steps_.push_back(std::move(s));
-    return {net_.value_of(net_.steps_.size() - 1), channels};
+    return {net_.value_of(net_.steps_.size() - 1), known.channels};
 }
 
 KDNA_FUNC network network_builder::build(const value& last) && {
@@ -89,14 +106,14 @@ KDNA_FUNC network network_builder::build(const std::vector<output>& outputs) && 
 KDNA_FUNC void network_builder::drop_unused() {
     const auto at = [](index_t id) { return static_cast<std::size_t>(id); };
     const index_t inputs = net_.input_count();
-    std::vector<bool> needed(widths_.size(), false);
+    std::vector<bool> needed(values_.size(), false);
     for (const network::output_port& o : net_.outputs_) needed[at(o.id)] = true;
     for (std::size_t i = net_.steps_.size(); i-- > 0;) {
         if (!needed[at(net_.value_of(i))]) continue;
         for (const index_t id : net_.steps_[i].inputs) needed[at(id)] = true;
         for (const index_t id : net_.steps_[i].shapes) needed[at(id)] = true;
     }
-    std::vector<index_t> renamed(widths_.size(), 0);
+    std::vector<index_t> renamed(values_.size(), 0);
     for (index_t id = 0; id < inputs; ++id) renamed[at(id)] = id;
     std::vector<network::step> kept;
     for (std::size_t i = 0; i < net_.steps_.size(); ++i) {
@@ -138,17 +155,19 @@ KDNA_FUNC void network_builder::check_channels(const std::string& name, std::str
 }
 
 KDNA_FUNC void network_builder::check_known(std::string_view name, std::string_view what, const value& v) const {
-    if (v.id < 0 || v.id >= static_cast<index_t>(widths_.size()) ||
-        widths_[static_cast<std::size_t>(v.id)] != v.channels)
+    if (v.id < 0 || v.id >= static_cast<index_t>(values_.size()) ||
+        values_[static_cast<std::size_t>(v.id)].channels != v.channels)
         throw error(concat(name, " ", what), "a value of this network",
                     concat("value ", v.id, " of ", v.channels, " channels"));
 }
 
+/// A step whose output is an image.
 KDNA_FUNC network::value network_builder::push(std::unique_ptr<operation> op, const value& x,
                                                const std::optional<value>& second, index_t channels) {
     std::vector<value> inputs{x};
     if (second) inputs.push_back(*second);
-    return add(std::move(op), inputs, channels);
+    const nd_shape& from = known_shape(x, op->name());
+    return add_step(std::move(op), inputs, {}, {channels, {from.rank() > 0 ? from[0] : 0, channels, 0, 0}});
 }
 
 }  // namespace kdna::inline KDNA_ABI

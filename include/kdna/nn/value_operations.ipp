@@ -13,7 +13,8 @@ namespace detail {
 
 KDNA_FUNC std::string shapes_text(std::string_view name, std::string_view what, std::span<const nd_shape> in,
                                   const nd_shape& out) {
-    std::string text = concat(name, ": ", what, what.empty() ? "" : " of ");
+    const bool says_more = !what.empty() && what != name;
+    std::string text = concat(name, ": ", says_more ? what : "", says_more ? " of " : "");
     for (std::size_t i = 0; i < std::min<std::size_t>(in.size(), 4); ++i)
         text += concat(i == 0 ? "" : ", ", to_string(in[i]));
     if (in.size() > 4) text += concat(", ... (", in.size(), ")");
