@@ -83,7 +83,8 @@ private:
         index_t& extent = out[longer.rank() - 1 - i];
         const index_t other = shorter[shorter.rank() - 1 - i];
         if (extent != other && extent != 1 && other != 1)
-            throw error(std::string(where), "shapes that can be broadcast", concat(to_string(a), " and ", to_string(b)));
+            throw error(std::string(where), "shapes that can be broadcast",
+                        concat(to_string(a), " and ", to_string(b)));
         if (extent == 1) extent = other;
     }
     return out;

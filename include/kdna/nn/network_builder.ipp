@@ -151,7 +151,8 @@ KDNA_FUNC void network_builder::check_channels(const std::string& name, std::str
                                                index_t channels) const {
     check_known(name, what, v);
     // 0: known when shapes are. Plans check it then.
-    if (v.channels != channels && v.channels != 0) throw error(concat(name, " ", what), concat(channels, " channels"), concat(v.channels));
+    if (v.channels != channels && v.channels != 0)
+        throw error(concat(name, " ", what), concat(channels, " channels"), concat(v.channels));
 }
 
 KDNA_FUNC void network_builder::check_known(std::string_view name, std::string_view what, const value& v) const {
