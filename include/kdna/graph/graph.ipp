@@ -261,7 +261,7 @@ KDNA_FUNC extent attributes::read_extent(const json_value& v, std::string_view k
     if (depth > detail::deepest_expression)
         throw error(at(key), concat("expressions at most ", detail::deepest_expression, " deep"), "deeper");
     const auto wrong = [&](const std::string& found) {
-        return error(at(key), "an integer or an expression: [\"dim\", value, axis], [\"add\", a, b], ...", found);
+        return error(at(key), R"(an integer or an expression: ["dim", value, axis], ["add", a, b], ...)", found);
     };
     if (v.is != kind::array || v.items.size() != 3 || v.items.front().is != kind::string)
         throw wrong(v.is == kind::array ? "another array" : concat(name_of(v.is)));
@@ -296,6 +296,7 @@ KDNA_FUNC std::vector<extent> attributes::extents(std::string_view key, std::vec
     const std::vector<json_value>& items = detail::of_kind(*take(key, true), detail::kind::array, at(key)).items;
     if (static_cast<index_t>(items.size()) > most_axes)
         throw error(at(key), concat("at most ", most_axes, " extents"), concat(items.size()));
+    out.reserve(items.size());
     for (const json_value& v : items) out.push_back(read_extent(v, key, shapes, first, 0));
     return out;
 }

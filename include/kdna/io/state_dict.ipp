@@ -80,7 +80,7 @@ KDNA_FUNC std::string state_dict::strip_prefixes(std::span<const std::string_vie
     };
     std::size_t length = 0;
     for (std::string_view p = next(common); !p.empty(); p = next(common.substr(length))) length += p.size();
-    const std::string stripped(common.substr(0, length));
+    std::string stripped(common.substr(0, length));
     for (const auto& [name, tensor] : tensors_)
         if (const std::string_view prefix = next(std::string_view(name).substr(length)); !prefix.empty()) {
             const std::string all = concat(stripped, prefix);

@@ -44,13 +44,13 @@ KDNA_FUNC value concat(network_builder& net, const std::vector<value>& inputs, i
                        std::string name = "concat");
 /// Elements start, start + step, ... of an axis, before `stop`. Negative numbers count from the end; no `stop` is the end.
 KDNA_FUNC value slice(network_builder& net, const value& x, index_t axis, index_t start,
-                      std::optional<index_t> stop = std::nullopt, index_t step = 1, std::string name = "slice");
+                      std::optional<index_t> stop = std::nullopt, index_t step = 1, const std::string& name = "slice");
 /// Channels first ... first + count - 1, which x must have.
 KDNA_FUNC value slice_channels(network_builder& net, const value& x, index_t first, index_t count,
-                               std::string name = "slice_channels");
+                               const std::string& name = "slice_channels");
 /// Parts of so many channels each, which are all that x has.
 KDNA_FUNC std::vector<value> split_channels(network_builder& net, const value& x, const std::vector<index_t>& channels,
-                                            std::string name = "split_channels");
+                                            const std::string& name = "split_channels");
 
 // Element by element. Two values are broadcast as PyTorch does it. An addition that follows a convolution is best the residual of
 // that convolution, and an activation its `act`: they cost nothing there.
@@ -122,7 +122,7 @@ KDNA_FUNC value layer_norm(network_builder& net, const value& x, const norm_weig
                            std::string name = "layer_norm");
 /// Over the channels of an image, pixel by pixel, as ConvNeXt has it: the channels are the last axis of a view of the image.
 KDNA_FUNC value layer_norm_channels(network_builder& net, const value& x, const norm_weights& w = {},
-                                    std::string name = "layer_norm");
+                                    const std::string& name = "layer_norm");
 KDNA_FUNC value softmax(network_builder& net, const value& x, index_t axis, std::string name = "softmax");
 /// The reduced axes keep an extent of 1 with `keep`, and vanish without. A mean over the rows and columns of an image that keeps them
 /// is network_builder::add_global_average.
@@ -138,14 +138,14 @@ KDNA_FUNC value matmul(network_builder& net, const value& a, const value& b, std
 
 /// Axes first ... last as one.
 KDNA_FUNC value flatten(network_builder& net, const value& x, index_t first = 1, index_t last = -1,
-                        std::string name = "flatten");
+                        const std::string& name = "flatten");
 /// Extents may follow from those of x, for example {extent::dim(0, 0), 4, 16, extent::dim(0, 2), extent::dim(0, 3)} to cut 64
 /// channels into groups; one of them may be -1, which is what is left. Of the output, only extents that are numbers are known.
 KDNA_FUNC value reshape(network_builder& net, const value& x, const std::vector<extent>& shape,
-                        std::string name = "reshape");
+                        const std::string& name = "reshape");
 /// Axis i of the output is axis axes[i] of x.
 KDNA_FUNC value permute(network_builder& net, const value& x, const std::vector<index_t>& axes,
-                        std::string name = "permute");
+                        const std::string& name = "permute");
 
 // Layers, and numbers of the network's own.
 

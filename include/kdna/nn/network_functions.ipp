@@ -157,7 +157,7 @@ KDNA_FUNC value concat(network_builder& net, const std::vector<value>& inputs, i
 }
 
 KDNA_FUNC value slice(network_builder& net, const value& x, index_t axis, index_t start, std::optional<index_t> stop,
-                      index_t step, std::string name) {
+                      index_t step, const std::string& name) {
     nd_shape known = net.known_shape(x, name);
     axis = detail::known_axis(known, axis, name);
     auto op =
@@ -171,18 +171,18 @@ KDNA_FUNC value slice(network_builder& net, const value& x, index_t axis, index_
     return net.add(std::move(op), {x}, {}, known);
 }
 
-KDNA_FUNC value slice_channels(network_builder& net, const value& x, index_t first, index_t count, std::string name) {
+KDNA_FUNC value slice_channels(network_builder& net, const value& x, index_t first, index_t count,
+                               const std::string& name) {
     if (first < 0 || count < 1)
-        throw error(std::move(name), "at least one channel, counted from 0",
-                    kdna::concat(count, " from ", first, " on"));
+        throw error(name, "at least one channel, counted from 0", kdna::concat(count, " from ", first, " on"));
     if (x.channels < 1 || count > x.channels - first)
         throw error(kdna::concat(name, " input"),
                     kdna::concat("at least ", checked_add(first, count, name), " channels"), kdna::concat(x.channels));
-    return slice(net, x, 1, first, first + count, 1, std::move(name));
+    return slice(net, x, 1, first, first + count, 1, name);
 }
 
 KDNA_FUNC std::vector<value> split_channels(network_builder& net, const value& x, const std::vector<index_t>& channels,
-                                            std::string name) {
+                                            const std::string& name) {
     index_t sum = 0;
     for (const index_t c : channels) sum = checked_add(sum, c, name);
     if (channels.empty() || sum != x.channels)
@@ -260,12 +260,13 @@ KDNA_FUNC value layer_norm(network_builder& net, const value& x, const norm_weig
     return known.rank() > 0 ? net.add(std::move(op), {x}, {}, known) : net.add(std::move(op), {x}, {}, x.channels);
 }
 
-KDNA_FUNC value layer_norm_channels(network_builder& net, const value& x, const norm_weights& w, std::string name) {
+KDNA_FUNC value layer_norm_channels(network_builder& net, const value& x, const norm_weights& w,
+                                    const std::string& name) {
     static_cast<void>(detail::image_of(net, x, name));
     detail::require_channels(x, w.weight, name);
     detail::require_channels(x, w.bias, name);
     const value pixels = layer_norm(net, permute(net, x, {0, 2, 3, 1}, name), w, name);
-    return permute(net, pixels, {0, 3, 1, 2}, std::move(name));
+    return permute(net, pixels, {0, 3, 1, 2}, name);
 }
 
 KDNA_FUNC value softmax(network_builder& net, const value& x, index_t axis, std::string name) {
@@ -277,6 +278,7 @@ KDNA_FUNC value reduce(network_builder& net, reduce_kind kind, const value& x, c
                        bool keep, std::string name) {
     const nd_shape known = net.known_shape(x, name);
     std::vector<index_t> sorted;
+    sorted.reserve(axes.size());
     for (const index_t axis : axes) sorted.push_back(detail::known_axis(known, axis, name));
     std::sort(sorted.begin(), sorted.end());
     if (kind == reduce_kind::mean && keep && known.rank() == 4 && sorted == std::vector<index_t>{2, 3})
@@ -298,7 +300,7 @@ KDNA_FUNC value mean(network_builder& net, const value& x, const std::vector<ind
     return reduce(net, reduce_kind::mean, x, axes, keep, std::move(name));
 }
 
-KDNA_FUNC value flatten(network_builder& net, const value& x, index_t first, index_t last, std::string name) {
+KDNA_FUNC value flatten(network_builder& net, const value& x, index_t first, index_t last, const std::string& name) {
     // Negative axes are counted for each plan where the rank is not known yet.
     const auto rule = [first, last, name](std::span<const nd_shape> in) {
         const nd_shape& s = in.front();
@@ -316,7 +318,8 @@ KDNA_FUNC value flatten(network_builder& net, const value& x, index_t first, ind
     return detail::reshaped(net, x, known.rank() > 0 ? rule({&known, 1}) : nd_shape(), rule, name);
 }
 
-KDNA_FUNC value reshape(network_builder& net, const value& x, const std::vector<extent>& shape, std::string name) {
+KDNA_FUNC value reshape(network_builder& net, const value& x, const std::vector<extent>& shape,
+                        const std::string& name) {
     std::vector<index_t> numbers;
     index_t open = 0;
     for (const extent& e : shape) {
@@ -343,7 +346,8 @@ KDNA_FUNC value reshape(network_builder& net, const value& x, const std::vector<
     return detail::reshaped(net, x, nd_shape(numbers, name), rule, name);
 }
 
-KDNA_FUNC value permute(network_builder& net, const value& x, const std::vector<index_t>& axes, std::string name) {
+KDNA_FUNC value permute(network_builder& net, const value& x, const std::vector<index_t>& axes,
+                        const std::string& name) {
     nd_shape known = net.known_shape(x, name);
     auto op = std::make_unique<permute_operation>(axes, name);
     if (known.rank() == 0) {  // the axes say it

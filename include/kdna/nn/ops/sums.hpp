@@ -66,7 +66,7 @@ template <class Term>
         if (i + 4 * lanes > whole) break;
         sum += static_cast<double>(simd::sum((all[0] + all[1]) + (all[2] + all[3])));
         KDNA_UNROLL
-        for (int j = 0; j < 4; ++j) all[j] = simd::zero();
+        for (vec& v : all) v = simd::zero();
     }
     // At most three vectors are left. (An index that is not a constant would keep the sums in memory.)
     KDNA_UNROLL
