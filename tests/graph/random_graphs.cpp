@@ -1,4 +1,6 @@
 // Random networks from files: with everything fused, viewed and placed, they compute what their steps compute one by one.
+#include "support/counting_new.hpp"
+// (first: it replaces operator new for the whole program)
 #include <kdna/graph/load.hpp>
 #include <kdna/graph/lowering.hpp>
 
@@ -101,6 +103,10 @@ public:
                         {"var", g_->tensor({c}, 0.5, 2)}});
     }
     std::string act(const std::string& x) {
+        if (r_->chance(0.1)) {
+            const std::string slopes = g_->tensor({r_->chance(0.5) ? 1 : g_->shape(x)[1]});
+            return g_->add("activation", {x}, g_->shape(x), "\"kind\": \"prelu\"", {{"a", slopes}});
+        }
         const char* kind = r_->pick({"relu", "relu6", "silu", "hard_swish", "gelu", "leaky_relu", "sigmoid"});
         return g_->add("activation", {x}, g_->shape(x), concat("\"kind\": \"", kind, "\""));
     }
@@ -350,7 +356,9 @@ arrays planned(const network& net, const std::vector<nd_shape>& shapes, const ar
         y.push_back(row_major_view(out[static_cast<std::size_t>(i)].data(), plan.output_shape(i)));
     net.run(plan, x, y);
     const arrays first = out;
-    net.run(plan, x, y);  // memory that was used
+    const std::size_t before = allocations;
+    net.run(plan, x, y);  // in memory that was used
+    if (options.executor.concurrency() == 1) CHECK(allocations == before);
     for (std::size_t i = 0; i < out.size(); ++i) CHECK(out[i] == first[i]);
     return out;
 }
@@ -401,6 +409,19 @@ TEST_CASE("Random networks from files compute what their steps compute one by on
             check_close(planned(net, shapes, x, {.transform_budget = 0}), expected, 2e-4);
             check_close(planned(plain, shapes, x, {.transform_budget = 0}), expected, 2e-4);
         }
+    }
+}
+
+TEST_CASE("Large maps, which pass in stages and bands, are placed as well") {
+    for (int i = 0; i < scaled(16); ++i) {
+        rng r(7102, static_cast<std::uint64_t>(i));
+        const nd_shape example{r.between(2, 3), 8, r.between(88, 104), r.between(88, 104)};
+        const state_dict weights = random_graph(r, example, 1);
+        INFO("case " << i << "\n" << weights.metadata().at("kdna.graph"));
+        const network net = load(weights, "test");
+        const arrays x{r.floats(element_count(example))};
+        check_close(planned(net, {example}, x, {.transform_budget = 0}),
+                    one_by_one(unfused(weights, {example}), {example}, x), 2e-4);
     }
 }
 

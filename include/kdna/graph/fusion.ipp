@@ -167,7 +167,8 @@ KDNA_FUNC void fusion::follow(const node& layer) {
             n = next();
         }
     }
-    if (n != nullptr && fuses_activation(*n)) take(n, f.act);
+    // Slopes belong to axis 1, which is not that of the layer's filters where these are the last axis.
+    if (n != nullptr && fuses_activation(*n) && (!last_axis || n->tensors.empty())) take(n, f.act);
     if (takes_gate(layer)) find_gate(f);
     if (f.gate) {
         // The product and the block in front of it; the mean was read by fc1 alone.

@@ -56,7 +56,7 @@ KDNA_FUNC conv_options lowering::options_of(const fused_layer& f, index_t channe
                             .var = kept(std::vector<float>(c.size(), 1.0F)),
                             .eps = 0.0};
     }
-    if (f.act != nullptr) out.act = take_activation(*f.act);
+    if (f.act != nullptr) out.act = take_activation(*f.act, channels);
     return out;
 }
 
@@ -83,8 +83,8 @@ KDNA_FUNC channel_gate lowering::gate_of(const fused_gate& g, index_t channels) 
         w.bn = take_bn(*g.bn1, "", tensor_shape(*g.fc1, "weight").at(0), a.number("eps", 1e-5));
         a.finish();
     }
-    w.hidden = take_activation(*g.act1);
-    w.gate = take_activation(*g.act2);
+    w.hidden = take_activation(*g.act1, 1);
+    w.gate = take_activation(*g.act2, 1);
     return channel_gate(w, channels, g.fc1->name);
 }
 

@@ -66,7 +66,8 @@ KDNA_FUNC void lowering::add_group_norm(const node& n, attributes& a) {
 }
 
 KDNA_FUNC void lowering::add_activation(const node& n, attributes&) {
-    push_value(n, ops::activate(take_activation(n), n.name), true, true);
+    const nd_shape& x = shape_of(n.in.front());
+    push_value(n, ops::activate(take_activation(n, x.rank() > 1 ? x[1] : 1), n.name), true, true);
 }
 
 KDNA_FUNC void lowering::add_clamp(const node& n, attributes& a) {

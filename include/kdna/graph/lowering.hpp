@@ -94,8 +94,14 @@ private:
     void push_shaped(const node& n, Make make, const std::vector<std::string>& shapes, bool samplewise = true);
     /// Records a layer that was added.
     KDNA_FUNC void made(const std::string& out, const value& v, const nd_shape& shape);
-    [[nodiscard]] const nd_shape& shape_of(const std::string& name) const { return shapes_.at(name); }
-    [[nodiscard]] const value& value_of(const std::string& name) const { return values_.at(name); }
+    template <class Map>
+    [[nodiscard]] const typename Map::mapped_type& found(const Map& values, const std::string& name) const {
+        const auto it = values.find(name);
+        if (it == values.end()) throw error("graph", "a value that is a step's output", name);
+        return it->second;
+    }
+    [[nodiscard]] const nd_shape& shape_of(const std::string& name) const { return found(shapes_, name); }
+    [[nodiscard]] const value& value_of(const std::string& name) const { return found(values_, name); }
     /// A name for a value inside of a node's step.
     [[nodiscard]] std::string inner(const std::string& out, int i) const { return concat(out, '\n', i); }
 
@@ -114,7 +120,8 @@ private:
     /// A BatchNorm, with weights of 1 and biases of 0 where they are absent; kept for the lowering's life.
     [[nodiscard]] KDNA_FUNC batch_norm take_bn(const node& n, std::string_view prefix, index_t channels, double eps);
     [[nodiscard]] KDNA_FUNC std::span<const float> kept(std::vector<float> values);
-    [[nodiscard]] KDNA_FUNC activation take_activation(const node& n);
+    /// An activation of a value with so many channels, which a fused value has no shape to tell.
+    [[nodiscard]] KDNA_FUNC activation take_activation(const node& n, index_t channels);
     [[nodiscard]] KDNA_FUNC conv_options options_of(const fused_layer& f, index_t channels);
     [[nodiscard]] KDNA_FUNC channel_gate gate_of(const fused_gate& g, index_t channels);
     [[nodiscard]] KDNA_FUNC dense_kernel shared_kernel(const node& n, const kernel_shape& k) const;

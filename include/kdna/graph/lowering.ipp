@@ -220,7 +220,7 @@ KDNA_FUNC batch_norm lowering::take_bn(const node& n, std::string_view prefix, i
     return bn;
 }
 
-KDNA_FUNC activation lowering::take_activation(const node& n) {
+KDNA_FUNC activation lowering::take_activation(const node& n, index_t channels) {
     attributes a(n);
     const std::string kind = a.text("kind");
     activation act;
@@ -239,11 +239,10 @@ KDNA_FUNC activation lowering::take_activation(const node& n) {
                                            : std::initializer_list<std::string_view>{});
     if (takes_channels(act.kind)) {
         const std::span<const float> slopes = take(n, "a");
-        const nd_shape& x = shape_of(n.in.front());
-        const auto channels = static_cast<std::size_t>(x.rank() > 1 ? x[1] : 1);
-        if (slopes.size() != 1 && slopes.size() != channels)
+        const auto count = static_cast<std::size_t>(channels);
+        if (slopes.size() != 1 && slopes.size() != count)
             throw error(concat(a.where(), ", a"), concat("1 or ", channels, " slopes"), concat(slopes.size()));
-        act.of_channel = slopes.size() == 1 ? kept(std::vector<float>(channels, slopes[0])) : slopes;
+        act.of_channel = slopes.size() == 1 ? kept(std::vector<float>(count, slopes[0])) : slopes;
     }
     a.finish();
     return act;
