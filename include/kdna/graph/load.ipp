@@ -3,6 +3,7 @@
 
 #include <kdna/core/macros_push.hpp>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -22,16 +23,20 @@ namespace graph::detail {
     for (const index_t size : {index_t{0}, index_t{224}, index_t{256}, index_t{64}, index_t{32}}) {
         std::vector<nd_shape> shapes;
         bool open = false;
+        const auto open_extent = [&](const input_port& p, std::size_t axis) -> index_t {
+            const bool named = size == 0 && !p.example.empty();
+            // Two samples tell a batch from what is the same for all samples.
+            if (axis == 0) return named ? std::max<index_t>(p.example[axis], 2) : 2;
+            if (named) return p.example[axis];
+            if (axis == 1 && p.extents.size() < 4) return 16;
+            return size == 0 ? 224 : size;
+        };
         for (const input_port& p : net.inputs) {
             std::vector<index_t> extents = p.extents;
             for (std::size_t i = 0; i < extents.size(); ++i) {
                 if (extents[i] != 0) continue;
                 open = open || p.example.empty();
-                extents[i] = !p.example.empty() && size == 0 ? p.example[i]
-                             : i == 0                        ? 2
-                             : i == 1 && extents.size() < 4  ? 16
-                             : size == 0                     ? 224
-                                                             : size;
+                extents[i] = open_extent(p, i);
             }
             shapes.emplace_back(extents);
         }
