@@ -3,6 +3,8 @@
 
 #include <kdna/core/macros_push.hpp>
 
+#include <cmath>
+
 #include <kdna/core/config.hpp>
 #include <kdna/simd/lanes.hpp>
 
@@ -91,6 +93,14 @@ KDNA_INLINE void store(float* to, const vec& v) noexcept { v.store_unaligned(to)
 /// max(a, b) that is NaN if either is. (xsimd's != does not see NaN on AVX, where it is an ordered comparison; == does.)
 [[nodiscard]] KDNA_INLINE vec max_keep_nan(const vec& a, const vec& b) noexcept {
     return xsimd::select(a == a, xsimd::select(b <= a, a, b), a);
+}
+
+/// The logarithm of each lane. (g++ cannot compile that of Debian's xsimd 8.1 for AVX-512 without optimisation.)
+[[nodiscard]] inline vec log(const vec& v) noexcept {
+    alignas(64) float lane[lanes];
+    store(lane, v);
+    for (float& x : lane) x = std::log(x);
+    return load(lane);
 }
 
 #if defined(__AVX512F__)

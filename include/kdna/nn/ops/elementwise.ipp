@@ -183,7 +183,7 @@ KDNA_FUNC void unary::run(input_views in, const nd_view<float>& y, const executo
         case unary_kind::abs: return with(cheap, [](const vec& v) { return xsimd::abs(v); });
         case unary_kind::neg: return with(cheap, [](const vec& v) { return -v; });
         case unary_kind::exp: return with(dear, [](const vec& v) { return xsimd::exp(v); });
-        case unary_kind::log: return with(dear, [](const vec& v) { return xsimd::log(v); });
+        case unary_kind::log: return with(dear, [](const vec& v) { return simd::log(v); });
         case unary_kind::sqrt: return with(cheap, [](const vec& v) { return xsimd::sqrt(v); });
         case unary_kind::rsqrt: return with(cheap, [&](const vec& v) { return one / xsimd::sqrt(v); });
     }

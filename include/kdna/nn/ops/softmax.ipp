@@ -77,7 +77,7 @@ void softmax_lanes(const float* x, float* y, const softmax_axis& a, bool logarit
         total = total + all;
     }
     if (logarithm) {
-        const vec log_sum = xsimd::log(total);
+        const vec log_sum = simd::log(total);
         for (index_t i = 0; i < a.count; ++i) memory.store(y + i * a.y, memory.load(x + i * a.x) - m - log_sum);
     } else {
         const vec share = simd::broadcast(1.0F) / total;
