@@ -70,7 +70,7 @@ state_dict tame_values(const key_list& keys, std::uint64_t stream) {
 }
 
 /// The basis variant of a state_dict's attentions written out: fc2 with a row for each cell and a bias, no fc3.
-state_dict without_basis(const state_dict& from, const std::vector<warehouse_place>& places) {
+[[maybe_unused]] state_dict without_basis(const state_dict& from, const std::vector<warehouse_place>& places) {
     state_dict out;
     for (const auto& [name, tensor] : from.tensors()) {
         if (name.ends_with("attention.fc2.weight") || name.ends_with("attention.fc3.weight") ||
