@@ -139,13 +139,14 @@ public:
         return g_->add("slice", {x}, s,
                        concat("\"axis\": 1, \"start\": ", first, open ? "" : concat(", \"stop\": ", last)));
     }
-    /// [N, H, W, C] inside: norm, two fully connected layers, a factor for each channel, and the input again.
+    /// [N, H, W, C] inside: norm, two fully connected layers, a factor for each channel, and the input again. The eps is large,
+    /// so that two nearly equal channels do not magnify roundings.
     std::string convnext_block(const std::string& x) {
         const nd_shape s = g_->shape(x);
         const index_t c = s[1];
         std::string h = conv(x, c, 3, 1, c);
         h = g_->add("permute", {h}, {s[0], s[2], s[3], c}, "\"axes\": [0, 2, 3, 1]");
-        h = g_->add("layer_norm", {h}, g_->shape(h), "\"axes\": 1",
+        h = g_->add("layer_norm", {h}, g_->shape(h), "\"axes\": 1, \"eps\": 0.1",
                     {{"weight", g_->tensor({c}, 0.5, 1.5)}, {"bias", g_->tensor({c})}});
         h = g_->add("linear", {h}, {s[0], s[2], s[3], 2 * c}, "",
                     {{"weight", g_->tensor({2 * c, c})}, {"bias", g_->tensor({2 * c})}});
