@@ -57,6 +57,11 @@ public:
         weights_.add(name, tensor_data::copy_of<float>(shape, values));
         return name;
     }
+    /// Weights that keep values at their size: a sum over `depth` products.
+    std::string weights(const std::vector<index_t>& shape, index_t depth) {
+        const double bound = std::sqrt(3.0 / static_cast<double>(depth));
+        return tensor(shape, -bound, bound);
+    }
     [[nodiscard]] const nd_shape& shape(const std::string& v) const { return shapes_.at(v); }
     [[nodiscard]] state_dict finish(const std::vector<std::string>& outputs) {
         std::string out;
@@ -87,7 +92,9 @@ public:
         const index_t pad = extent / 2;
         const auto out = [&](index_t size) { return (size + 2 * pad - extent) / stride + 1; };
         std::map<std::string, std::string> tensors{
-            {"weight", shared.empty() ? g_->tensor({filters, s[1] / groups, extent, extent}) : shared}};
+            {"weight", shared.empty()
+                           ? g_->weights({filters, s[1] / groups, extent, extent}, s[1] / groups * extent * extent)
+                           : shared}};
         if (r_->chance(0.4)) tensors["bias"] = g_->tensor({filters});
         return g_->add("conv2d", {x}, {s[0], filters, out(s[2]), out(s[3])},
                        concat("\"stride\": [", stride, ", ", stride, "], \"pad\": [", pad, ", ", pad, ", ", pad, ", ",
@@ -149,10 +156,10 @@ public:
         h = g_->add("layer_norm", {h}, g_->shape(h), "\"axes\": 1, \"eps\": 0.1",
                     {{"weight", g_->tensor({c}, 0.5, 1.5)}, {"bias", g_->tensor({c})}});
         h = g_->add("linear", {h}, {s[0], s[2], s[3], 2 * c}, "",
-                    {{"weight", g_->tensor({2 * c, c})}, {"bias", g_->tensor({2 * c})}});
+                    {{"weight", g_->weights({2 * c, c}, c)}, {"bias", g_->tensor({2 * c})}});
         h = g_->add("activation", {h}, g_->shape(h), "\"kind\": \"gelu\"");
         h = g_->add("linear", {h}, {s[0], s[2], s[3], c}, "",
-                    {{"weight", g_->tensor({c, 2 * c})}, {"bias", g_->tensor({c})}});
+                    {{"weight", g_->weights({c, 2 * c}, 2 * c)}, {"bias", g_->tensor({c})}});
         h = g_->add("permute", {h}, s, "\"axes\": [0, 3, 1, 2]");
         const std::string scale = g_->add("constant", {}, {c, 1, 1}, "", {{"value", g_->tensor({c, 1, 1})}});
         h = r_->chance(0.5) ? g_->add("mul", {h, scale}, s) : g_->add("mul", {scale, h}, s);
@@ -198,12 +205,13 @@ public:
                 return g_->add("resize", {x}, {s[0], s[1], 2 * s[2], 2 * s[3]},
                                "\"mode\": \"nearest\", \"scale\": [2, 2.0]");
             case 1:
-                return g_->add("conv_transpose2d", {x}, {s[0], filters, 2 * s[2], 2 * s[3]},
-                               "\"stride\": [2, 2], \"pad\": [1, 1], \"output_pad\": [1, 1]",
-                               {{"weight", g_->tensor({s[1], filters, 3, 3})}, {"bias", g_->tensor({filters})}});
+                return g_->add(
+                    "conv_transpose2d", {x}, {s[0], filters, 2 * s[2], 2 * s[3]},
+                    "\"stride\": [2, 2], \"pad\": [1, 1], \"output_pad\": [1, 1]",
+                    {{"weight", g_->weights({s[1], filters, 3, 3}, 3 * s[1])}, {"bias", g_->tensor({filters})}});
             default:
                 return g_->add("conv_transpose2d", {x}, {s[0], filters, 2 * s[2], 2 * s[3]}, "\"stride\": [2, 2]",
-                               {{"weight", g_->tensor({s[1], filters, 2, 2})}});
+                               {{"weight", g_->weights({s[1], filters, 2, 2}, s[1])}});
         }
     }
     std::string pooled(const std::string& x) {
@@ -276,7 +284,7 @@ state_dict random_graph(rng& r, const nd_shape& example, index_t inputs) {
             case 9: y = l.concat_of({l.pooled(x), l.conv(x, 2 * r.between(1, 4), 1), x}); break;
             case 10: {
                 const std::string eight = l.conv(x, 8, 1);
-                if (shared.empty()) shared = g.tensor({8, 8, 3, 3});
+                if (shared.empty()) shared = g.weights({8, 8, 3, 3}, 72);
                 y = l.bn(l.conv(l.act(l.bn(l.conv(eight, 8, 3, 1, 1, shared))), 8, 3, 1, 1, shared));
                 break;
             }
@@ -298,7 +306,7 @@ state_dict random_graph(rng& r, const nd_shape& example, index_t inputs) {
     if (r.chance(0.5)) {
         const std::string flat = g.add("flatten", {l.global_mean(last)}, {s[0], s[1]}, "\"first\": 1");
         outputs.push_back(
-            g.add("linear", {flat}, {s[0], 5}, "", {{"weight", g.tensor({5, s[1]})}, {"bias", g.tensor({5})}}));
+            g.add("linear", {flat}, {s[0], 5}, "", {{"weight", g.weights({5, s[1]}, s[1])}, {"bias", g.tensor({5})}}));
     } else {
         outputs.push_back(last);
     }
