@@ -95,6 +95,22 @@ KDNA_INLINE void store(float* to, const vec& v) noexcept { v.store_unaligned(to)
     return xsimd::select(a == a, xsimd::select(b <= a, a, b), a);
 }
 
+/// The square root of each lane. (On 64-bit ARM xsimd 8.1 refines an estimate, which makes NaN of infinity.)
+[[nodiscard]] KDNA_INLINE vec sqrt(const vec& v) noexcept {
+#ifdef __aarch64__
+    return vsqrtq_f32(v);
+#else
+    return xsimd::sqrt(v);
+#endif
+}
+/// a / b, rounded correctly. (On 64-bit ARM xsimd 8.1 refines an estimate.)
+[[nodiscard]] KDNA_INLINE vec divide(const vec& a, const vec& b) noexcept {
+#ifdef __aarch64__
+    return vdivq_f32(a, b);
+#else
+    return a / b;
+#endif
+}
 /// The logarithm of each lane. (g++ cannot compile that of Debian's xsimd 8.1 for AVX-512 without optimisation.)
 [[nodiscard]] inline vec log(const vec& v) noexcept {
     alignas(64) float lane[lanes];

@@ -133,7 +133,7 @@ KDNA_FUNC void binary::run(input_views in, const nd_view<float>& y, const execut
         case binary_kind::add: return with([](const vec& p, const vec& q) { return p + q; });
         case binary_kind::sub: return with([](const vec& p, const vec& q) { return p - q; });
         case binary_kind::mul: return with([](const vec& p, const vec& q) { return p * q; });
-        case binary_kind::div: return with([](const vec& p, const vec& q) { return p / q; });
+        case binary_kind::div: return with([](const vec& p, const vec& q) { return simd::divide(p, q); });
         case binary_kind::maximum: return with([](const vec& p, const vec& q) { return simd::max_keep_nan(p, q); });
         case binary_kind::minimum:
             return with([](const vec& p, const vec& q) { return detail::smaller_keep_nan(p, q); });
@@ -175,17 +175,17 @@ KDNA_FUNC void unary::run(input_views in, const nd_view<float>& y, const executo
             if (a_ == 1.0F) return with(cheap, [](const vec& v) { return v; });
             if (a_ == 2.0F) return with(cheap, [](const vec& v) { return v * v; });
             if (a_ == 3.0F) return with(cheap, [](const vec& v) { return v * v * v; });
-            if (a_ == 0.5F) return with(cheap, [](const vec& v) { return xsimd::sqrt(v); });
-            if (a_ == -0.5F) return with(cheap, [&](const vec& v) { return one / xsimd::sqrt(v); });
-            if (a_ == -1.0F) return with(cheap, [&](const vec& v) { return one / v; });
-            if (a_ == -2.0F) return with(cheap, [&](const vec& v) { return one / (v * v); });
+            if (a_ == 0.5F) return with(cheap, [](const vec& v) { return simd::sqrt(v); });
+            if (a_ == -0.5F) return with(cheap, [&](const vec& v) { return simd::divide(one, simd::sqrt(v)); });
+            if (a_ == -1.0F) return with(cheap, [&](const vec& v) { return simd::divide(one, v); });
+            if (a_ == -2.0F) return with(cheap, [&](const vec& v) { return simd::divide(one, v * v); });
             return detail::run_pow(n, y.data, x.data, a_, executor);
         case unary_kind::abs: return with(cheap, [](const vec& v) { return xsimd::abs(v); });
         case unary_kind::neg: return with(cheap, [](const vec& v) { return -v; });
         case unary_kind::exp: return with(dear, [](const vec& v) { return xsimd::exp(v); });
         case unary_kind::log: return with(dear, [](const vec& v) { return simd::log(v); });
-        case unary_kind::sqrt: return with(cheap, [](const vec& v) { return xsimd::sqrt(v); });
-        case unary_kind::rsqrt: return with(cheap, [&](const vec& v) { return one / xsimd::sqrt(v); });
+        case unary_kind::sqrt: return with(cheap, [](const vec& v) { return simd::sqrt(v); });
+        case unary_kind::rsqrt: return with(cheap, [&](const vec& v) { return simd::divide(one, simd::sqrt(v)); });
     }
 }
 
