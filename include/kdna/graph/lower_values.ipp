@@ -292,14 +292,7 @@ KDNA_FUNC void lowering::add_matmul(const node& n, attributes& a) {
     if (n.in.size() != 2) throw error(n.where(), "two inputs", concat(n.in.size()));
     const nd_shape &x = shape_of(n.in[0]), &y = shape_of(n.in[1]);
     // Matrices of rank 2 mix what axis 0 counts; of a higher rank it counts matrices, unless one side has fewer axes.
-    push(n.out,
-         std::make_unique<value_operation<ops::matmul>>(
-             ops::matmul(), value_step{.name = n.name,
-                                       .what = n.op,
-                                       .inputs = 2,
-                                       .samplewise = x.rank() > 2 && (y.rank() == x.rank() || y.rank() == 2),
-                                       .row_major = true}),
-         n.in);
+    push_value(n, ops::matmul(), x.rank() > 2 && (y.rank() == x.rank() || y.rank() == 2));
 }
 
 }  // namespace kdna::inline KDNA_ABI::graph

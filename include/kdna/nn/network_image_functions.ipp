@@ -135,13 +135,12 @@ KDNA_FUNC value matmul(network_builder& net, const value& a, const value& b, std
     known[known.rank() - 2] = rows;
     known[known.rank() - 1] = columns;
     // Matrices of rank 2 mix what axis 0 counts; of a higher rank it counts matrices, unless one side has fewer axes.
-    return net.add(std::make_unique<value_operation<ops::matmul>>(ops::matmul(),
-                                                                  value_step{.name = std::move(name),
-                                                                             .what = "matmul",
-                                                                             .inputs = 2,
-                                                                             .samplewise = p > 2 && (q == p || q == 2),
-                                                                             .row_major = true}),
-                   {a, b}, {}, known);
+    return net.add(
+        std::make_unique<value_operation<ops::matmul>>(
+            ops::matmul(),
+            value_step{
+                .name = std::move(name), .what = "matmul", .inputs = 2, .samplewise = p > 2 && (q == p || q == 2)}),
+        {a, b}, {}, known);
 }
 
 KDNA_FUNC value conv_transpose2d(network_builder& net, const value& x, const nd_shape& weight_shape,

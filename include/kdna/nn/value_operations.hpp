@@ -41,7 +41,6 @@ struct value_step {
     std::string what{};  ///< the operation, for explain()
     index_t inputs = 1;
     bool samplewise = true;  ///< see operation
-    bool row_major = false;  ///< whether the output is
     bool in_place = false;   ///< whether the output may take the first input's place
 };
 
@@ -50,6 +49,7 @@ struct value_step {
 ///     output_shape(in, where)       throws kdna::error
 ///     run(in, y, executor)          noexcept; allocates nothing
 ///     keeps_order                   static constexpr bool, see operation
+///     row_major                     static constexpr bool, true: see operation::makes_row_major; may be absent
 template <class Op>
 class value_operation final : public operation {
 public:
@@ -70,7 +70,9 @@ public:
     }
     [[nodiscard]] bool samplewise(std::span<const nd_shape>) const override { return about_.samplewise; }
     [[nodiscard]] bool keeps_order() const noexcept override { return Op::keeps_order; }
-    [[nodiscard]] bool makes_row_major() const noexcept override { return about_.row_major; }
+    [[nodiscard]] bool makes_row_major() const noexcept override {
+        return requires { requires Op::row_major; };
+    }
     [[nodiscard]] bool runs_in_place() const noexcept override { return about_.in_place; }
 
 private:

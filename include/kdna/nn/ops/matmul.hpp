@@ -13,7 +13,7 @@ namespace kdna::inline KDNA_ABI::ops {
 /// order, in float32.
 class matmul {
 public:
-    static constexpr bool keeps_order = false;
+    static constexpr bool keeps_order = false, row_major = true;
 
     /// Throws kdna::error, naming `where`, unless both have a rank from 2 to 5 and their extents fit. Vectors, which PyTorch takes
     /// too, are refused: they are matrices of one row or column.
