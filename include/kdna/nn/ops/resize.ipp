@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include <kdna/nn/ops/copy_rows.hpp>
 #include <kdna/nn/ops/pixels.hpp>
 #include <kdna/nn/ops/resize.hpp>
 
@@ -33,66 +34,101 @@ struct mixed_pair {
     return {first, first + (first < extent - 1 ? 1 : 0), std::clamp(at - static_cast<float>(first), 0.0F, 1.0F)};
 }
 
-/// A row of nearest pixels. `narrow`: the image has too few channels for vectors.
-inline void nearest_row(const float* x, index_t x_column, index_t x_channel, float* y, index_t y_column,
-                        index_t y_channel, index_t columns, index_t first, index_t last, bool narrow, float factor,
-                        index_t extent) noexcept {
-    for (index_t w = 0; w < columns; ++w) {
-        const float* const from = x + nearest_source(w, factor, extent) * x_column;
-        float* const to = y + w * y_column;
+/// Columns and channels of a row of the output, and where they lie: y[column * y_column + channel * y_channel].
+struct row_part {
+    float* y;
+    index_t y_column, y_channel;
+    index_t column, columns;    ///< the first, and how many
+    index_t channel, channels;  ///< likewise
+};
+
+/// A row of nearest pixels of x. `source_of(column)` is the column of x. `narrow`: the image has too few channels for vectors.
+template <class Source>
+void nearest_row(const float* x, index_t x_column, index_t x_channel, const row_part& part, bool narrow,
+                 const Source& source_of) noexcept {
+    x += part.channel * x_channel;
+    for (index_t i = 0; i < part.columns; ++i) {
+        const float* const from = x + source_of(part.column + i) * x_column;
+        float* const to = part.y + i * part.y_column;
         if (narrow) {
-            for (index_t c = first; c < last; ++c) to[c * y_channel] = from[c * x_channel];
+            for (index_t c = 0; c < part.channels; ++c) to[c * part.y_channel] = from[c * x_channel];
             continue;
         }
-        channel_vectors(first, last, x_channel, y_channel, [&]<int V, class Memory>(index_t c, const Memory& memory) {
-            KDNA_UNROLL
-            for (int j = 0; j < V; ++j)
-                memory.store(to + c * y_channel + j * simd::lanes, memory.load(from + c * x_channel + j * simd::lanes));
-        });
+        channel_vectors(0, part.channels, x_channel, part.y_channel,
+                        [&]<int V, class Memory>(index_t c, const Memory& memory) {
+                            KDNA_UNROLL
+                            for (int j = 0; j < V; ++j)
+                                memory.store(to + c * part.y_channel + j * simd::lanes,
+                                             memory.load(from + c * x_channel + j * simd::lanes));
+                        });
     }
 }
 
-/// A row of mixed pixels. `top` and `bottom` are the rows of x it comes from, `share` that of the second.
+/// A row of mixed pixels. `top` and `bottom` are the rows of x it comes from, `share` that of the second; `source_of(column)` is
+/// the pair of columns of x.
 template <class Source>
-void bilinear_row(const float* top, const float* bottom, float share, index_t x_column, index_t x_channel, float* y,
-                  index_t y_column, index_t y_channel, index_t columns, index_t first, index_t last, bool narrow,
-                  const Source& source_of) noexcept {
+void bilinear_row(const float* top, const float* bottom, float share, index_t x_column, index_t x_channel,
+                  const row_part& part, bool narrow, const Source& source_of) noexcept {
+    top += part.channel * x_channel;
+    bottom += part.channel * x_channel;
     const simd::vec down = simd::broadcast(share), up = simd::broadcast(1.0F - share);
     // The sources of 64 columns are computed first, apart from the loops over channels.
     constexpr index_t together = 64;
     mixed_pair pairs[together];
-    for (index_t begin = 0; begin < columns; begin += together) {
-        const index_t some = std::min(together, columns - begin);
-        for (index_t i = 0; i < some; ++i) pairs[i] = source_of(begin + i);
-        float* to = y + begin * y_column;
-        for (index_t i = 0; i < some; ++i, to += y_column) {
+    for (index_t begin = 0; begin < part.columns; begin += together) {
+        const index_t some = std::min(together, part.columns - begin);
+        for (index_t i = 0; i < some; ++i) pairs[i] = source_of(part.column + begin + i);
+        float* to = part.y + begin * part.y_column;
+        for (index_t i = 0; i < some; ++i, to += part.y_column) {
             const mixed_pair& pair = pairs[i];
             const index_t left = pair.first * x_column, right = pair.second * x_column;
             if (narrow) {
                 const float a = 1.0F - pair.share, b = pair.share;
-                for (index_t c = first; c < last; ++c) {
+                for (index_t c = 0; c < part.channels; ++c) {
                     const float *const p = top + c * x_channel, *const q = bottom + c * x_channel;
-                    to[c * y_channel] =
+                    to[c * part.y_channel] =
                         (1.0F - share) * (a * p[left] + b * p[right]) + share * (a * q[left] + b * q[right]);
                 }
                 continue;
             }
             const simd::vec b = simd::broadcast(pair.share), a = simd::broadcast(1.0F - pair.share);
-            channel_vectors(first, last, x_channel, y_channel,
-                            [&]<int V, class Memory>(index_t c, const Memory& memory) {
-                                const float *const p = top + c * x_channel, *const q = bottom + c * x_channel;
-                                KDNA_UNROLL
-                                for (int j = 0; j < V; ++j) {
-                                    const index_t k = j * simd::lanes;
-                                    const simd::vec upper = simd::multiply_add(b, memory.load(p + right + k),
-                                                                               a * memory.load(p + left + k)),
-                                                    lower = simd::multiply_add(b, memory.load(q + right + k),
-                                                                               a * memory.load(q + left + k));
-                                    memory.store(to + c * y_channel + k, simd::multiply_add(down, lower, up * upper));
-                                }
-                            });
+            channel_vectors(
+                0, part.channels, x_channel, part.y_channel, [&]<int V, class Memory>(index_t c, const Memory& memory) {
+                    const float *const p = top + c * x_channel, *const q = bottom + c * x_channel;
+                    KDNA_UNROLL
+                    for (int j = 0; j < V; ++j) {
+                        const index_t k = j * simd::lanes;
+                        const simd::vec upper = simd::multiply_add(b, memory.load(p + right + k),
+                                                                   a * memory.load(p + left + k)),
+                                        lower = simd::multiply_add(b, memory.load(q + right + k),
+                                                                   a * memory.load(q + left + k));
+                        memory.store(to + c * part.y_channel + k, simd::multiply_add(down, lower, up * upper));
+                    }
+                });
         }
     }
+}
+
+/// Calls row(part) for a row of the output. Where channels are contiguous in x and columns in y (an NCHW output), parts are small
+/// blocks with contiguous channels, which are transposed into y: vectors scattered over channels take five times as long.
+template <class Row>
+void in_parts(const row_part& all, index_t x_channel, const Row& row) noexcept {
+    constexpr index_t most_columns = 64, most_channels = 32;
+    if (x_channel != 1 || all.y_column != 1 || all.channels < 4) return row(all);
+    alignas(64) float block[most_columns * most_channels];
+    for (index_t column = 0; column < all.columns; column += most_columns)
+        for (index_t channel = 0; channel < all.channels; channel += most_channels) {
+            const row_part part{block,
+                                most_channels,
+                                1,
+                                all.column + column,
+                                std::min(most_columns, all.columns - column),
+                                all.channel + channel,
+                                std::min(most_channels, all.channels - channel)};
+            row(part);
+            copy_rows({part.channels, part.columns, all.y + column + channel * all.y_channel, block, all.y_channel, 1,
+                       1, most_channels});
+        }
 }
 
 }  // namespace detail
@@ -150,16 +186,23 @@ KDNA_FUNC void resize::run(input_views in, const nd_view<float>& y, const execut
         y.shape, y.shape[1] * columns, detail::resize_grain, executor,
         [&](index_t n, index_t h, index_t first, index_t last) {
             const float* const image = x.data + n * s[0];
-            float* const to = y.data + n * t[0] + h * t[2];
+            const detail::row_part all{
+                y.data + n * t[0] + h * t[2] + first * t[1], t[3], t[1], 0, columns, first, last - first};
             if (mode_ == resize_mode::nearest) {
-                detail::nearest_row(image + detail::nearest_source(h, row_factor, height) * s[2], s[3], s[1], to, t[3],
-                                    t[1], columns, first, last, narrow, column_factor, width);
+                const float* const from = image + detail::nearest_source(h, row_factor, height) * s[2];
+                detail::in_parts(all, s[1], [&](const detail::row_part& part) {
+                    detail::nearest_row(from, s[3], s[1], part, narrow,
+                                        [&](index_t w) { return detail::nearest_source(w, column_factor, width); });
+                });
             } else {
                 const detail::mixed_pair row = detail::linear_source(h, row_factor, height, rows, align_corners_);
-                detail::bilinear_row(image + row.first * s[2], image + row.second * s[2], row.share, s[3], s[1], to,
-                                     t[3], t[1], columns, first, last, narrow, [&](index_t w) {
-                                         return detail::linear_source(w, column_factor, width, columns, align_corners_);
-                                     });
+                detail::in_parts(all, s[1], [&](const detail::row_part& part) {
+                    detail::bilinear_row(image + row.first * s[2], image + row.second * s[2], row.share, s[3], s[1],
+                                         part, narrow, [&](index_t w) {
+                                             return detail::linear_source(w, column_factor, width, columns,
+                                                                          align_corners_);
+                                         });
+                });
             }
         });
 }
