@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Times networks from files beside ONNX Runtime and OpenVINO, one thread, interleaved.
+"""Times networks from files beside ONNX Runtime, OpenVINO, ncnn and MNN, one thread, interleaved.
 
     python bench/peers/graphs.py --kdna-run build/examples/kdna_run [--rounds 5] [--repeat 20] [NAMES...]
 
-Every network of torchvision named gets random weights and is exported twice, as a network file and to ONNX. All answers are
-compared before anything is timed. In every round each library runs ``repeat`` times; the table has the medians over the
-rounds of the rounds' medians, in milliseconds, and the ratio of the fastest peer's to ours. Needs torch, torchvision, onnx,
-onnxruntime and openvino; what is not installed is left out.
+A name is torchvision's, or yolo_FORM (yolo.py). Every network gets random weights and is exported twice, as a network file and
+for the peers; those get the plain form of a dynamic network, whose kernels they cannot run. All answers are compared before
+anything is timed (not those of other forms). In every round each library runs ``repeat`` times; the table has the medians over
+the rounds of the rounds' medians, in milliseconds, and the ratio of the fastest peer's to ours. Needs torch, torchvision and
+onnx, and the peers' packages; what is not installed, or cannot run the network, is left out ("-").
 """
 
 from __future__ import annotations
@@ -28,12 +29,21 @@ import torchvision
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+from coverage import scatter  # noqa: E402
 from kdna_torch import export  # noqa: E402
+from yolo import FORMS, Yolo  # noqa: E402
 
 NAMES = (
     "resnet18 resnet50 mobilenet_v2 mobilenet_v3_large efficientnet_b0 densenet121 convnext_tiny regnet_y_400mf "
     "shufflenet_v2_x1_0 lraspp_mobilenet_v3_large"
-).split()
+).split() + [f"yolo_{form}" for form in FORMS]
+
+# What a peer makes of the files in a folder: a function that runs the network once, and its outputs.
+Started = tuple[Callable[[], object], list[np.ndarray]]
+
+
+class Missing(Exception):
+    """The peer is not installed or cannot run this network."""
 
 
 class OneOutput(nn.Module):
@@ -50,8 +60,18 @@ class OneOutput(nn.Module):
 
 def make(name: str) -> nn.Module:
     torch.manual_seed(0)
+    if name.startswith("yolo_"):
+        net = Yolo(name.removeprefix("yolo_")).eval()
+        with torch.no_grad():
+            scatter(net, 0, image(name))
+        return net
     weights = {"weights": None} | ({"weights_backbone": None} if name.startswith(("lraspp", "fcn", "deeplab")) else {})
     return OneOutput(torchvision.models.get_model(name, **weights)).eval()
+
+
+def image(name: str) -> Tensor:
+    extent = 320 if name.startswith("yolo_") else 224
+    return torch.randn(1, 3, extent, extent, generator=torch.Generator().manual_seed(1))
 
 
 def median_of(run: Callable[[], object], repeat: int) -> float:
@@ -63,34 +83,99 @@ def median_of(run: Callable[[], object], repeat: int) -> float:
     return statistics.median(times)
 
 
-def ours(program: str, network: Path, x: Path, y: Path) -> Callable[[int], float]:
+def ours(program: str, network: Path, x: Path, outputs: list[Path]) -> Callable[[int], float]:
     def measure(repeat: int) -> float:
-        command = [program, "--model", str(network), "--input", str(x), "--output", str(y), "--repeat", str(repeat)]
+        command = [program, "--model", str(network), "--input", str(x), "--repeat", str(repeat)]
+        for i, file in enumerate(outputs):
+            command += ["--output", f"output.{i}={file}" if len(outputs) > 1 else str(file)]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         return float(re.search(r"median ([0-9.]+) ms", text).group(1))
 
     return measure
 
 
-def onnxruntime_peer(file: Path, x: np.ndarray) -> tuple[Callable[[int], float], np.ndarray]:
+def onnxruntime_peer(folder: Path, x: np.ndarray) -> Started:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(folder / "n.onnx"), options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: x}
-    return lambda repeat: median_of(lambda: session.run(None, feed), repeat), session.run(None, feed)[0]
+    return lambda: session.run(None, feed), session.run(None, feed)
 
 
-def openvino_peer(file: Path, x: np.ndarray) -> tuple[Callable[[int], float], np.ndarray]:
+def openvino_peer(folder: Path, x: np.ndarray) -> Started:
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    request = openvino.Core().compile_model(str(file), "CPU", settings).create_infer_request()
-    return lambda repeat: median_of(lambda: request.infer([x]), repeat), request.infer([x])[0].copy()
+    model = openvino.Core().compile_model(str(folder / "n.onnx"), "CPU", settings)
+    request = model.create_infer_request()
+    result = request.infer([x])
+    return lambda: request.infer([x]), [result[i].copy() for i in range(len(model.outputs))]
 
 
-PEERS = {"ONNX Runtime": onnxruntime_peer, "OpenVINO": openvino_peer}
+def ncnn_peer(folder: Path, x: np.ndarray) -> Started:
+    import ncnn
+    import pnnx
+
+    command = [pnnx.EXEC_PATH, "n.pt", f"inputshape=[{','.join(map(str, x.shape))}]f32", "fp16=0"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    net = ncnn.Net()
+    net.opt.num_threads = 1
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = net.opt.use_bf16_storage = False
+    files = [str(folder / f"n.ncnn.{kind}") for kind in ("param", "bin")]
+    if done.returncode != 0 or net.load_param(files[0]) != 0 or net.load_model(files[1]) != 0:
+        raise Missing
+    mat = ncnn.Mat(np.ascontiguousarray(x[0])).clone()
+    first, names = net.input_names()[0], net.output_names()
+
+    def run() -> list[object]:
+        extractor = net.create_extractor()
+        extractor.input(first, mat)
+        return [extractor.extract(name)[1] for name in names]
+
+    return run, [np.array(y)[None] for y in run()]
+
+
+def mnn_peer(folder: Path, x: np.ndarray) -> Started:
+    import MNN
+
+    file = folder / "n.mnn"
+    command = ["-f", "ONNX", "--modelFile", str(folder / "n.onnx"), "--MNNModel", str(file), "--bizCode", "kdna"]
+    code = f"import sys; from MNN.tools import mnnconvert; sys.argv[1:] = {command!r}; mnnconvert.main()"
+    subprocess.run([sys.executable, "-c", code], capture_output=True)
+    if not file.exists():
+        raise Missing
+    interpreter = MNN.Interpreter(str(file))
+    session = interpreter.createSession({"numThread": 1, "precision": "high", "backend": "CPU"})
+    to = interpreter.getSessionInput(session)
+    value = MNN.Tensor(x.shape, MNN.Halide_Type_Float, x, MNN.Tensor_DimensionType_Caffe)
+    outputs = interpreter.getSessionOutputAll(session)
+
+    def run() -> list[object]:
+        to.copyFrom(value)
+        interpreter.runSession(session)
+        results = []
+        for tensor in outputs.values():
+            shape = tensor.getShape()
+            host = MNN.Tensor(shape, MNN.Halide_Type_Float, np.zeros(shape, np.float32), MNN.Tensor_DimensionType_Caffe)
+            tensor.copyToHostTensor(host)
+            results.append(host)
+        return results
+
+    return run, [np.array(y.getData(), np.float32).reshape(y.getShape()) for y in run()]
+
+
+PEERS = {"ONNX Runtime": onnxruntime_peer, "OpenVINO": openvino_peer, "ncnn": ncnn_peer, "MNN": mnn_peer}
+
+
+def same(found: list[np.ndarray], expected: list[np.ndarray]) -> bool:
+    """Whether every output of ours is one of the peer's, in whatever order it has them."""
+    for y in found:
+        others = [e for e in expected if e.size == y.size]
+        if not any(np.abs(y.ravel() - e.ravel()).max() < 1e-3 * np.abs(e).max() for e in others):
+            return False
+    return len(found) == len(expected)
 
 
 def main() -> int:
@@ -106,23 +191,31 @@ def main() -> int:
     print("| --- " * (3 + len(PEERS)) + "|")
     ratios = []
     for name in args.names or NAMES:
-        with tempfile.TemporaryDirectory() as folder:
-            network, onnx, x_file, y_file = (Path(folder, f) for f in ("n.safetensors", "n.onnx", "x.npy", "y.npy"))
-            net, x = make(name), torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-            export(net, x, network, check=False, say=lambda _: None)
-            torch.onnx.export(net, (x,), str(onnx), dynamo=False, opset_version=17)
-            np.save(x_file, x.numpy())
-            measures = {"kdna": ours(args.kdna_run, network, x_file, y_file)}
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            net, x = make(name), image(name)
+            plain = make("yolo_plain") if name.startswith("yolo_") else net
+            with torch.no_grad():
+                outputs = net(x)
+                count = len(outputs) if isinstance(outputs, tuple) else 1
+                export(net, x, folder / "n.safetensors", check=False, say=lambda _: None)
+                torch.onnx.export(plain, (x,), str(folder / "n.onnx"), dynamo=False, opset_version=17)
+                torch.jit.trace(plain, x).save(folder / "n.pt")
+            np.save(folder / "x.npy", x.numpy())
+            files = [folder / f"y{i}.npy" for i in range(count)]
+            measures = {"kdna": ours(args.kdna_run, folder / "n.safetensors", folder / "x.npy", files)}
             measures["kdna"](1)
-            found = np.load(y_file)
+            found = [np.load(file) for file in files]
             for peer, start in PEERS.items():
                 try:
-                    measures[peer], expected = start(onnx, x.numpy())
-                except ImportError:
+                    run, expected = start(folder, x.numpy())
+                except (ImportError, Missing):
                     continue
-                worst = np.abs(found - expected).max() / np.abs(expected).max()
-                if not worst < 1e-3:
-                    print(f"{name}: {peer} differs by {worst:.1e}", file=sys.stderr)
+                measures[peer] = lambda repeat, run=run: median_of(run, repeat)
+                if name in ("yolo_odconv", "yolo_kernel_dna"):
+                    continue
+                if not same(found, expected):
+                    print(f"{name}: {peer} differs", file=sys.stderr)
                     return 1
             times: dict[str, list[float]] = {who: [] for who in measures}
             for _ in range(args.rounds):
