@@ -418,6 +418,43 @@ class FashionNet(nn.Module):
         return self.fc(self.layer3(self.layer1(x)).mean((2, 3)))
 
 
+# -------------------------------------------------------------------------------------------------- Segmentation
+
+SEGMENT_WIDTHS = (16, 32, 64)
+
+
+class SegmentNet(nn.Module):
+    """Encoder and decoder for scenes of items: x [B, 1, H, W] -> logits [B, classes, H, W], H and W divisible by 4.
+
+    3x3 stem (1 -> w0), two six-convolution stages of stride 2 (w0 -> w1 -> w2), then back: a transposed convolution
+    (w2 -> w1), the first stage's output beside it, a six-convolution stage (2 w1 -> w1), a transposed convolution
+    (w1 -> w0), the stem's output beside it, a 3x3 convolution (2 w0 -> w0), a 1x1 classifier of each pixel.
+    ``plain=True`` gives the twin whose stages own all their kernels.
+    """
+
+    def __init__(self, plain: bool = False, widths: tuple[int, int, int] = SEGMENT_WIDTHS, classes: int = 11) -> None:
+        super().__init__()
+        w0, w1, w2 = widths
+        self.conv1 = conv(1, w0, 3)
+        self.bn1 = nn.BatchNorm2d(w0)
+        self.encode1 = ResNet18Stage(w0, w1, stride=2, shared=not plain)
+        self.encode2 = ResNet18Stage(w1, w2, stride=2, shared=not plain)
+        self.up1 = nn.ConvTranspose2d(w2, w1, 2, stride=2)
+        self.decode1 = ResNet18Stage(2 * w1, w1, stride=1, shared=not plain)
+        self.up0 = nn.ConvTranspose2d(w1, w0, 2, stride=2)
+        self.conv2 = conv(2 * w0, w0, 3)
+        self.bn2 = nn.BatchNorm2d(w0)
+        self.classes = nn.Conv2d(w0, classes, 1)
+        init_fan_out(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        full = F.relu(self.bn1(self.conv1(x)))
+        half = self.encode1(full)
+        x = self.decode1(torch.cat([half, self.up1(self.encode2(half))], 1))
+        x = F.relu(self.bn2(self.conv2(torch.cat([full, self.up0(x)], 1))))
+        return self.classes(x)
+
+
 ARCHS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": resnet18,
     "resnet50": resnet50,
@@ -429,6 +466,8 @@ ARCHS: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v2_1d2_plain": lambda: MobileNetV2(0.5, plain=True),
     "fashion_dna": FashionNet,
     "fashion_plain": lambda: FashionNet(plain=True),
+    "segment_dna": SegmentNet,
+    "segment_plain": lambda: SegmentNet(plain=True),
 }
 
 
