@@ -455,6 +455,45 @@ class SegmentNet(nn.Module):
         return self.classes(x)
 
 
+# ----------------------------------------------------------------------------------------------------- Detection
+
+
+class PyramidHead(nn.Module):
+    """A detection head for the levels of a feature pyramid, as in RTMDet and RetinaNet-SepBN: the kernels are one for all
+    levels, and each level has batch norms of its own.
+
+    Maps [B, C, Hi, Wi] -> for each level class scores [B, classes, Hi, Wi] and distances to the sides of a box
+    [B, 4, Hi, Wi]. Keys: ``convs.{scores,boxes}.i.weight`` [C, C, 3, 3], ``bns.{scores,boxes}.level.i.*`` [C],
+    ``scores``, ``boxes`` (1x1 with bias).
+    """
+
+    BRANCHES = ("scores", "boxes")
+
+    def __init__(self, channels: int, classes: int, levels: int = 3, depth: int = 2) -> None:
+        super().__init__()
+
+        def norms() -> nn.ModuleList:
+            return nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(depth))
+
+        self.convs = nn.ModuleDict(
+            {b: nn.ModuleList(conv(channels, channels, 3) for _ in range(depth)) for b in self.BRANCHES}
+        )
+        self.bns = nn.ModuleDict({b: nn.ModuleList(norms() for _ in range(levels)) for b in self.BRANCHES})
+        self.scores = nn.Conv2d(channels, classes, 1)
+        self.boxes = nn.Conv2d(channels, 4, 1)
+
+    def branch(self, name: str, level: int, x: Tensor) -> Tensor:
+        for convolution, bn in zip(self.convs[name], self.bns[name][level]):
+            x = F.relu(bn(convolution(x)))
+        return x
+
+    def forward(self, *maps: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [
+            (self.scores(self.branch("scores", i, x)), F.relu(self.boxes(self.branch("boxes", i, x))))
+            for i, x in enumerate(maps)
+        ]
+
+
 ARCHS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": resnet18,
     "resnet50": resnet50,
