@@ -37,15 +37,18 @@ def normalise(pixels: Tensor) -> Tensor:
     return ((pixels.float() / 255 - MEAN) / STD).unsqueeze(1)
 
 
+def confusion_of(labels: Tensor, found: Tensor) -> Tensor:
+    """Pixels of each true class (rows) taken for each class (columns), int64 [CLASSES, CLASSES]."""
+    pairs = (labels.long() * CLASSES + found).flatten()
+    return torch.bincount(pairs, minlength=CLASSES * CLASSES).view(CLASSES, CLASSES)
+
+
 @torch.no_grad()
-def confusion(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Pixels of each true class (rows) taken for each class (columns), int64; float32, eval mode."""
+def evaluate(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """The confusion matrix of a network; float32, eval mode."""
     net.eval()
-    counts = torch.zeros(CLASSES * CLASSES, dtype=torch.int64)
-    for x, truth in zip(images.split(50), labels.split(50)):
-        found = net(normalise(x)).argmax(1)
-        counts += torch.bincount((truth.long() * CLASSES + found).flatten(), minlength=CLASSES * CLASSES)
-    return counts.view(CLASSES, CLASSES)
+    found = [net(normalise(x)).argmax(1) for x in images.split(50)]
+    return confusion_of(labels, torch.cat(found))
 
 
 def intersection_over_union(counts: Tensor) -> Tensor:
@@ -62,7 +65,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=3e-3, help="peak of the one-cycle schedule")
+    parser.add_argument("--lr", type=float, default=1e-2, help="peak of the one-cycle schedule")
     parser.add_argument("--weight-decay", type=float, default=1e-2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast while training")
@@ -105,9 +108,10 @@ def main() -> None:
             total += loss.item()
             if step % 100 == 0 or step == steps:
                 mean, total = total / ((step - 1) % 100 + 1), 0.0
-                print(f"epoch {epoch}, step {step} of {steps}: loss {mean:.4f}, {time.monotonic() - start:.0f} s", flush=True)
+                seconds = time.monotonic() - start
+                print(f"epoch {epoch}, step {step} of {steps}: loss {mean:.4f}, {seconds:.0f} s", flush=True)
 
-    counts = confusion(net, test_images, test_labels)
+    counts = evaluate(net, test_images, test_labels)
     iou = intersection_over_union(counts)
     report = {
         "arch": args.arch,
