@@ -2,7 +2,7 @@
 """Composes scenes of several Fashion-MNIST items on a textured background, with a class for each pixel.
 
     python tools/make_scenes.py --part train --count 20000 --out FOLDER/train
-    python tools/make_scenes.py --part test --count 2000 --out FOLDER/test
+    python tools/make_scenes.py --part test --count 2000 --seed 1 --out FOLDER/test
 
 Writes OUT-images-idx3-ubyte.gz and OUT-labels-idx3-ubyte.gz, both [N, 64, 64]. Labels are 0 for the background and 1 plus the
 item's class elsewhere. Scene i depends on the part, the seed and i alone, so fewer scenes are the first ones of more.

@@ -47,7 +47,7 @@ COUNTS = {
     "mobilenet_v2_1d2_plain": (1_968_680, 314, None, 97_131_840),
     "fashion_dna": (121_317, None, None, 13_880_448),
     "fashion_plain": (225_258, None, None, 13_874_304),
-    "segment_dna": (184_012, None, None, 197_403_648),
+    "segment_dna": (235_702, None, None, 197_400_576),
     "segment_plain": (339_643, None, None, 197_394_432),
     "resnet18_odconv_1x": (11_943_944, 314, None, None),
     "resnet18_odconv_4x": (44_901_640, 346, None, None),
@@ -220,7 +220,7 @@ def test_plain_twins() -> None:
         randomise(dna, 0)
         state = {k: v for k, v in dna.state_dict().items() if ".se." not in k and "static_" not in k}
         for prefix, stage in dna.named_modules():
-            if not isinstance(stage, ResNet18Stage):
+            if not isinstance(stage, ResNet18Stage) or not stage.shared:
                 continue
             for k, parent in enumerate((stage.conv2, stage.conv2, stage.conv3)):
                 stage.se[k].se.fc2.weight.data.zero_()

@@ -9,6 +9,7 @@ F = parent (its own kernel), S = child (a parent's kernel, adapted).
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Callable
 
 import torch
@@ -429,18 +430,24 @@ class SegmentNet(nn.Module):
     3x3 stem (1 -> w0), two six-convolution stages of stride 2 (w0 -> w1 -> w2), then back: a transposed convolution
     (w2 -> w1), the first stage's output beside it, a six-convolution stage (2 w1 -> w1), a transposed convolution
     (w1 -> w0), the stem's output beside it, a 3x3 convolution (2 w0 -> w0), a 1x1 classifier of each pixel.
-    ``plain=True`` gives the twin whose stages own all their kernels.
+    ``shared`` names the stages of parents and children: the widest one, which has most of the kernels' parameters.
+    Without any, this is the twin whose layers own all their kernels.
     """
 
-    def __init__(self, plain: bool = False, widths: tuple[int, int, int] = SEGMENT_WIDTHS, classes: int = 11) -> None:
+    def __init__(
+        self,
+        shared: Collection[str] = ("encode2",),
+        widths: tuple[int, int, int] = SEGMENT_WIDTHS,
+        classes: int = 11,
+    ) -> None:
         super().__init__()
         w0, w1, w2 = widths
         self.conv1 = conv(1, w0, 3)
         self.bn1 = nn.BatchNorm2d(w0)
-        self.encode1 = ResNet18Stage(w0, w1, stride=2, shared=not plain)
-        self.encode2 = ResNet18Stage(w1, w2, stride=2, shared=not plain)
+        self.encode1 = ResNet18Stage(w0, w1, stride=2, shared="encode1" in shared)
+        self.encode2 = ResNet18Stage(w1, w2, stride=2, shared="encode2" in shared)
         self.up1 = nn.ConvTranspose2d(w2, w1, 2, stride=2)
-        self.decode1 = ResNet18Stage(2 * w1, w1, stride=1, shared=not plain)
+        self.decode1 = ResNet18Stage(2 * w1, w1, stride=1, shared="decode1" in shared)
         self.up0 = nn.ConvTranspose2d(w1, w0, 2, stride=2)
         self.conv2 = conv(2 * w0, w0, 3)
         self.bn2 = nn.BatchNorm2d(w0)
@@ -506,7 +513,7 @@ ARCHS: dict[str, Callable[[], nn.Module]] = {
     "fashion_dna": FashionNet,
     "fashion_plain": lambda: FashionNet(plain=True),
     "segment_dna": SegmentNet,
-    "segment_plain": lambda: SegmentNet(plain=True),
+    "segment_plain": lambda: SegmentNet(shared=()),
 }
 
 
