@@ -2,6 +2,7 @@
 """Writes known-answer cases: NAME.json says what the layer is, NAME.safetensors holds its state_dict, input and output.
 
 Outputs are computed in double precision in eval mode and rounded to float32. The same run gives the same files.
+Whole networks with their graph go to FOLDER/networks.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kdna_torch import CondConv2d, DCDConv2d, DyConv2d, KWManager, ODConv2d
+from kdna_torch import CondConv2d, DCDConv2d, DyConv2d, KWManager, ODConv2d, export
 from kdna_torch.cases import AsClassifier, run_case
 from kdna_torch.checkpoint import randomise
 from kdna_torch.kernels import pack_bits
-from kdna_torch.networks import ResNet18Stage, ResNet50Layer3, ShareCluster
+from kdna_torch.networks import PyramidHead, ResNet18Stage, ResNet50Layer3, ShareCluster
 from kdna_torch.warehouse import KWChain
 
 # name, module, (kind, stride), input shape
@@ -308,6 +310,24 @@ def write_composed(folder: Path) -> None:
         save(folder, f"xvolution_c{c}_k{k}_p{p}_{h}x{w}", case, state, sample_of((b, c, h, w), seed))
 
 
+def write_networks(folder: Path) -> None:
+    """Network files that also hold ``input.NAME`` and ``output.NAME``, which a reader has to take out first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = PyramidHead(channels=16, classes=5).eval()
+    randomise(head, 1000)
+    maps = [sample_of((2, 16, h, w), 1000 + i) for i, (h, w) in enumerate(((12, 10), (6, 5), (3, 3)))]
+    levels = ("p3", "p4", "p5")
+    outputs = [f"{level}.{part}" for level in levels for part in PyramidHead.BRANCHES]
+    path = folder / "pyramid_head.safetensors"
+    export(head, maps, path, output_names=outputs)
+    values = [y.float() for level in head.double()(*(x.double() for x in maps)) for y in level]
+    with safe_open(path, "pt") as file:
+        names, metadata = [i["name"] for i in json.loads(file.metadata()["kdna.graph"])["inputs"]], file.metadata()
+    tensors = load_file(path) | {f"input.{n}": x for n, x in zip(names, maps)}
+    tensors |= {f"output.{n}": y.detach() for n, y in zip(outputs, values)}
+    save_file(dict(sorted(tensors.items())), path, metadata)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -321,6 +341,7 @@ def main() -> None:
         write(folder, name, case, CondConv2d(c, o, k, n, s, p, g, bias), (b, c, h, w), seed)
     write_dynamic(folder)
     write_composed(folder)
+    write_networks(folder / "networks")
 
 
 if __name__ == "__main__":

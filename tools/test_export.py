@@ -36,6 +36,7 @@ from kdna_torch.dynamic import DCDConv2d, DYCls, DyConv2d
 from kdna_torch.extents import Dim, Ratio, combine
 from kdna_torch.interpret import FormatError, Network, extent
 from kdna_torch.layers import CondConv2d
+from kdna_torch.networks import PyramidHead
 from kdna_torch.trace import DoublePrecision
 from kdna_torch.warehouse import KWChain, KWManager
 
@@ -488,6 +489,33 @@ def test_several_inputs_and_shared_weights() -> None:
     assert [o["name"] for o in named.graph["outputs"]] == ["a", "b"]
 
 
+def test_a_detection_head_keeps_one_kernel_for_all_levels() -> None:
+    head = scatter(PyramidHead(channels=8, classes=3))
+    exported = check(head, noise(2, 8, 12, 10), noise(2, 8, 6, 5), noise(2, 8, 3, 3))
+    kernels = [n["tensors"]["weight"] for n in exported.nodes if n["op"] == "conv2d"]
+    shared = [name for name in head.state_dict() if name.endswith("weight") and not name.startswith("bns.")]
+    assert len(shared) == 6 and sorted(kernels) == sorted(shared * 3)
+    norms = [n["tensors"]["mean"] for n in exported.nodes if n["op"] == "batch_norm"]
+    assert len(set(norms)) == len(norms) == 12
+    assert set(exported.tensors) == {k for k in head.state_dict() if not k.endswith("num_batches_tracked")}
+
+
+def test_known_network() -> None:
+    """The network file among the golden cases holds the outputs of the module with its weights."""
+    path = GOLDEN / "networks" / "pyramid_head.safetensors"
+    with safe_open(path, "pt") as file:
+        graph = json.loads(file.metadata()["kdna.graph"])
+    tensors = load_file(path)
+    inputs = [tensors.pop(f"input.{i['name']}").double() for i in graph["inputs"]]
+    outputs = {o["name"]: tensors.pop(f"output.{o['name']}") for o in graph["outputs"]}
+    head = PyramidHead(channels=16, classes=5)
+    head.load_state_dict(tensors, strict=False)  # the file has no num_batches_tracked
+    assert set(tensors) == {k for k in head.state_dict() if not k.endswith("num_batches_tracked")}
+    found = [y for level in head.double().eval()(*inputs) for y in level]
+    for want, y in zip(outputs.values(), found):
+        torch.testing.assert_close(y.float(), want, rtol=1e-6, atol=1e-6)
+
+
 def test_tied_parameters_are_kept_once() -> None:
     net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
     net[2].weight = net[0].weight
@@ -812,6 +840,8 @@ def test_networks_of_this_package() -> None:
     for name in (
         "fashion_dna",
         "fashion_plain",
+        "segment_dna",
+        "segment_plain",
         "resnet18",
         "mobilenet_v2_1d2",
         "resnet18_dcd",
@@ -819,13 +849,14 @@ def test_networks_of_this_package() -> None:
         "resnet18_dyconv_4x",
         "mobilenet_v2_odconv_1x",
     ):
-        net, x = build(name), noise(2, 1 if "fashion" in name else 3, 32, 32)
+        net, x = build(name), noise(2, 1 if name.startswith(("fashion", "segment")) else 3, 32, 32)
         randomise(net, 1, sample=x)
         exported = check(net, x)
         methods = {n.get("method", "dense") for n in exported.nodes if n["op"] == "conv2d"}
         expected = {
             "resnet18": "kernel_dna",
             "fashion_dna": "kernel_dna",
+            "segment_dna": "kernel_dna",
             "mobilenet_v2_1d2": "kernel_dna",
             "resnet18_dcd": "dcd",
             "resnet18_kw_1x": "kernel_warehouse",

@@ -22,17 +22,20 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+import idx
+import make_scenes
 from kdna_torch import ARCHS, CondConv2d, ODConv2d, SqueezeExcite, build, child_kernel, formulas
 from kdna_torch import multiply_adds, parameter_count
 from kdna_torch.cases import run_case
 from kdna_torch.checkpoint import randomise
 from kdna_torch.dynamic_networks import DYNAMIC_ARCHS
 from kdna_torch.kernels import pack_bits, unpack_bits
+from kdna_torch.networks import ResNet18Stage
 
 SHARED = os.environ.get("KDNA_SHARED", "")
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 
-# parameters, keys, float buffers, multiply-adds at 224x224 (28x28 for the Fashion-MNIST pair), None where not checked
+# parameters, keys, float buffers, multiply-adds at 224x224 (or SIZES), None where not checked
 COUNTS = {
     "resnet18": (9_240_798, 192, 13_824, 2_276_986_880),
     "resnet50": (22_778_060, 370, 56_832, 4_307_779_584),
@@ -44,6 +47,8 @@ COUNTS = {
     "mobilenet_v2_1d2_plain": (1_968_680, 314, None, 97_131_840),
     "fashion_dna": (121_317, None, None, 13_880_448),
     "fashion_plain": (225_258, None, None, 13_874_304),
+    "segment_dna": (235_702, None, None, 197_400_576),
+    "segment_plain": (339_643, None, None, 197_394_432),
     "resnet18_odconv_1x": (11_943_944, 314, None, None),
     "resnet18_odconv_4x": (44_901_640, 346, None, None),
     "resnet18_dyconv_4x": (45_475_008, 179, None, None),
@@ -53,6 +58,7 @@ COUNTS = {
     "mobilenet_v2_odconv_4x": (11_512_149, 926, None, None),
     "mobilenet_v2_kw_1x": (5_168_146, 691, None, None),
 }
+SIZES = {"fashion": (1, 28, 28), "segment": (1, 64, 64)}
 
 
 def folders(own: str, part: str) -> list[Path]:
@@ -76,7 +82,7 @@ def test_counts() -> None:
         assert keys in (None, len(net.state_dict())), arch
         assert buffers in (None, sum(b.numel() for b in net.buffers() if b.is_floating_point())), arch
         if macs is not None:
-            assert multiply_adds(arch, (1, 28, 28) if "fashion" in arch else (3, 224, 224)) == macs, arch
+            assert multiply_adds(arch, SIZES.get(arch.partition("_")[0], (3, 224, 224))) == macs, arch
 
 
 def test_layout() -> None:
@@ -207,20 +213,46 @@ def test_children_share_their_parent() -> None:
     assert stage.conv2.weight.grad.abs().max() > 0
 
 
-def test_plain_twin() -> None:
-    """With every gate at one, fashion_dna equals fashion_plain holding the expanded child kernels."""
-    dna, plain = build("fashion_dna").double().eval(), build("fashion_plain").double().eval()
-    randomise(dna, 0)
-    for gate in dna.layer3.se:
-        gate.se.fc2.weight.data.zero_()
-        gate.se.fc2.bias.data.fill_(50)
-    state = {k: v for k, v in dna.state_dict().items() if ".se." not in k and "static_" not in k}
-    for k, parent in enumerate((dna.layer3.conv2, dna.layer3.conv2, dna.layer3.conv3)):
-        adapters = dna.layer3.static_filter_attn[k], dna.layer3.static_spatial_attn[k]
-        state[f"layer3.convs.{k}.weight"] = child_kernel(parent.weight, *adapters)
-    plain.load_state_dict(state)
-    x = torch.randn(2, 1, 28, 28, dtype=torch.double)
-    torch.testing.assert_close(dna(x), plain(x))
+def test_plain_twins() -> None:
+    """With every gate at one, a shared network equals its twin holding the expanded child kernels."""
+    for name, size in (("fashion", (28, 28)), ("segment", (16, 24))):
+        dna, plain = build(f"{name}_dna").double().eval(), build(f"{name}_plain").double().eval()
+        randomise(dna, 0)
+        state = {k: v for k, v in dna.state_dict().items() if ".se." not in k and "static_" not in k}
+        for prefix, stage in dna.named_modules():
+            if not isinstance(stage, ResNet18Stage) or not stage.shared:
+                continue
+            for k, parent in enumerate((stage.conv2, stage.conv2, stage.conv3)):
+                stage.se[k].se.fc2.weight.data.zero_()
+                stage.se[k].se.fc2.bias.data.fill_(50)
+                adapters = stage.static_filter_attn[k], stage.static_spatial_attn[k]
+                state[f"{prefix}.convs.{k}.weight"] = child_kernel(parent.weight, *adapters)
+        plain.load_state_dict(state)
+        x = torch.randn(2, 1, *size, dtype=torch.double)
+        torch.testing.assert_close(dna(x), plain(x))
+
+
+def test_scenes() -> None:
+    """A scene depends on its seed alone, shows what its classes say, and is kept in a file as it is."""
+    rng = np.random.default_rng(0)
+    items = rng.integers(100, 256, (20, 28, 28)).astype(np.uint8)
+    labels = np.arange(20, dtype=np.uint8) % 10
+    grey, classes = make_scenes.scenes(items, labels, 6, [1, 2])
+    assert grey.shape == classes.shape == (6, make_scenes.SIZE, make_scenes.SIZE)
+    assert grey.dtype == classes.dtype == np.uint8
+    few = make_scenes.scenes(items, labels, 3, [1, 2])
+    assert np.array_equal(few[0], grey[:3]) and np.array_equal(few[1], classes[:3])
+    assert not np.array_equal(make_scenes.scenes(items, labels, 3, [1, 3])[1], few[1])
+    shown = [len(set(np.unique(c)) - {0}) for c in classes]
+    assert all(1 <= n <= make_scenes.ITEMS[1] for n in shown) and (classes == 0).any() and classes.max() < 11
+    assert (grey[classes > 0] > make_scenes.MASK - 1).all()
+    ones = make_scenes.interpolation(9, 4)
+    np.testing.assert_allclose(ones.sum(1), 1)
+    np.testing.assert_allclose(ones @ np.arange(4), np.clip((np.arange(9) + 0.5) * 4 / 9 - 0.5, 0, 3), rtol=1e-6)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "scenes.gz")
+        idx.write_idx(path, grey)
+        assert np.array_equal(idx.read_idx(path), grey)
 
 
 def test_export() -> None:

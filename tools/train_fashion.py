@@ -8,28 +8,19 @@ out of training and reported on instead of the test set (for choosing settings).
 from __future__ import annotations
 
 import argparse
-import gzip
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from idx import read_idx
 from kdna_torch import build, parameter_count
+from training import channels_last, parameter_groups
 
 MEAN, STD = 0.2860, 0.3530  # of the training images / 255
-
-
-def read_idx(path: Path) -> Tensor:
-    """A gzipped IDX file of unsigned bytes as a uint8 tensor."""
-    data = gzip.decompress(path.read_bytes())
-    if data[:3] != b"\0\0\x08":
-        raise ValueError(f"{path}: not an IDX file of unsigned bytes")
-    shape = np.frombuffer(data, ">i4", data[3], 4).tolist()
-    return torch.from_numpy(np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape).copy())
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -58,15 +49,6 @@ def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
     return 100 * hits / len(labels)
 
 
-def optimiser(net: nn.Module, args: argparse.Namespace) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; weight decay on convolution and linear weights only."""
-    decay, free = [], []
-    for name, p in net.named_parameters():
-        (free if p.ndim == 1 or "static_" in name else decay).append(p)
-    groups = [{"params": decay, "weight_decay": args.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True, fused=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", choices=("fashion_dna", "fashion_plain"), required=True)
@@ -86,20 +68,22 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     rng = torch.Generator().manual_seed(args.seed)
-    images = read_idx(args.data / "train-images-idx3-ubyte.gz")
-    labels = read_idx(args.data / "train-labels-idx1-ubyte.gz").long()
+
+    def read(name: str) -> Tensor:
+        return torch.from_numpy(read_idx(args.data / name))
+
+    images = read("train-images-idx3-ubyte.gz")
+    labels = read("train-labels-idx1-ubyte.gz").long()
     if args.holdout:
         test_images, test_labels = images[-args.holdout :], labels[-args.holdout :]
         images, labels = images[: -args.holdout], labels[: -args.holdout]
     else:
-        test_images = read_idx(args.data / "t10k-images-idx3-ubyte.gz")
-        test_labels = read_idx(args.data / "t10k-labels-idx1-ubyte.gz").long()
+        test_images = read("t10k-images-idx3-ubyte.gz")
+        test_labels = read("t10k-labels-idx1-ubyte.gz").long()
 
-    net = build(args.arch)
-    for m in net.modules():
-        if isinstance(m, nn.Conv2d):
-            m.to(memory_format=torch.channels_last)
-    opt = optimiser(net, args)
+    net = channels_last(build(args.arch))
+    groups = parameter_groups(net, args.weight_decay)
+    opt = torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True, fused=True)
     steps = len(images) // args.batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         opt, args.lr, total_steps=args.epochs * steps, pct_start=0.25, cycle_momentum=False

@@ -1,12 +1,13 @@
 #include "contact_sheet.hpp"
 
-#include <algorithm>
 #include <cmath>
-
-#include "canvas.hpp"
+#include <common/canvas.hpp>
+#include <common/gate_strip.hpp>
 
 namespace fashion {
 namespace {
+
+using examples::canvas, examples::colour;
 
 constexpr colour paper{250, 250, 248}, ink{32, 34, 40}, faint{120, 124, 132}, right{22, 128, 60}, wrong{200, 30, 40};
 
@@ -22,26 +23,6 @@ constexpr int strips_of(int row) { return picture + 12 + lines_of(row) * line; }
 constexpr int y_of(int row) { return row == 0 ? top : y_of(row - 1) + strips_of(row - 1) + strips * strip_pitch + gap; }
 constexpr int legend_at = y_of(samples::rows) + 6, height = legend_at + 3 * line + 20 + margin;
 
-/// 0 is purple, 0.5 pale, 1 orange. The root keeps what lies near the middle, where most gates are, from being lost.
-colour heat(float v) {
-    constexpr colour shut{84, 39, 136}, middle{238, 238, 236}, open{179, 88, 6};
-    const float strength = std::sqrt(std::min(std::abs(v - 0.5F) * 2.0F, 1.0F));
-    const colour end = v < 0.5F ? shut : open;
-    const auto mix = [&](std::uint8_t from, std::uint8_t to) {
-        return static_cast<std::uint8_t>(
-            std::lround(static_cast<float>(from) + strength * static_cast<float>(to - from)));
-    };
-    return {mix(middle.r, end.r), mix(middle.g, end.g), mix(middle.b, end.b)};
-}
-
-void draw_strip(canvas& c, int x, int y, const std::vector<float>& values) {
-    const int count = static_cast<int>(values.size());
-    for (int i = 0; i < count; ++i) {
-        const int from = i * picture / count, to = (i + 1) * picture / count;
-        c.fill(x + from, y, to - from, strip, heat(values[static_cast<std::size_t>(i)]));
-    }
-}
-
 void draw_tile(canvas& c, const tile& t) {
     const int x = left + t.column * column_pitch, y = y_of(t.row), text_y = y + picture + 10;
     const bool recognised = t.predicted.label == t.truth;
@@ -52,26 +33,18 @@ void draw_tile(canvas& c, const tile& t) {
     if (!recognised) c.text(x, text_y + 2 * line, 2, std::string("is ") + class_name(t.truth), faint);
     int strip_y = y + strips_of(t.row);
     for (const auto& gates : t.gates) {
-        draw_strip(c, x, strip_y, gates);
+        examples::draw_gate(c, x, strip_y, picture, strip, gates);
         strip_y += strip_pitch;
     }
 }
 
 void draw_legend(canvas& c) {
-    constexpr int bar = 256;
-    int x = left, y = legend_at;
-    c.text(x, y, 2, "Green: recognised. Red: taken for something else.", ink);
+    int y = legend_at;
+    c.text(left, y, 2, "Green: recognised. Red: taken for something else.", ink);
     y += line + 6;
-    c.text(x, y, 2, "Strips: how far the three child convolutions let each of their input channels through,", ink);
+    c.text(left, y, 2, "Strips: how far the three child convolutions let each of their input channels through,", ink);
     y += line + 6;
-    const auto write = [&](const char* word) {
-        c.text(x, y, 2, word, ink);
-        x += canvas::text_width(2, word) + 12;
-    };
-    write("from 0, shut");
-    for (int i = 0; i < bar; ++i) c.fill(x + i, y, 1, strip, heat(static_cast<float>(i) / static_cast<float>(bar - 1)));
-    x += bar + 12;
-    write("to 1, open");
+    examples::draw_gate_scale(c, left, y, strip, ink);
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // The two networks: how to write down an architecture of your own, with the names its tensors have in PyTorch.
 #pragma once
 
-#include <array>
+#include <common/fashion_classes.hpp>
+#include <common/numbers.hpp>
 #include <filesystem>
 #include <kdna/models.hpp>
 #include <string>
@@ -19,9 +20,7 @@ inline constexpr index_t image_size = 28;
 inline constexpr int class_count = 10;
 
 [[nodiscard]] inline const char* class_name(int label) {
-    constexpr std::array<const char*, class_count> names{"T-shirt", "Trouser", "Pullover", "Dress", "Coat",
-                                                         "Sandal",  "Shirt",   "Sneaker",  "Bag",   "Ankle boot"};
-    return names.at(static_cast<std::size_t>(label));
+    return examples::fashion_classes.at(static_cast<std::size_t>(label));
 }
 
 /// The twin's stage: the same six 3x3 convolutions as models::dna_basic_stage, but each of them owns its kernel, and
@@ -67,11 +66,7 @@ struct loaded_net {
 /// Reads the weights and builds the network. Throws kdna::error unless the file holds exactly this network's tensors.
 inline loaded_net load(const std::filesystem::path& weights, form f) {
     kdna::state_dict dict = kdna::load_safetensors(weights);
-    index_t parameters = 0;
-    for (const auto& [name, tensor] : dict.tensors()) {
-        const bool measured = name.ends_with(".running_mean") || name.ends_with(".running_var");  // not trained
-        if (tensor.type() == kdna::dtype::f32 && !measured) parameters += std::ssize(tensor.values<float>());
-    }
+    const index_t parameters = examples::trained_parameters(dict);
     kdna::network net = kdna::models::build(
         std::move(dict), 1, [&](const auto& module, const value& image) { return fashion_net(module, image, f); });
     return {std::move(net), parameters};

@@ -1,8 +1,9 @@
 // What classify prints.
 #pragma once
 
-#include <array>
+#include <common/confusion_matrix.hpp>
 #include <common/idx.hpp>
+#include <common/numbers.hpp>
 #include <cstdio>
 #include <string>
 
@@ -10,47 +11,14 @@
 
 namespace fashion {
 
+using examples::confusion_matrix, examples::grouped, examples::percentage;
+
 /// A network's answers beside the truth.
-class confusion {
-public:
-    confusion(const examples::labelled_images& set, const evaluation& e) {
-        for (std::size_t i = 0; i < e.predictions.size(); ++i) {
-            const int truth = set.label(static_cast<index_t>(i)), predicted = e.predictions[i].label;
-            ++count_[static_cast<std::size_t>(truth)][static_cast<std::size_t>(predicted)];
-        }
-    }
-    /// Images of class `truth` that were taken for class `predicted`.
-    [[nodiscard]] index_t operator()(int truth, int predicted) const {
-        return count_[static_cast<std::size_t>(truth)][static_cast<std::size_t>(predicted)];
-    }
-    /// Percent of the images of a class that were recognised.
-    [[nodiscard]] double recall(int truth) const {
-        index_t all = 0;
-        for (int p = 0; p < class_count; ++p) all += (*this)(truth, p);
-        return all == 0 ? 0.0 : percent((*this)(truth, truth), all);
-    }
-    /// Percent of all images that were recognised.
-    [[nodiscard]] double accuracy() const {
-        index_t right = 0, all = 0;
-        for (int t = 0; t < class_count; ++t) {
-            right += (*this)(t, t);
-            for (int p = 0; p < class_count; ++p) all += (*this)(t, p);
-        }
-        return percent(right, all);
-    }
-
-private:
-    static double percent(index_t part, index_t all) {
-        return 100.0 * static_cast<double>(part) / static_cast<double>(all);
-    }
-    std::array<std::array<index_t, class_count>, class_count> count_{};
-};
-
-/// 1234567 as 1,234,567.
-inline std::string grouped(index_t number) {
-    std::string digits = std::to_string(number);
-    for (auto at = std::ssize(digits) - 3; at > 0; at -= 3) digits.insert(static_cast<std::size_t>(at), ",");
-    return digits;
+inline confusion_matrix confusion(const examples::labelled_images& set, const evaluation& e) {
+    confusion_matrix out(class_count);
+    for (std::size_t i = 0; i < e.predictions.size(); ++i)
+        out.add(set.label(static_cast<index_t>(i)), e.predictions[i].label);
+    return out;
 }
 
 /// One network with what is to be told about it.
@@ -58,20 +26,15 @@ struct contestant {
     const char* name;
     const loaded_net& loaded;
     const evaluation& result;
-    confusion table;
+    confusion_matrix table;
 };
 
 inline void print_summary(const contestant& dna, const contestant& twin) {
     const auto line = [&](const char* what, auto&& text_of) {
         std::printf("%-24s %14s %14s\n", what, text_of(dna).c_str(), text_of(twin).c_str());
     };
-    const auto decimals = [](double v) {
-        char text[32];
-        std::snprintf(text, sizeof text, "%.2f %%", v);
-        return std::string(text);
-    };
     line("", [](const contestant& c) { return std::string(c.name); });
-    line("top-1 accuracy", [&](const contestant& c) { return decimals(c.table.accuracy()); });
+    line("top-1 accuracy", [&](const contestant& c) { return percentage(c.table.accuracy()); });
     line("parameters", [](const contestant& c) { return grouped(c.loaded.parameters); });
     line("bytes of weights", [](const contestant& c) { return grouped(c.loaded.weight_bytes); });
     line("  and for Winograd",

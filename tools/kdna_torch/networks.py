@@ -9,6 +9,7 @@ F = parent (its own kernel), S = child (a parent's kernel, adapted).
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Callable
 
 import torch
@@ -418,6 +419,88 @@ class FashionNet(nn.Module):
         return self.fc(self.layer3(self.layer1(x)).mean((2, 3)))
 
 
+# -------------------------------------------------------------------------------------------------- Segmentation
+
+SEGMENT_WIDTHS = (16, 32, 64)
+
+
+class SegmentNet(nn.Module):
+    """Encoder and decoder for scenes of items: x [B, 1, H, W] -> logits [B, classes, H, W], H and W divisible by 4.
+
+    3x3 stem (1 -> w0), two six-convolution stages of stride 2 (w0 -> w1 -> w2), then back: a transposed convolution
+    (w2 -> w1), the first stage's output beside it, a six-convolution stage (2 w1 -> w1), a transposed convolution
+    (w1 -> w0), the stem's output beside it, a 3x3 convolution (2 w0 -> w0), a 1x1 classifier of each pixel.
+    ``shared`` names the stages of parents and children: the widest one, which has most of the kernels' parameters.
+    Without any, this is the twin whose layers own all their kernels.
+    """
+
+    def __init__(
+        self,
+        shared: Collection[str] = ("encode2",),
+        widths: tuple[int, int, int] = SEGMENT_WIDTHS,
+        classes: int = 11,
+    ) -> None:
+        super().__init__()
+        w0, w1, w2 = widths
+        self.conv1 = conv(1, w0, 3)
+        self.bn1 = nn.BatchNorm2d(w0)
+        self.encode1 = ResNet18Stage(w0, w1, stride=2, shared="encode1" in shared)
+        self.encode2 = ResNet18Stage(w1, w2, stride=2, shared="encode2" in shared)
+        self.up1 = nn.ConvTranspose2d(w2, w1, 2, stride=2)
+        self.decode1 = ResNet18Stage(2 * w1, w1, stride=1, shared="decode1" in shared)
+        self.up0 = nn.ConvTranspose2d(w1, w0, 2, stride=2)
+        self.conv2 = conv(2 * w0, w0, 3)
+        self.bn2 = nn.BatchNorm2d(w0)
+        self.classes = nn.Conv2d(w0, classes, 1)
+        init_fan_out(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        full = F.relu(self.bn1(self.conv1(x)))
+        half = self.encode1(full)
+        x = self.decode1(torch.cat([half, self.up1(self.encode2(half))], 1))
+        x = F.relu(self.bn2(self.conv2(torch.cat([full, self.up0(x)], 1))))
+        return self.classes(x)
+
+
+# ----------------------------------------------------------------------------------------------------- Detection
+
+
+class PyramidHead(nn.Module):
+    """A detection head for the levels of a feature pyramid, as in RTMDet and RetinaNet-SepBN: the kernels are one for all
+    levels, and each level has batch norms of its own.
+
+    Maps [B, C, Hi, Wi] -> for each level class scores [B, classes, Hi, Wi] and distances to the sides of a box
+    [B, 4, Hi, Wi]. Keys: ``convs.{scores,boxes}.i.weight`` [C, C, 3, 3], ``bns.{scores,boxes}.level.i.*`` [C],
+    ``scores``, ``boxes`` (1x1 with bias).
+    """
+
+    BRANCHES = ("scores", "boxes")
+
+    def __init__(self, channels: int, classes: int, levels: int = 3, depth: int = 2) -> None:
+        super().__init__()
+
+        def norms() -> nn.ModuleList:
+            return nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(depth))
+
+        self.convs = nn.ModuleDict(
+            {b: nn.ModuleList(conv(channels, channels, 3) for _ in range(depth)) for b in self.BRANCHES}
+        )
+        self.bns = nn.ModuleDict({b: nn.ModuleList(norms() for _ in range(levels)) for b in self.BRANCHES})
+        self.scores = nn.Conv2d(channels, classes, 1)
+        self.boxes = nn.Conv2d(channels, 4, 1)
+
+    def branch(self, name: str, level: int, x: Tensor) -> Tensor:
+        for convolution, bn in zip(self.convs[name], self.bns[name][level]):
+            x = F.relu(bn(convolution(x)))
+        return x
+
+    def forward(self, *maps: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [
+            (self.scores(self.branch("scores", i, x)), F.relu(self.boxes(self.branch("boxes", i, x))))
+            for i, x in enumerate(maps)
+        ]
+
+
 ARCHS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": resnet18,
     "resnet50": resnet50,
@@ -429,6 +512,8 @@ ARCHS: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v2_1d2_plain": lambda: MobileNetV2(0.5, plain=True),
     "fashion_dna": FashionNet,
     "fashion_plain": lambda: FashionNet(plain=True),
+    "segment_dna": SegmentNet,
+    "segment_plain": lambda: SegmentNet(shared=()),
 }
 
 

@@ -19,7 +19,7 @@
 #pragma GCC diagnostic pop
 #endif
 
-namespace fashion {
+namespace examples {
 
 canvas::canvas(int width, int height, colour background)
     : width_(width), height_(height), rgb_(static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * 3) {
@@ -77,4 +77,4 @@ void canvas::save_png(const std::filesystem::path& file) const {
         throw kdna::error(file.string(), "a place to write a picture to", "one that cannot be written");
 }
 
-}  // namespace fashion
+}  // namespace examples

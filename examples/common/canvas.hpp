@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace fashion {
+namespace examples {
 
 struct colour {
     std::uint8_t r, g, b;
@@ -36,4 +36,4 @@ private:
     std::vector<std::uint8_t> rgb_;
 };
 
-}  // namespace fashion
+}  // namespace examples
