@@ -168,6 +168,8 @@ inline void store_strided(float* to, const vec& v, index_t stride, index_t count
     for (index_t i = 0; i < count; ++i) to[i * stride] = lane[i];
 }
 
+/// Whether any lane is NaN. (By ==, as above.)
+[[nodiscard]] KDNA_INLINE bool has_nan(const vec& v) noexcept { return !xsimd::all(v == v); }
 /// The sum of all lanes, by halves.
 [[nodiscard]] KDNA_INLINE float sum(const vec& v) noexcept {
 #if defined(__AVX512F__)

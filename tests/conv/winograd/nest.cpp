@@ -1,4 +1,6 @@
-// Winograd, each variant on its own: every remainder of tiles, gate, spatial factor, residual, strides, samples.
+// Winograd, each variant on its own: every remainder of tiles, gate, spatial factor, residual, strides, samples; kernels that are
+// stored, made panel by panel, or assembled; inputs that are not finite.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -16,28 +18,69 @@ using namespace kdna_test;
 
 namespace {
 
+/// The same kernel as a source that makes its panels as they are asked for, whole.
+struct made_kernel {
+    using optional_members = members<>;
+    dense_kernel of;
+    [[nodiscard]] const panel_layout& layout() const noexcept { return of.layout(); }
+    [[nodiscard]] static index_t mixture_size() noexcept { return 0; }
+    [[nodiscard]] index_t scratch_floats() const noexcept { return layout().panel_floats(); }
+    const float* panel(index_t group, index_t p, const float*, float* scratch) const noexcept {
+        const float* from = of.panel(group, p, nullptr, nullptr);
+        std::copy_n(from, layout().depth() * layout().width_of(p), scratch);
+        return scratch;
+    }
+    [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float*) const {
+        return of.weight(o, c, t, nullptr);
+    }
+    template <class F>
+    void for_each_storage(F&& f) const {
+        of.for_each_storage(f);
+    }
+};
+/// And as one that makes some channels of a panel at a time.
+struct assembled_kernel : made_kernel {
+    using optional_members = members<member::assemble>;
+    void assemble(index_t group, index_t p, const float*, const channel_range& channels, float* to) const noexcept {
+        const index_t width = layout().width_of(p), all = layout().depth() / 9;
+        for (index_t t = 0; t < 9; ++t, to += channels.count * width)
+            std::copy_n(of.panel(group, p, nullptr, nullptr) + (t * all + channels.first) * width,
+                        channels.count * width, to);
+    }
+};
+
 struct winograd_case {
     index_t n, c, o, h, w;
     padding pad = 1;
     bool gate = true, spatial = true, residual = true;
 };
 
-/// Largest error of F(m x m) relative to the largest output, against double accumulation.
-double error_of(int m, const winograd_case& w, std::uint64_t stream, layout order = layout::nhwc, index_t threads = 1) {
+/// What F(m x m) and double accumulation make of the same input, [N][C][H][W] in the order of the tensors.
+struct both_results {
+    tensor<float> found, exact;
+};
+
+/// `spoil(x)` may change the input.
+template <class Spoil>
+both_results run_both(int m, const winograd_case& w, std::uint64_t stream, layout order, index_t threads,
+                      const Spoil& spoil) {
     rng r(700, stream);
     const kernel_shape k{.o = w.o, .i = w.c, .kh = 3, .kw = 3};
     const auto weights = r.floats(weight_count(k), -0.5, 0.5), gates = r.floats(w.n * w.c, 0.1, 1.0);
     const auto spatial = r.floats(9, 0.3, 1.7);
     std::vector<float> scale = r.floats(w.o + panel_layout::width, 0.5, 1.5),
                        shift = r.floats(w.o + panel_layout::width);
-    const auto kernel = dense_kernel::pack(k, weights);
+    const made_kernel made{dense_kernel::pack(k, weights)};
+    const assembled_kernel assembled{made};
+    const source_ref kernel = r.pick({source_ref(made.of), source_ref(made), source_ref(assembled)});
     const conv_params params{.pad = w.pad};
     const shape4 in{w.n, w.c, w.h, w.w}, out = output_shape(in, k, params);
     tensor<float> x(in, order), residual(out, order), y(out, order), exact(out, order);
     for (float& v : x.span()) v = static_cast<float>(r.real(-2, 2));
+    spoil(r, x);
     for (float& v : residual.span()) v = static_cast<float>(r.real(-2, 2));
 
-    conv::problem q{.source = source_ref(kernel), .params = params};
+    conv::problem q{.source = kernel, .params = params};
     if (w.spatial) q.static_spatial = spatial.data();
     q.channel_factor = w.gate;
     q.spatial_factor = w.spatial;
@@ -51,7 +94,7 @@ double error_of(int m, const winograd_case& w, std::uint64_t stream, layout orde
     p.by = &conv::winograd::functions;
     conv::prepare(q, p);
     buffer<std::byte> workspace(p.workspace_bytes);
-    conv::call c{source_ref(kernel), params, x.view(), y.view(), {}, {}, activation::none};
+    conv::call c{kernel, params, x.view(), y.view(), {}, {}, activation::none};
     if (w.residual) c.residual = residual.view();
     if (w.gate) c.factors.channel = {gates.data(), w.c};
     if (w.spatial) c.factors.spatial = {spatial.data(), 0};
@@ -63,9 +106,15 @@ double error_of(int m, const winograd_case& w, std::uint64_t stream, layout orde
     buffer<std::byte> of_reference(reference.workspace_bytes);
     backend::reference::run(reference, c, of_reference.data(), {});
 
+    return {std::move(y), std::move(exact)};
+}
+
+/// Largest error of F(m x m) relative to the largest output, against double accumulation.
+double error_of(int m, const winograd_case& w, std::uint64_t stream, layout order = layout::nhwc, index_t threads = 1) {
+    const both_results b = run_both(m, w, stream, order, threads, [](rng&, tensor<float>&) {});
     double worst = 0.0, largest = 0.0;
-    for (index_t i = 0; i < y.size(); ++i) {
-        const auto e = static_cast<double>(exact.data()[i]), d = std::abs(static_cast<double>(y.data()[i]) - e);
+    for (index_t i = 0; i < b.found.size(); ++i) {
+        const auto e = static_cast<double>(b.exact.data()[i]), d = std::abs(static_cast<double>(b.found.data()[i]) - e);
         worst = d <= worst ? worst : d;
         largest = std::max(largest, std::abs(e));
     }
@@ -106,6 +155,36 @@ TEST_CASE("Winograd agrees for every padding, several samples, panels and blocks
         }
         CHECK(error_of(m, {1, 16, 70, 5, 5}, stream++, layout::nhwc, 4) <= bound(m, 16));
     }
+}
+
+TEST_CASE("Infinities and NaN reach the outputs whose windows they are in, and no others") {
+    constexpr float inf = std::numeric_limits<float>::infinity();
+    std::uint64_t stream = 3000;
+    for (const int m : {2, 4, 6})
+        for (int i = 0; i < scaled(40); ++i, ++stream) {
+            rng shape(702, stream);
+            const winograd_case c{shape.between(1, 2),  shape.between(3, 2 * lanes), shape.between(1, 3 * lanes),
+                                  shape.between(1, 15), shape.between(1, 15),        1,
+                                  shape.chance(0.5),    shape.chance(0.5),           shape.chance(0.5)};
+            const both_results b =
+                run_both(m, c, stream, shape.pick({layout::nhwc, layout::nchw}), 1, [&](rng& r, tensor<float>& x) {
+                    for (index_t k = r.between(1, 3); k > 0; --k)
+                        x(r.between(0, c.n - 1), r.between(0, c.c - 1), r.between(0, c.h - 1), r.between(0, c.w - 1)) =
+                            r.pick({inf, -inf, std::numeric_limits<float>::quiet_NaN(), 1e38F});
+                });
+            INFO("F(" << m << "x" << m << "), stream " << stream);
+            double largest = 0.0;
+            for (const float v : b.exact.span())
+                if (std::isfinite(v)) largest = std::max(largest, std::abs(static_cast<double>(v)));
+            for (index_t k = 0; k < b.found.size(); ++k) {
+                const auto found = static_cast<double>(b.found.data()[k]),
+                           exact = static_cast<double>(b.exact.data()[k]);
+                const bool same = std::isnan(exact)   ? std::isnan(found)
+                                  : std::isinf(exact) ? found == exact
+                                                      : std::abs(found - exact) <= bound(m, c.c) * largest;
+                if (!same) FAIL("element " << k << " is " << found << " instead of " << exact);
+            }
+        }
 }
 
 TEST_CASE("A plan spends no more on transformed kernels than it may") {

@@ -9,6 +9,7 @@
 
 #include <kdna/conv/epilogue.hpp>
 #include <kdna/conv/product/micro_kernel.hpp>
+#include <kdna/conv/winograd/direct.hpp>
 #include <kdna/conv/winograd/kernel.hpp>
 #include <kdna/conv/winograd/plan.hpp>
 #include <kdna/conv/winograd/transforms.hpp>
@@ -17,11 +18,6 @@ namespace kdna::inline KDNA_ABI::conv::winograd {
 namespace detail {
 
 using conv::detail::part_sums;
-
-/// Where a tile of the output stands.
-struct tile_place {
-    index_t n, part, h, w;  ///< sample, number within it, first output row and column
-};
 
 /// `tile` is counted over all samples.
 [[nodiscard]] inline tile_place place_of(const plan& own, index_t tile) noexcept {
@@ -88,7 +84,9 @@ void transform_input(const call& c, const tile_place& tile, index_t first, index
     }
 }
 
-/// A^T m A of one tile and one vector of filters, finished and stored. `m` [position] with a stride.
+/// A^T m A of one tile and one vector of filters, finished and stored. `m` [position] with a stride. From the first row that is not
+/// finite on, the tile is computed directly (0 times infinity is NaN); rows are looked at before they are stored, since the
+/// output may be its own residual.
 template <int M>
 void transform_output(const conv::plan& p, const call& c, const workspace_view& space, const tile_place& tile,
                       index_t filter, index_t count, const float* m, index_t position_stride) noexcept {
@@ -116,6 +114,13 @@ void transform_output(const conv::plan& p, const call& c, const workspace_view& 
     for (index_t i = 0; i < rows; ++i) {
         simd::vec row[M];
         transform<M>::output(t + i * n, 1, row, 1);
+        simd::vec check = simd::zero();
+        KDNA_UNROLL
+        for (int j = 0; j < M; ++j) check = simd::multiply_add(row[j], simd::zero(), check);
+        if (simd::has_nan(check)) {
+            sum = sum + finish_directly(c, tile, filter, count, i, rows, columns);
+            break;
+        }
         if (whole && has_residual) {
             KDNA_UNROLL
             for (int j = 0; j < M; ++j)
@@ -219,9 +224,6 @@ struct transform_set {
                                             {transform_tiles<6>, transform_weights<6>, finish_tiles<6>}};
     return all[index_of(m)];
 }
-
-/// Channels of an assembled panel that are transformed at a time: they are assembled into a scratch that stays in L1.
-inline constexpr index_t assembled_channels = 8;
 
 /// The transformed weights of some channels of one panel, for one sample. `scratch` holds what is assembled.
 inline void transform_panel(const transform_set& f, const call& c, index_t panel, index_t n,
