@@ -1103,7 +1103,11 @@ def test_condconv_with_its_own_and_with_another_layers_coefficients() -> None:
         return
     exported = check(scatter(Blocks()), noise(2, 8, 6, 7))
     convs = [n for n in exported.nodes if n["op"] == "conv2d"]
-    assert [n.get("method", "dense") for n in convs] == ["condconv"] + ["dense"] * 4
+    assert [n["method"] for n in convs] == ["mixture"] * 2
+    assert len({n["in"][1] for n in convs}) == 1 and exported.ops.count("linear") == 1
+    kernels = [exported.tensors[n["tensors"]["weight"]].shape for n in convs]
+    assert kernels == [(4, 8, 8, 1, 1), (4, 6, 8, 3, 3)]
+    assert "bias" not in convs[0]["tensors"] and exported.tensors[convs[1]["tensors"]["bias"]].shape == (4, 6)
 
 
 def test_other_dynamic_layers() -> None:

@@ -74,6 +74,38 @@ TEST_CASE("Concatenations, slices and shuffles copy nothing where channels stay 
           3 * 8 * 16 * static_cast<index_t>(sizeof(float)) + 3 * 2 * 64 * static_cast<index_t>(sizeof(float)));
 }
 
+TEST_CASE("Mixtures take their coefficients from the network, are fused with what follows, and share their kernels") {
+    rng r(7204, 0);
+    state_dict d;
+    fusing_tensor(d, r, "route", {3, 8});
+    fusing_tensor(d, r, "experts", {3, 8, 8, 3, 3});
+    for (const char* name : {"gamma", "beta", "mean"}) fusing_tensor(d, r, name, {8});
+    d.add("var", tensor_data::copy_of<float>({8}, std::vector<float>(8, 0.75F)));
+    const auto mixed = [](const std::string& name, const std::string& in, const std::string& out) {
+        return concat(R"({"op": "conv2d", "name": ")", name, R"(", "in": [")", in, R"(", "a"], "out": ")", out,
+                      R"(", "method": "mixture", "pad": [1, 1, 1, 1], "tensors": {"weight": "experts"}},)");
+    };
+    const network net =
+        fusing_load(std::move(d), R"({"name": "x", "shape": [null, 8, null, null]})",
+                    concat(R"({"op": "mean", "name": "pool", "in": ["x"], "out": "m", "axes": [2, 3]},
+           {"op": "linear", "name": "routing", "in": ["m"], "out": "l", "tensors": {"weight": "route"}},
+           {"op": "activation", "name": "sigmoid", "in": ["l"], "out": "a", "kind": "sigmoid"},)",
+                           mixed("first", "x", "c"), R"({"op": "batch_norm", "name": "bn", "in": ["c"], "out": "n",
+            "tensors": {"weight": "gamma", "bias": "beta", "mean": "mean", "var": "var"}},
+           {"op": "activation", "name": "relu", "in": ["n"], "out": "h", "kind": "relu"},)",
+                           mixed("second", "h", "d"), R"({"op": "add", "name": "sum", "in": ["d", "x"], "out": "y"})"),
+                    fusing_y);
+    CHECK(net.step_count() == 4);  // mean, routing, and two convolutions
+    const std::string text = net.plan({2, 8, 7, 5}).explain();
+    INFO(text);
+    CHECK(text.find("first: (O 8, I 8, 3x3)") != std::string::npos);
+    CHECK(text.find("kernels mixed by 3 coefficients of each sample") != std::string::npos);
+    // Three experts once: neither one for each of the two layers, nor one for each sample.
+    const index_t experts = 3 * 8 * 8 * 9 * static_cast<index_t>(sizeof(float));
+    CHECK(net.weight_bytes() >= experts);
+    CHECK(net.weight_bytes() < 4 * experts);
+}
+
 TEST_CASE("A sum of two inputs is broadcast, though they had one shape in the example") {
     rng r(7202, 0);
     state_dict d;

@@ -27,7 +27,8 @@ struct fused_gate {
 /// constant factor for each channel, the addition of a value, an activation.
 struct fused_layer {
     const node* layer;
-    std::string input;  ///< in front of the gate, if there is one
+    std::string input;           ///< in front of the gate, if there is one
+    std::string coefficients{};  ///< of a mixture's kernels; empty for others
     std::optional<fused_gate> gate{};
     const node* bn = nullptr;
     const node* permute = nullptr;  ///< of a fully connected layer on the last axis of an image: back to [N, C, H, W]
@@ -38,6 +39,9 @@ struct fused_layer {
     const node* act = nullptr;
     std::string out{};  ///< the value that comes of it all
 };
+
+/// A layer with nothing fused into it.
+[[nodiscard]] KDNA_FUNC fused_layer alone(const node& layer);
 
 /// Finds them. A node is part of another's step only if nobody else reads what it makes.
 class fusion {

@@ -51,7 +51,19 @@ void for_each_shape(const json_value& v, const F& f) {
     return n.op == "conv2d" && text_of(n, "method", "dense") == "dense";
 }
 
+/// Whether a node is a convolution whose second input are the coefficients of its kernels.
+[[nodiscard]] inline bool is_mixture(const node& n) { return n.op == "conv2d" && text_of(n, "method") == "mixture"; }
+[[nodiscard]] inline std::size_t inputs_of_layer(const node& n) { return is_mixture(n) ? 2 : 1; }
+
 }  // namespace detail
+
+/// The step of a layer alone. The layer has as many inputs as it reads.
+KDNA_FUNC fused_layer alone(const node& layer) {
+    fused_layer f{&layer, layer.in.front()};
+    if (detail::is_mixture(layer)) f.coefficients = layer.in[1];
+    f.out = layer.out;
+    return f;
+}
 
 KDNA_FUNC fusion::fusion(const description& net, const std::map<std::string, nd_shape>& shapes) : shapes_(&shapes) {
     count_readers(net);
@@ -117,9 +129,8 @@ KDNA_FUNC const node* fusion::channel_factor(const node& mul, const std::string&
 
 /// Collects what follows a layer.
 KDNA_FUNC void fusion::follow(const node& layer) {
-    if (layer.in.size() != 1 || parts_.contains(&layer)) return;
-    fused_layer f{&layer, layer.in.front()};
-    f.out = layer.out;
+    if (layer.in.size() != detail::inputs_of_layer(layer) || parts_.contains(&layer)) return;
+    fused_layer f = alone(layer);
     const bool linear = layer.op == "linear";
     bool last_axis = linear && shape(layer.out).rank() > 2;
     std::vector<const node*> parts;

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,7 @@
 #include <kdna/dna/acdc.hpp>
 #include <kdna/dna/channel_gate.hpp>
 #include <kdna/dna/kernel_warehouse.hpp>
+#include <kdna/dna/mixture.hpp>
 #include <kdna/graph/fusion.hpp>
 #include <kdna/io/state_dict.hpp>
 #include <kdna/models/module_builder.hpp>
@@ -23,6 +25,7 @@ namespace kdna::inline KDNA_ABI::graph {
 /// What the layers of one network share: kernels, warehouses and coefficients, by the names of their tensors.
 struct shared_weights {
     std::map<std::string, dense_kernel> kernels{};
+    std::map<std::string, mixture_kernel> mixtures{};
     std::map<std::string, warehouse> warehouses{};
     std::map<std::string, shared_coefficients> coefficients{};
 };
@@ -54,6 +57,7 @@ private:
     KDNA_FUNC void add_plain_layer(const node& n, attributes& a);
     KDNA_FUNC void add_conv2d(const fused_layer& f, attributes& a);
     KDNA_FUNC void add_dense(const fused_layer& f, attributes& a, const conv_params& moves, bool child);
+    KDNA_FUNC void add_mixture(const fused_layer& f, attributes& a, const conv_params& moves);
     KDNA_FUNC void add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves,
                                const std::string& method);
     KDNA_FUNC void add_conv_transpose2d(const fused_layer& f, attributes& a);
@@ -124,7 +128,10 @@ private:
     [[nodiscard]] KDNA_FUNC activation take_activation(const node& n, index_t channels);
     [[nodiscard]] KDNA_FUNC conv_options options_of(const fused_layer& f, index_t channels);
     [[nodiscard]] KDNA_FUNC channel_gate gate_of(const fused_gate& g, index_t channels);
+    [[nodiscard]] KDNA_FUNC kernel_shape shape_of_kernel(const std::vector<index_t>& weight, attributes& a) const;
     [[nodiscard]] KDNA_FUNC dense_kernel shared_kernel(const node& n, const kernel_shape& k) const;
+    [[nodiscard]] KDNA_FUNC mixture_kernel shared_mixture(const node& n, index_t count, const kernel_shape& k) const;
+    [[nodiscard]] KDNA_FUNC std::optional<value> residual_of(const fused_layer& f) const;
 
     const description* net_;
     const state_dict* all_;

@@ -127,7 +127,10 @@ KDNA_FUNC void lowering::add_node(const node& n) {
     const bool counted = n.op == "concat" || n.op == "constant" || n.op == "matmul";
     const bool two = n.in.size() == 2 && (n.op == "add" || n.op == "sub" || n.op == "mul" || n.op == "div" ||
                                           n.op == "maximum" || n.op == "minimum");
-    if (!counted && !two && n.in.size() != 1) throw error(n.where(), "one input", concat(n.in.size()));
+    if (detail::is_mixture(n) && n.in.size() != 2)
+        throw error(n.where(), "two inputs, an image and coefficients", concat(n.in.size()));
+    if (!counted && !two && !detail::is_mixture(n) && n.in.size() != 1)
+        throw error(n.where(), "one input", concat(n.in.size()));
     attributes a(n);
     (this->*found->second)(n, a);
 }

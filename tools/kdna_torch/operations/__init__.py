@@ -6,6 +6,5 @@ A handler gets the call's arguments and gives the value, or a list of them, that
 
 from . import elements, layers, shapes, windows
 from .common import integer, pair
-from .layers import producer
 
-__all__ = ["elements", "integer", "layers", "pair", "producer", "shapes", "windows"]
+__all__ = ["elements", "integer", "layers", "pair", "shapes", "windows"]
