@@ -22,6 +22,8 @@ KDNA_FUNC void lowering::add_layer(const fused_layer& f) {
         add_conv2d(f, a);
     else if (f.layer->op == "conv_transpose2d")
         add_conv_transpose2d(f, a);
+    else if (f.layer->op == "batch_norm")
+        add_batch_norm(f, a);
     else
         add_linear(f, a);
 }
@@ -94,6 +96,29 @@ KDNA_FUNC dense_kernel lowering::shared_kernel(const node& n, const kernel_shape
     return shared_->kernels.emplace(key, dense_kernel::pack(k, weights, n.name)).first->second;
 }
 
+/// The kernel of a layer, and its bias, with the weight and bias of the layer norm in front of it folded in if there is one.
+KDNA_FUNC dense_kernel lowering::kernel_and_bias(const fused_layer& f, const kernel_shape& k,
+                                                 std::span<const float>& bias) {
+    const node& n = *f.layer;
+    bias = take_if(n, "bias", {k.o});
+    if (f.affine == nullptr) return shared_kernel(n, k);
+    const std::span<const float> w = take(n, "weight"), scale = take_if(*f.affine, "weight", {k.i}),
+                                 shift = take_if(*f.affine, "bias", {k.i});
+    std::vector<float> kernel(w.begin(), w.end()), sums;
+    const auto channels = static_cast<std::size_t>(k.i);
+    for (std::size_t o = 0; o < static_cast<std::size_t>(k.o); ++o) {
+        double sum = bias.empty() ? 0.0 : static_cast<double>(bias[o]);
+        for (std::size_t c = 0; c < channels; ++c) {
+            float& weight = kernel[o * channels + c];
+            if (!shift.empty()) sum += static_cast<double>(weight) * static_cast<double>(shift[c]);
+            if (!scale.empty()) weight *= scale[c];
+        }
+        sums.push_back(static_cast<float>(sum));
+    }
+    if (!bias.empty() || !shift.empty()) bias = kept(std::move(sums));
+    return dense_kernel::pack(k, kernel, n.name);
+}
+
 /// The n kernels of a tensor, and their biases, which are packed once however many layers mix them.
 KDNA_FUNC mixture_kernel lowering::shared_mixture(const node& n, index_t count, const kernel_shape& k) const {
     const std::span<const float> weights = take(n, "weight"), biases = take_if(n, "bias", {count, k.o});
@@ -161,8 +186,7 @@ KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const co
     if (w.size() != 4) throw error(concat(a.where(), ", weight"), "[O, C / groups, KH, KW]", concat("rank ", w.size()));
     const kernel_shape k = shape_of_kernel(w, a);
     conv_options options = options_of(f, k.o);
-    options.bias = take_if(n, "bias", {k.o});
-    adapted<dense_kernel> kernel{shared_kernel(n, k), {}, {}};
+    adapted<dense_kernel> kernel{kernel_and_bias(f, k, options.bias), {}, {}};
     std::optional<channel_gate> gate;
     if (child) {
         only_roles(n, {"weight", "bias", "spatial", "filter", "fc1", "fc1_bias", "fc2", "fc2_bias", "bn.weight",
@@ -314,8 +338,8 @@ KDNA_FUNC void lowering::add_linear(const fused_layer& f, attributes& a) {
     if (x.rank() < 2 || x[x.rank() - 1] != k.i)
         throw error(a.where(), concat("an input of rank 2 to 5 whose last extent is ", k.i), to_string(x));
     conv_options options = options_of(f, k.o);
-    options.bias = take_if(n, "bias", {k.o});
-    conv2d<dense_kernel> layer(shared_kernel(n, k), {}, options);
+    dense_kernel kernel = kernel_and_bias(f, k, options.bias);
+    conv2d<dense_kernel> layer(std::move(kernel), {}, options);
     if (x.rank() == 2) {
         made(f.out, builder_.add_linear(std::move(layer), value_of(f.input)), nd_shape{x[0], k.o});
         return;

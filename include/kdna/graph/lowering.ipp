@@ -25,7 +25,7 @@ KDNA_FUNC const std::map<std::string_view, lowering::adder>& lowering::adders() 
         {"conv_transpose2d", &lowering::add_plain_layer},
         {"linear", &lowering::add_plain_layer},
         {"constant", &lowering::add_constant},
-        {"batch_norm", &lowering::add_batch_norm},
+        {"batch_norm", &lowering::add_plain_layer},
         {"layer_norm", &lowering::add_layer_norm},
         {"group_norm", &lowering::add_group_norm},
         {"activation", &lowering::add_activation},
@@ -93,10 +93,10 @@ KDNA_FUNC void lowering::add_nodes(const std::vector<nd_shape>& inputs) {
         shapes_.emplace(p.name, inputs[i]);
     }
     for (const node& n : net_->nodes) {
-        if (fused_ != nullptr && fused_->part_of_another(n)) continue;
         const fused_layer* f = fused_ != nullptr ? fused_->at(n) : nullptr;
         try {
             count_copies(n);
+            if (fused_ != nullptr && fused_->part_of_another(n)) continue;
             if (f != nullptr)
                 add_layer(*f);
             else

@@ -227,9 +227,10 @@ KDNA_FUNC value activate(network_builder& net, const value& x, const activation&
     return detail::push_same(net, std::move(op), x, std::move(name), {.what = "activation", .in_place = true});
 }
 
-KDNA_FUNC value batch_norm(network_builder& net, const value& x, const kdna::batch_norm& bn, std::string name) {
+KDNA_FUNC value batch_norm(network_builder& net, const value& x, const kdna::batch_norm& bn, std::string name,
+                           const activation& act) {
     detail::require_channels(x, bn.mean, name);
-    ops::batch_norm op(bn.weight, bn.bias, bn.mean, bn.var, static_cast<float>(bn.eps), name);
+    ops::batch_norm op(bn.weight, bn.bias, bn.mean, bn.var, static_cast<float>(bn.eps), name, act);
     return detail::push_same(net, std::move(op), x, std::move(name), {.what = "batch_norm", .in_place = true});
 }
 
