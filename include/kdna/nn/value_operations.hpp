@@ -50,6 +50,7 @@ struct value_step {
 ///     run(in, y, executor)          noexcept; allocates nothing
 ///     keeps_order                   static constexpr bool, see operation
 ///     row_major                     static constexpr bool, true: see operation::makes_row_major; may be absent
+///     for_each_parameter(f)         calls f(span of const float) for all numbers that it keeps; absent where there are none
 template <class Op>
 class value_operation final : public operation {
 public:
@@ -74,6 +75,12 @@ public:
         return requires { requires Op::row_major; };
     }
     [[nodiscard]] bool runs_in_place() const noexcept override { return about_.in_place; }
+    void for_each_storage(const storage_visitor& f) const override {
+        const auto visit = [&](std::span<const float> numbers) {
+            f(numbers.data(), static_cast<index_t>(numbers.size_bytes()));
+        };
+        if constexpr (requires { op_.for_each_parameter(visit); }) op_.for_each_parameter(visit);
+    }
 
 private:
     Op op_;

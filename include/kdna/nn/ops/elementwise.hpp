@@ -78,6 +78,10 @@ public:
     /// further than the one before.
     KDNA_FUNC void run_rows(float* const* rows, index_t row_count, index_t stride, index_t count, index_t channel,
                             index_t step) const noexcept;
+    template <class F>
+    void for_each_parameter(const F& f) const {
+        if (channels_ > 0) f(std::span(slopes_));
+    }
     /// The function; its parameters of channels are valid while this object lives.
     [[nodiscard]] activation act() const noexcept {
         return {kind_, number_, std::span(slopes_).first(static_cast<std::size_t>(channels_))};

@@ -27,6 +27,12 @@ public:
     /// The input's shape. Throws kdna::error, naming `where`, for another number of channels than the norm or the activation has.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    template <class F>
+    void for_each_parameter(const F& f) const {
+        f(std::span(scale_));
+        f(std::span(shift_));
+        act_.for_each_parameter(f);
+    }
 
 private:
     std::vector<float> scale_, shift_;
@@ -47,6 +53,12 @@ public:
     /// The input's shape. Throws kdna::error, naming `where`, if its last extents differ.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    template <class F>
+    void for_each_parameter(const F& f) const {
+        if (!affine_) return;
+        f(std::span(weight_));
+        f(std::span(bias_));
+    }
 
 private:
     nd_shape shape_;
@@ -70,6 +82,12 @@ public:
     /// groups, and as many as there are weights.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    template <class F>
+    void for_each_parameter(const F& f) const {
+        if (!affine_) return;
+        f(std::span(weight_));
+        f(std::span(bias_));
+    }
 
 private:
     /// Images whose channels are contiguous, in groups of at most 64: whole groups together, up to 64 channels.
