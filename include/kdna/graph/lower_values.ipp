@@ -132,47 +132,16 @@ template <class Rule>
 KDNA_FUNC void lowering::add_reshape(const node& n, attributes& a) {
     only_roles(n, {});
     std::vector<std::string> shapes;
-    const std::vector<extent> extents = a.extents("shape", shapes, 1);
+    std::vector<extent> extents = a.extents("shape", shapes, 1);
     a.finish();
-    const auto rule = [extents, name = n.name](std::span<const nd_shape> in) {
-        std::vector<index_t> to = extents_of(extents, in, name);
-        const index_t all = element_count(in.front(), name);
-        index_t known = 1, open = -1;
-        for (std::size_t i = 0; i < to.size(); ++i) {
-            if (to[i] == -1 && open < 0) {
-                open = static_cast<index_t>(i);
-                continue;
-            }
-            if (to[i] < 1) throw error(name, "extents >= 1, and -1 once", concat(to[i]));
-            known = checked_mul(known, to[i], name);
-        }
-        if (open >= 0) {
-            if (all % known != 0)
-                throw error(name, concat("a multiple of ", known, " elements"), to_string(in.front()));
-            to[static_cast<std::size_t>(open)] = all / known;
-        }
-        return nd_shape(to, name);
-    };
-    push(n.out, detail::reshaping(n, rule), n.in, shapes);
+    push(n.out, detail::reshaping(n, reshape_operation::to_extents(std::move(extents), n.name)), n.in, shapes);
 }
 
 KDNA_FUNC void lowering::add_flatten(const node& n, attributes& a) {
     only_roles(n, {});
-    const index_t rank = shape_of(n.in.front()).rank();
-    const index_t first = axis_of(a.integer("first", 0), rank, a.where()),
-                  last = axis_of(a.integer("last", -1), rank, a.where());
+    const index_t first = a.integer("first", 0), last = a.integer("last", -1);
     a.finish();
-    if (first > last) throw error(n.where(), "a first axis before the last", concat(first, " and ", last));
-    const auto rule = [=, name = n.name](std::span<const nd_shape> in) {
-        std::vector<index_t> to;
-        for (index_t i = 0; i < in.front().rank(); ++i)
-            if (i > first && i <= last)
-                to.back() = checked_mul(to.back(), in.front()[i], name);
-            else
-                to.push_back(in.front()[i]);
-        return nd_shape(to, name);
-    };
-    push(n.out, detail::reshaping(n, rule), n.in);
+    push(n.out, detail::reshaping(n, reshape_operation::flattened(first, last, n.name)), n.in);
 }
 
 KDNA_FUNC void lowering::add_squeeze(const node& n, attributes& a) {
@@ -299,9 +268,7 @@ KDNA_FUNC void lowering::add_matmul(const node& n, attributes& a) {
     only_roles(n, {});
     a.finish();
     if (n.in.size() != 2) throw error(n.where(), "two inputs", concat(n.in.size()));
-    const nd_shape &x = shape_of(n.in[0]), &y = shape_of(n.in[1]);
-    // Matrices of rank 2 mix what axis 0 counts; of a higher rank it counts matrices, unless one side has fewer axes.
-    push_value(n, ops::matmul(), x.rank() > 2 && (y.rank() == x.rank() || y.rank() == 2));
+    push_value(n, ops::matmul(), ops::matmul::samplewise(shape_of(n.in[0]).rank(), shape_of(n.in[1]).rank()));
 }
 
 }  // namespace kdna::inline KDNA_ABI::graph

@@ -42,32 +42,41 @@ template <class Layer>
     return nd_shape(y);
 }
 
+/// What every layer is as a step, whose `layer()` gives it.
+template <class Self, class Plan>
+class layer_step : public operation {
+public:
+    [[nodiscard]] std::string_view name() const noexcept override { return layer().name(); }
+    [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
+        return layer_output_shape(layer(), in);
+    }
+    [[nodiscard]] bool reads_channel_means() const noexcept override { return layer().reads_channel_means(); }
+    [[nodiscard]] bool gives_channel_means() const noexcept override { return layer().gives_channel_means(); }
+    [[nodiscard]] band_support bands(const operation_state& s) const noexcept override {
+        return layer().bands(static_cast<const layer_state<Plan>&>(s).plan);
+    }
+
+private:
+    [[nodiscard]] const auto& layer() const noexcept { return static_cast<const Self&>(*this).layer(); }
+};
+
 }  // namespace detail
 
 /// Any layer as a step; a residual is its second input.
 template <planned_layer Layer>
-class layer_operation final : public operation {
+class layer_operation final : public detail::layer_step<layer_operation<Layer>, typename Layer::plan_type> {
 public:
     explicit layer_operation(Layer l) : layer_(std::move(l)) {}
     [[nodiscard]] const Layer& layer() const noexcept { return layer_; }
 
-    [[nodiscard]] std::string_view name() const noexcept override { return layer_.name(); }
     [[nodiscard]] index_t inputs() const noexcept override { return layer_.takes_residual() ? 2 : 1; }
-    [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
-        return detail::layer_output_shape(layer_, in);
-    }
     [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const nd_shape> in,
                                                         const plan_options& options) const override {
-        return std::make_unique<state>(layer_.plan_without_workspace(image_shape(in.front(), name()), options),
+        return std::make_unique<state>(layer_.plan_without_workspace(image_shape(in.front(), this->name()), options),
                                        &Layer::use_workspace);
     }
     void run(operation_state& s, const operation_call& c) const noexcept override {
         layer_.run(static_cast<state&>(s).plan, c.x(), c.y(), c.residual(), c.means, c.rows);
-    }
-    [[nodiscard]] bool reads_channel_means() const noexcept override { return layer_.reads_channel_means(); }
-    [[nodiscard]] bool gives_channel_means() const noexcept override { return layer_.gives_channel_means(); }
-    [[nodiscard]] band_support bands(const operation_state& s) const noexcept override {
-        return layer_.bands(static_cast<const state&>(s).plan);
     }
     void for_each_storage(const storage_visitor& f) const override { layer_.for_each_storage(f); }
 
@@ -79,20 +88,21 @@ private:
 /// A convolution as a step, held by its base, so that the step is compiled once for each backend. Its inputs are the image, for a
 /// layer whose coefficients come with each call those of every sample, [N, n] or [N, n, 1, 1], and the residual, if it takes one.
 template <conv_backend Backend>
-class convolution_operation final : public operation {
+class convolution_operation final : public detail::layer_step<convolution_operation<Backend>, conv_plan<Backend>> {
+    using base = detail::layer_step<convolution_operation<Backend>, conv_plan<Backend>>;
+
 public:
     explicit convolution_operation(std::unique_ptr<const conv_layer<Backend>> l)
         : layer_(std::move(l)), coefficients_(layer_->given_coefficients_per_sample()) {}
     [[nodiscard]] const conv_layer<Backend>& layer() const noexcept { return *layer_; }
 
-    [[nodiscard]] std::string_view name() const noexcept override { return layer_->name(); }
     [[nodiscard]] index_t inputs() const noexcept override {
         return 1 + (coefficients_ > 0 ? 1 : 0) + (layer_->takes_residual() ? 1 : 0);
     }
     [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
-        const nd_shape y = detail::layer_output_shape(*layer_, in);
+        const nd_shape y = base::output_shape(in);
         if (coefficients_ > 0) {
-            const std::string where = concat(name(), " coefficients");
+            const std::string where = concat(this->name(), " coefficients");
             const shape4 expected{y[0], coefficients_, 1, 1}, found = image_shape(in[1], where);
             if (found != expected) throw error(where, to_string(expected), to_string(found));
         }
@@ -100,7 +110,7 @@ public:
     }
     [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const nd_shape> in,
                                                         const plan_options& options) const override {
-        return std::make_unique<state>(layer_->plan_without_workspace(image_shape(in.front(), name()), options),
+        return std::make_unique<state>(layer_->plan_without_workspace(image_shape(in.front(), this->name()), options),
                                        coefficients_, options.memory);
     }
     void run(operation_state& s, const operation_call& c) const noexcept override {
@@ -116,11 +126,6 @@ public:
                 own.coefficients.data()[n * coefficients_ + i] = from(n, i, 0, 0);
         layer_->run_given(own.plan, c.x(), {own.coefficients.data(), coefficients_}, c.y(),
                           layer_->takes_residual() ? c.image(2) : tensor_view<const float>{}, c.means);
-    }
-    [[nodiscard]] bool reads_channel_means() const noexcept override { return layer_->reads_channel_means(); }
-    [[nodiscard]] bool gives_channel_means() const noexcept override { return true; }
-    [[nodiscard]] band_support bands(const operation_state& s) const noexcept override {
-        return layer_->bands(static_cast<const state&>(s).plan);
     }
     void for_each_storage(const storage_visitor& f) const override { layer_->visit_storage(f); }
 
