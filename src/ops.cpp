@@ -1,5 +1,4 @@
 // kdna::compiled: the operations of networks that are no layers.
-#include <kdna/nn/ops/concat.ipp>
 #include <kdna/nn/ops/copy.ipp>
 #include <kdna/nn/ops/elementwise.ipp>
 #include <kdna/nn/ops/matmul.ipp>

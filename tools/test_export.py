@@ -348,6 +348,52 @@ def attend(x: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(x, x * 2, x)
 
 
+class Attending(nn.Module):
+    """nn.MultiheadAttention in its forms; the second output are the weights."""
+
+    def __init__(self, mask: bool = False, **options: Any) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, **options)
+        self.mask = noise(5, 5) if mask else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        other = x * 2 if self.attention.kdim == 8 else x[:, :, :6]
+        return self.attention(x, other, other, attn_mask=self.mask, average_attn_weights=self.mask is None)
+
+
+def test_multihead_attention() -> None:
+    for options in (
+        {"batch_first": True},
+        {"bias": False},
+        {"kdim": 6, "vdim": 6},
+        {"mask": True, "batch_first": True},
+    ):
+        exported = check(scatter(Attending(**options)), noise(2, 5, 8) if "batch_first" in options else noise(5, 2, 8))
+        assert exported.ops.count("matmul") == 2 and exported.ops.count("softmax") == 1
+        assert exported.ops.count("linear") == 4
+    free = check(scatter(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)), noise(2, 5, 8), more=[(1, 5, 8)])
+    assert free.shapes() == [[None, 5, 8]] and "mean" not in free.ops
+    refused(Attending(add_bias_kv=True), noise(5, 2, 8), says="keys of its own")
+
+
+def test_unfold() -> None:
+    for arguments in ((3,), ((2, 3), 1, (0, 1), 2), (2, 2, 1, 1)):
+        exported = check(lambda x, a=arguments: F.unfold(x, *a), IMAGE, more=SMALL)
+        assert exported.ops == ["conv2d", "flatten"]
+
+
+def test_resizes_that_are_products_of_matrices() -> None:
+    for function in (
+        lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"),
+        lambda x: F.interpolate(x, (7, 30), mode="bicubic", align_corners=True),
+        lambda x: F.interpolate(x, (5, 9), mode="bilinear", antialias=True),
+        lambda x: F.interpolate(x, scale_factor=(1.5, 0.7), mode="nearest-exact"),
+    ):
+        exported = check(function, IMAGE)
+        assert exported.ops == ["constant", "matmul", "constant", "matmul"] and len(exported.said) == 1
+        assert exported.shapes() == [[None, *IMAGE.shape[1:]]], exported.shapes()
+
+
 def test_windows_and_reductions() -> None:
     for function in (
         lambda x: F.max_pool2d(x, 3, 2, 1),
@@ -797,8 +843,7 @@ def test_refusals() -> None:
         (lambda x: x.argmax(1)): "argmax",
         (lambda x: x.max(1)[1] * 1.0): "index of an element",
         (lambda x: F.conv2d(x, x[:1])): "the kernel depends on the input",
-        (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic")): "bicubic",
-        (lambda x: F.unfold(x, 3)): "unfold",
+        (lambda x: F.interpolate(x[:, :, 0], scale_factor=2, mode="linear")): "3 axes",
         (lambda x: F.dropout(x, 0.5)): "is active",
         (lambda x: F.batch_norm(x, None, None, training=True)): "statistics of the batch",
         (lambda x: x[x > 0]): "gt",
@@ -1134,7 +1179,11 @@ def test_condconv_with_its_own_and_with_another_layers_coefficients() -> None:
         return
     exported = check(scatter(Blocks()), noise(2, 8, 6, 7))
     convs = [n for n in exported.nodes if n["op"] == "conv2d"]
-    assert [n.get("method", "dense") for n in convs] == ["condconv"] + ["dense"] * 4
+    assert [n["method"] for n in convs] == ["mixture"] * 2
+    assert len({n["in"][1] for n in convs}) == 1 and exported.ops.count("linear") == 1
+    kernels = [exported.tensors[n["tensors"]["weight"]].shape for n in convs]
+    assert kernels == [(4, 8, 8, 1, 1), (4, 6, 8, 3, 3)]
+    assert "bias" not in convs[0]["tensors"] and exported.tensors[convs[1]["tensors"]["bias"]].shape == (4, 6)
 
 
 def test_other_dynamic_layers() -> None:

@@ -71,6 +71,8 @@ TEST_CASE("network files: mutated texts") {
                                                                                  "\"t.w3\"",
                                                                                  "\"t.b4\"",
                                                                                  "\"t.s\"",
+                                                                                 "\"mixture\"",
+                                                                                 "\"t.m\"",
                                                                                  "\"t.none\"",
                                                                                  "[\"dim\",\"x\",0]",
                                                                                  "[\"div\",1,0]",

@@ -122,6 +122,33 @@ public:
         return r_->chance(0.5) ? g_->add("mean", {x}, {s[0], s[1], 1, 1}, "\"axes\": [2, 3], \"keep\": true")
                                : g_->add("adaptive_avg_pool2d", {x}, {s[0], s[1], 1, 1}, "\"size\": [1, 1]");
     }
+    /// Convolutions that share a mixture's coefficients, as timm's CondConv blocks do.
+    std::string mixtures(const std::string& x) {
+        const nd_shape s = g_->shape(x);
+        const index_t n = r_->between(1, 4);
+        std::string route = global_mean(x);
+        if (r_->chance(0.7)) {
+            route = g_->add("flatten", {route}, {s[0], s[1]}, "\"first\": 1");
+            route = g_->add("linear", {route}, {s[0], n}, "",
+                            {{"weight", g_->weights({n, s[1]}, s[1])}, {"bias", g_->tensor({n})}});
+        } else {
+            route = conv(route, n, 1);
+        }
+        route = g_->add("activation", {route}, g_->shape(route), "\"kind\": \"sigmoid\"");
+        std::string y = x;
+        for (const bool depthwise : {false, true}) {
+            std::map<std::string, std::string> tensors{
+                {"weight", g_->weights({n, s[1], depthwise ? 1 : s[1], 3, 3}, (depthwise ? 9 : 9 * s[1]) * n)}};
+            if (r_->chance(0.4)) tensors["bias"] = g_->tensor({n, s[1]});
+            y = g_->add("conv2d", {y, route}, s,
+                        concat("\"method\": \"mixture\", \"pad\": [1, 1, 1, 1], \"groups\": ", depthwise ? s[1] : 1),
+                        tensors);
+            if (r_->chance(0.7)) y = bn(y);
+            if (depthwise && r_->chance(0.5)) y = g_->add("add", {y, x}, s);
+            if (r_->chance(0.7)) y = act(y);
+        }
+        return y;
+    }
     /// x * gate(x), as it is written by hand.
     std::string squeeze_excite(const std::string& x) {
         const index_t c = g_->shape(x)[1], hidden = std::max<index_t>(c / 2, 1);
@@ -164,6 +191,19 @@ public:
         const std::string scale = g_->add("constant", {}, {c, 1, 1}, "", {{"value", g_->tensor({c, 1, 1})}});
         h = r_->chance(0.5) ? g_->add("mul", {h, scale}, s) : g_->add("mul", {scale, h}, s);
         return r_->chance(0.5) ? g_->add("add", {h, x}, s) : g_->add("add", {x, h}, s);
+    }
+    /// A norm over channels of an image in the order of PyTorch, and two 1x1 convolutions of it.
+    std::string normalised_pixels(const std::string& x) {
+        const nd_shape s = g_->shape(x);
+        const index_t c = s[1];
+        std::string h = g_->add("permute", {x}, {s[0], s[2], s[3], c}, "\"axes\": [0, 2, 3, 1]");
+        std::map<std::string, std::string> tensors;
+        if (r_->chance(0.8)) tensors["weight"] = g_->tensor({c}, 0.5, 1.5);
+        if (r_->chance(0.8)) tensors["bias"] = g_->tensor({c});
+        h = g_->add("layer_norm", {h}, g_->shape(h), "\"axes\": 1, \"eps\": 0.1", tensors);
+        h = g_->add("permute", {h}, s, "\"axes\": [0, 3, 1, -2]");
+        return g_->add("mul", {conv(h, 4, 1), r_->chance(0.8) ? act(conv(h, 4, 1)) : conv(h, 4, 3)},
+                       {s[0], 4, s[2], s[3]});
     }
     std::string shuffled(const std::string& x) {
         const nd_shape s = g_->shape(x);
@@ -242,7 +282,7 @@ state_dict random_graph(rng& r, const nd_shape& example, index_t inputs) {
         const std::string x = r.chance(0.7) ? values.back() : some();
         const nd_shape s = g.shape(x);
         std::string y;
-        switch (r.between(0, 13)) {
+        switch (r.between(0, 15)) {
             case 0: y = l.act(l.bn(l.conv(x, 2 * r.between(1, 12), r.pick<index_t>({1, 3})))); break;
             case 1: {  // a residual, before or after the activation
                 y = l.conv(x, s[1], 3);
@@ -295,6 +335,8 @@ state_dict random_graph(rng& r, const nd_shape& example, index_t inputs) {
             case 12:
                 y = g.add("mul", {x, g.add("add", {l.global_mean(x)}, {s[0], s[1], 1, 1}, "\"scalar\": 0.5")}, s);
                 break;
+            case 13: y = l.mixtures(x); break;
+            case 14: y = l.normalised_pixels(x); break;
             default: y = l.act(g.add(r.pick({"sub", "maximum", "mul"}), {x, l.conv(x, s[1], 1)}, s));
         }
         values.push_back(y);

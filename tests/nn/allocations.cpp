@@ -146,6 +146,26 @@ TEST_CASE("A plan's workspace comes from the caller's resource and goes back to 
     }
 }
 
+TEST_CASE("A run of a step that moves elements allocates nothing") {
+    for_each_moving_step([](const operation& step, const std::vector<nd_shape>& shapes) {
+        rng r(439, 0);
+        std::vector<std::vector<float>> memory;
+        std::vector<nd_view<const float>> in;
+        for (const nd_shape& s : shapes) {
+            memory.push_back(r.floats(element_count(s)));
+            in.emplace_back(memory.back().data(), s, strides_in(s, channels_last(s.rank())));
+        }
+        const nd_shape out = step.output_shape(shapes);
+        std::vector<float> y(static_cast<std::size_t>(element_count(out)));
+        const auto state = step.plan(shapes, {});
+        const operation_call call{.inputs = in, .output = row_major_view(y.data(), out)};
+        const std::size_t before = allocations;
+        step.run(*state, call);
+        const std::size_t made = allocations - before;
+        if (made != 0) FAIL(step.name() << ": " << made << " allocations");
+    });
+}
+
 TEST_CASE("A run of an operation allocates nothing") {
     for_each_operation([](const char* name, const auto& op, const std::vector<nd_shape>& shapes) {
         rng r(438, 0);

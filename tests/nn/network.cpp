@@ -1,6 +1,8 @@
 // Networks: values, arena, residuals, heads, gates.
 #include "nn/networks.hpp"
 
+#include <kdna/nn/network_functions.hpp>
+
 #include <limits>
 
 #include "support/counting_resource.hpp"
@@ -232,6 +234,48 @@ TEST_CASE("A fully connected layer of a network is W x + b for each sample") {
             }
         }
     }
+}
+
+TEST_CASE("Norms, activations and constants count in a network's memory") {
+    rng r(427, 0);
+    const index_t c = 24, word = static_cast<index_t>(sizeof(float)), padding = simd::lanes * word;
+    const auto a = r.floats(c), b = r.floats(c), var = r.floats(c, 0.5, 1.5);
+    const auto bytes = [&](const auto& step) {
+        network_builder net;
+        const auto x = net.input("x", {0, c, 0, 0});
+        return std::move(net).build(step(net, x)).weight_bytes();
+    };
+    const kdna::batch_norm bn{.weight = a, .bias = b, .mean = a, .var = var};
+    using value = network::value;
+    using builder = network_builder;
+    CHECK(bytes([&](builder& n, const value& x) { return nn::batch_norm(n, x, bn); }) == 2 * c * word);
+    const index_t slopes = bytes([&](builder& n, const value& x) { return nn::activate(n, x, activation::prelu(a)); });
+    CHECK(slopes >= c * word);
+    CHECK(slopes <= c * word + padding);
+    CHECK(bytes([&](builder& n, const value& x) { return nn::batch_norm(n, x, bn, "bn", activation::prelu(a)); }) ==
+          2 * c * word + slopes);
+    CHECK(bytes([&](builder& n, const value& x) { return nn::activate(n, x, activation::gelu); }) == 0);
+    CHECK(bytes([&](builder& n, const value& x) { return nn::group_norm(n, x, 3, {a, b}); }) == 2 * c * word);
+    CHECK(bytes([&](builder& n, const value& x) { return nn::group_norm(n, x, 3); }) == 0);
+    CHECK(bytes([&](builder& n, const value& x) { return nn::layer_norm_channels(n, x, {a, b}); }) == 2 * c * word);
+    CHECK(bytes([&](builder& n, const value& x) {
+              return nn::mul(n, x, nn::constant(n, {1, c, 1, 1}, a));
+          }) == c * word);
+    // One constant for two readers counts once, and a transposed convolution's slopes with its weights, scale and shift.
+    CHECK(bytes([&](builder& n, const value& x) {
+              const value k = nn::constant(n, {1, c, 1, 1}, a);
+              return nn::add(n, nn::mul(n, x, k), k);
+          }) == c * word);
+    const auto up = [&](const activation& act) {
+        return bytes([&](builder& n, const value& x) {
+            return nn::conv_transpose2d(n, x, {c, 1, 2, 2}, r.floats(4 * c), {.stride = 2, .groups = c},
+                                        {.act = act, .name = "up"});
+        });
+    };
+    const index_t plain = up(activation::relu), with_slopes = up(activation::prelu(a));
+    CHECK(plain >= (4 * c + 2 * c) * word);
+    CHECK(with_slopes >= plain + c * word);
+    CHECK(with_slopes <= plain + (c + panel_layout::width) * word);
 }
 
 TEST_CASE("What layers share counts once in a network's memory") {

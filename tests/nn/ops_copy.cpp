@@ -1,25 +1,16 @@
 // Copies, and the operations that only move elements: every element of the result is the right one, bit for bit.
 #include <limits>
 
-#include <kdna/nn/ops/concat.hpp>
 #include <kdna/nn/ops/copy.hpp>
 #include <kdna/nn/ops/pad.hpp>
 
+#include "nn/moved_elements.hpp"
 #include "support/errors.hpp"
-#include "support/nd_frames.hpp"
 
 using namespace kdna;
 using namespace kdna_test;
 
 namespace {
-
-/// Numbers all of their own, so that every element is known by its value.
-void copy_number(const nd_frame& x) {
-    float next = 1.0F;
-    for_each_index(x.view().shape, [&](const axis_numbers& i) { element(x.view(), i) = next++; });
-}
-
-nd_placement copy_source(rng& r) { return r.chance(0.1) ? nd_placement::repeated : any_nd_placement(r); }
 
 /// The result of an operation on numbered elements of x is source(index) of x for every index, or `otherwise` where that is
 /// outside.
@@ -40,28 +31,14 @@ void copy_check(const Operation& op, rng& r, const nd_frame& x, const Source& so
     if (found != expected) FAIL("other elements");
 }
 
-/// A shape with as many elements: prime factors handed out anew.
-nd_shape copy_other_shape(rng& r, const nd_shape& s) {
-    std::vector<index_t> extents(static_cast<std::size_t>(r.between(1, 5)), 1);
-    for (index_t rest = element_count(s), p = 2; rest > 1;) {
-        if (rest % p != 0) {
-            ++p;
-            continue;
-        }
-        extents[static_cast<std::size_t>(r.between(0, static_cast<index_t>(extents.size()) - 1))] *= p;
-        rest /= p;
-    }
-    return nd_shape(extents);
-}
-
 }  // namespace
 
 TEST_CASE("A copy between views of a shape copies every element") {
     for (int i = 0; i < scaled(2500); ++i) {
         rng r(910, static_cast<std::uint64_t>(i));
         const nd_shape s = any_nd_shape(r, r.between(1, 5), 6, 70);
-        const nd_frame x(r, s, copy_source(r)), y(r, s, any_nd_placement(r));
-        copy_number(x);
+        const nd_frame x(r, s, source_placement(r)), y(r, s, any_nd_placement(r));
+        number_elements(x);
         ops::copy(x.view(), y.view(), executor_ref());
         KDNA_TEST_CASE_INFO(i, to_string(s));
         if (values_of(x.view()) != values_of(y.view())) FAIL("other elements");
@@ -78,29 +55,16 @@ TEST_CASE("Large transpositions and rows of all lengths are copied too") {
         const nd_shape s{r.between(1, 2), r.between(1, 300), r.between(1, 20), r.between(1, 20)};
         const nd_frame x(r, s, r.pick({nd_placement::row_major, nd_placement::channels_last})),
             y(r, s, r.pick({nd_placement::row_major, nd_placement::channels_last}));
-        copy_number(x);
+        number_elements(x);
         ops::copy(x.view(), y.view(), executor_ref());
         if (values_of(x.view()) != values_of(y.view())) FAIL("other elements of " << to_string(s));
     }
 }
 
-TEST_CASE("A reshape keeps the order of elements, whatever the shapes and strides") {
-    for (int i = 0; i < scaled(3000); ++i) {
-        rng r(912, static_cast<std::uint64_t>(i));
-        const nd_shape s = any_nd_shape(r, r.between(1, 5), 6, 60), t = copy_other_shape(r, s);
-        const nd_frame x(r, s, copy_source(r));
-        copy_number(x);
-        KDNA_TEST_CASE_INFO(i, concat(to_string(s), " to ", to_string(t)));
-        const ops::reshape op(t);
-        CHECK(op.output_shape(std::vector{s}, "op") == t);
-        if (result_of(op, r, {x.view()}) != values_of(x.view())) FAIL("other elements");
-    }
-}
-
-TEST_CASE("A reshape whose axes have no common parts keeps the order of elements") {
+TEST_CASE("A copy to another shape whose axes have no common parts keeps the order of elements") {
     for (int i = 0; i < scaled(500); ++i) {
         rng r(918, static_cast<std::uint64_t>(i));
-        const nd_shape s = any_nd_shape(r, r.between(2, 4), 7, 12), t = copy_other_shape(r, s);
+        const nd_shape s = any_nd_shape(r, r.between(2, 4), 7, 12), t = shape_of_as_many(r, s);
         // Gaps between all axes, so that none can be joined to another.
         const auto strides = [&](const nd_shape& of) {
             axis_numbers out{};
@@ -125,9 +89,9 @@ TEST_CASE("Shuffles move pixels to channels and back, and channels among each ot
         rng r(913, static_cast<std::uint64_t>(i));
         const index_t f = r.between(1, 4), c = r.pick<index_t>({1, 2, 3, 5, 17}), h = r.between(1, 6),
                       w = r.between(1, 6), n = r.between(1, 2);
-        const nd_frame x(r, {n, c * f * f, h, w}, copy_source(r)), y(r, {n, c, h * f, w * f}, copy_source(r));
-        copy_number(x);
-        copy_number(y);
+        const nd_frame x(r, {n, c * f * f, h, w}, source_placement(r)), y(r, {n, c, h * f, w * f}, source_placement(r));
+        number_elements(x);
+        number_elements(y);
         KDNA_TEST_CASE_INFO(i, concat(to_string(x.view().shape), ", factor ", f));
         copy_check(ops::pixel_shuffle(f), r, x, [&](const axis_numbers& k) {
             return axis_numbers{k[0], k[1] * f * f + k[2] % f * f + k[3] % f, k[2] / f, k[3] / f};
@@ -138,97 +102,11 @@ TEST_CASE("Shuffles move pixels to channels and back, and channels among each ot
         const index_t groups = r.between(1, 5), each = r.pick<index_t>({1, 2, 3, 4, 7, 19});
         nd_shape s = any_nd_shape(r, r.between(2, 5), 4, 9);
         s[1] = groups * each;
-        const nd_frame z(r, s, copy_source(r));
-        copy_number(z);
+        const nd_frame z(r, s, source_placement(r));
+        number_elements(z);
         KDNA_TEST_CASE_INFO(i, concat(to_string(s), ", groups ", groups));
         copy_check(ops::channel_shuffle(groups), r, z, [&](axis_numbers k) {
             k[1] = k[1] % groups * each + k[1] / groups;
-            return k;
-        });
-    }
-}
-
-TEST_CASE("Expanding repeats elements") {
-    for (int i = 0; i < scaled(500); ++i) {
-        rng r(914, static_cast<std::uint64_t>(i));
-        const nd_shape t = any_nd_shape(r, r.between(1, 5));
-        std::vector<index_t> extents(t.extents().begin() + r.between(0, t.rank() - 1), t.extents().end());
-        for (index_t& e : extents)
-            if (r.chance(0.4)) e = 1;
-        const nd_shape s(extents);
-        const nd_frame x(r, s, copy_source(r));
-        copy_number(x);
-        KDNA_TEST_CASE_INFO(i, concat(to_string(s), " to ", to_string(t)));
-        copy_check(ops::expand(t), r, x, [&](const axis_numbers& k) {
-            axis_numbers from{};
-            for (index_t a = 0; a < s.rank(); ++a)
-                from[static_cast<std::size_t>(a)] =
-                    s[a] == 1 ? 0 : k[static_cast<std::size_t>(a + t.rank() - s.rank())];
-            return from;
-        });
-    }
-}
-
-TEST_CASE("Inputs are put behind one another along an axis") {
-    for (int i = 0; i < scaled(1000); ++i) {
-        rng r(915, static_cast<std::uint64_t>(i));
-        const nd_shape s = any_nd_shape(r, r.between(1, 5));
-        const index_t axis = r.between(0, s.rank() - 1), count = r.between(1, 4);
-        std::vector<nd_frame> in;
-        std::vector<nd_view<const float>> views;
-        std::vector<nd_shape> shapes;
-        for (index_t k = 0; k < count; ++k) {
-            nd_shape t = s;
-            t[axis] = r.between(1, 20);
-            in.emplace_back(r, t, copy_source(r));
-            copy_number(in.back());
-            shapes.push_back(t);
-        }
-        for (const nd_frame& x : in) views.push_back(x.view());
-        const ops::concatenate op(r.chance(0.5) ? axis : axis - s.rank());
-        std::vector<float> expected;
-        for_each_index(op.output_shape(shapes, "op"), [&](axis_numbers k) {
-            index_t& at = k[static_cast<std::size_t>(axis)];
-            std::size_t which = 0;
-            for (; at >= shapes[which][axis]; ++which) at -= shapes[which][axis];
-            expected.push_back(element(views[which], k));
-        });
-        KDNA_TEST_CASE_INFO(i, concat(count, " like ", to_string(s), " along ", axis));
-        if (result_of(op, r, views) != expected) FAIL("other elements");
-    }
-}
-
-TEST_CASE("A slice has the elements that Python's has") {
-    for (int i = 0; i < scaled(1500); ++i) {
-        rng r(916, static_cast<std::uint64_t>(i));
-        const nd_shape s = any_nd_shape(r, r.between(1, 5), 7);
-        const index_t axis = r.between(0, s.rank() - 1), extent = s[axis],
-                      step = r.pick<index_t>({1, 1, 2, 3, 9, -1, -2});
-        const index_t start = r.between(-2 * extent, 2 * extent);
-        const std::optional<index_t> stop =
-            r.chance(0.3) ? std::nullopt : std::optional(r.between(-2 * extent, 2 * extent));
-        // Python's rule, an element at a time: it counts from the end once, and then cuts off.
-        std::vector<index_t> elements;
-        const auto from_end = [&](index_t k) { return k < 0 ? k + extent : k; };
-        const index_t first = step > 0 ? std::max<index_t>(from_end(start), 0) : std::min(from_end(start), extent - 1);
-        for (index_t k = first; k >= 0 && k < extent; k += step) {
-            if (stop && (step > 0 ? k >= from_end(*stop) : k <= from_end(*stop))) break;
-            elements.push_back(k);
-        }
-        const nd_frame x(r, s, copy_source(r));
-        copy_number(x);
-        KDNA_TEST_CASE_INFO(
-            i, concat(to_string(s), " axis ", axis, " from ", start, " to ", stop.value_or(12345), " by ", step));
-        const ops::slice op(r.chance(0.5) ? axis : axis - s.rank(), start, stop, step);
-        if (elements.empty()) {
-            check_error([&] { return op.output_shape(std::vector{s}, "block.slice"); }, "block.slice",
-                        "at least one element", concat("start ", start));
-            continue;
-        }
-        CHECK(op.output_shape(std::vector{s}, "op")[axis] == static_cast<index_t>(elements.size()));
-        copy_check(op, r, x, [&](axis_numbers k) {
-            index_t& at = k[static_cast<std::size_t>(axis)];
-            at = elements[static_cast<std::size_t>(at)];
             return k;
         });
     }
@@ -251,8 +129,8 @@ TEST_CASE("Padding is what its mode says on all axes") {
         }
         const auto rank = static_cast<std::size_t>(s.rank());
         const ops::pad op{std::span(before).first(rank), std::span(after).first(rank), mode, 7.5F};
-        const nd_frame x(r, s, copy_source(r));
-        copy_number(x);
+        const nd_frame x(r, s, source_placement(r));
+        number_elements(x);
         KDNA_TEST_CASE_INFO(i, concat(to_string(s), " mode ", static_cast<int>(mode)));
         copy_check(
             op, r, x,
@@ -278,12 +156,6 @@ TEST_CASE("Operations that move elements refuse what does not fit, by name") {
     const auto shapes = [](std::initializer_list<nd_shape> s) { return std::vector<nd_shape>(s); };
     const nd_shape image{1, 6, 4, 4};
     constexpr index_t big = index_t{1} << 40;
-    check_error([] { return ops::reshape(nd_shape{2, -1}, "flat"); }, "flat", "extents >= 1", "[2, -1]");
-    check_error(
-        [&] {
-            return ops::reshape(nd_shape{5, 19}).output_shape(shapes({image}), "flat");
-        },
-        "flat", "95 elements", "[1, 6, 4, 4]");
     check_error([] { return ops::pixel_shuffle(0, "up"); }, "up", "factor >= 1", "0");
     check_error([] { return ops::pixel_shuffle(big, "up"); }, "up", "fits", "");
     check_error([&] { return ops::pixel_shuffle(2).output_shape(shapes({image}), "up"); }, "up", "multiple of 4",
@@ -295,39 +167,7 @@ TEST_CASE("Operations that move elements refuse what does not fit, by name") {
     check_error([] { return ops::channel_shuffle(0, "shuffle"); }, "shuffle", "groups >= 1", "0");
     check_error([&] { return ops::channel_shuffle(4).output_shape(shapes({image}), "shuffle"); }, "shuffle", "4 groups",
                 "[1, 6, 4, 4]");
-    check_error([] { return ops::expand(nd_shape{0}, "expand"); }, "expand", "extents >= 1", "[0]");
-    check_error(
-        [&] {
-            return ops::expand(nd_shape{6, 4, 4}).output_shape(shapes({image}), "expand");
-        },
-        "expand", "expanded to [6, 4, 4]", "[1, 6, 4, 4]");
-    check_error(
-        [&] {
-            return ops::expand(nd_shape{2, 1, 4, 4}).output_shape(shapes({image}), "expand");
-        },
-        "expand", "expanded to [2, 1, 4, 4]", "[1, 6, 4, 4]");
-    const ops::concatenate cat(1);
-    check_error([&] { return cat.output_shape({}, "cat"); }, "cat", "1 input or more", "0");
-    check_error(
-        [&] {
-            return cat.output_shape(shapes({image, {1, 6, 4, 5}}), "cat");
-        },
-        "cat", "but for axis 1", "[1, 6, 4, 5]");
-    check_error(
-        [&] {
-            return cat.output_shape(shapes({image, {1, 6, 4}}), "cat");
-        },
-        "cat", "but for axis 1", "[1, 6, 4]");
-    check_error([&] { return ops::concatenate(4).output_shape(shapes({image}), "cat"); }, "cat", "an axis from -4 to 3",
-                "4");
-    constexpr index_t half = std::numeric_limits<index_t>::max() / 2 + 1;
-    check_error([&] { return ops::concatenate(0).output_shape(shapes({{half}, {half}}), "cat"); }, "cat", "fits", "");
-    check_error([] { return ops::slice(0, 0, {}, 0, "part"); }, "part", "step", "0");
-    check_error([&] { return ops::slice(-5, 0, {}, 1).output_shape(shapes({image}), "part"); }, "part", "an axis",
-                "-5");
     constexpr index_t most = std::numeric_limits<index_t>::max(), least = std::numeric_limits<index_t>::min();
-    CHECK(ops::slice(2, least, most, most).output_shape(shapes({image}), "part")[2] == 1);
-    CHECK(ops::slice(2, most, least, -most).output_shape(shapes({image}), "part")[2] == 1);
     const auto pad = [](index_t before, index_t after, ops::pad_mode mode) {
         return ops::pad(std::span(&before, 1), std::span(&after, 1), mode, 0.0F, "pad");
     };

@@ -9,6 +9,7 @@
 #include <kdna/simd/lanes.hpp>
 
 #include "support/errors.hpp"
+#include "support/frames.hpp"
 #include "support/nd_frames.hpp"
 
 using namespace kdna;
@@ -84,6 +85,27 @@ TEST_CASE("Batch normalisation scales and shifts every channel by its statistics
         });
         KDNA_TEST_CASE_INFO(i, to_string(s));
         check_result(result_of(ops::batch_norm(w, b, mean, var, eps), r, {x.view()}), expected);
+    }
+}
+
+TEST_CASE("Batch normalisation with an activation has the bits of one after the other") {
+    for (int i = 0; i < scaled(800); ++i) {
+        rng r(934, static_cast<std::uint64_t>(i));
+        const nd_shape s = any_nd_shape(r, r.between(2, 5), 5, r.pick<index_t>({5, 40, 300}));
+        nd_frame x(r, s, any_nd_placement(r));
+        x.fill(r, -3.0, 3.0);
+        const std::vector<float> w = norm_numbers(r, s[1]), b = norm_numbers(r, s[1]), mean = r.floats(s[1], -2.0, 2.0),
+                                 var = r.floats(s[1], 0.1, 3.0), slopes = r.floats(r.chance(0.3) ? 1 : s[1]);
+        const activation act = r.pick({activation::none, activation::relu, activation::relu6, activation::silu,
+                                       activation::leaky_relu(0.2F), activation::prelu(slopes)});
+        const std::vector<float> normalised = result_of(ops::batch_norm(w, b, mean, var, 1e-3F), r, {x.view()});
+        const std::vector<float> expected =
+            act == activation::none
+                ? normalised
+                : result_of(ops::activate(act), r, {row_major_view<const float>(normalised.data(), s)});
+        KDNA_TEST_CASE_INFO(i, to_string(s) + " " + to_string(act));
+        const std::vector<float> found = result_of(ops::batch_norm(w, b, mean, var, 1e-3F, "bn", act), r, {x.view()});
+        if (!same_bits(found, expected)) FAIL("other bits");
     }
 }
 
@@ -304,6 +326,11 @@ TEST_CASE("Normalisations, reductions and products refuse what does not fit, by 
     const std::vector<nd_shape> image{{1, 6, 4, 4}}, vector{{6}};
     const std::vector<float> six(6, 1.0F), five(5, 1.0F), negative(6, -1.0F);
     check_error([&] { return ops::batch_norm({}, {}, {}, {}, 0.1F, "bn"); }, "bn", "at least 1 channel", "0");
+    check_error(
+        [&] {
+            return ops::batch_norm({}, {}, six, six, 0.1F, "bn", activation::prelu(five)).output_shape(image, "bn");
+        },
+        "bn", "5 channels", "6");
     check_error([&] { return ops::batch_norm({}, {}, six, five, 0.1F, "bn"); }, "bn", "variance of 6", "5");
     check_error([&] { return ops::batch_norm(five, {}, six, six, 0.1F, "bn"); }, "bn", "6 elements", "5");
     check_error([&] { return ops::batch_norm({}, {}, six, negative, 0.1F, "bn"); }, "bn", "positive", "-0.9");

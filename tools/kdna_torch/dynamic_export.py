@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .extents import combine
-from .operations import integer, pair, producer
+from .operations import integer, pair
 from .trace import LAYERS, Node, Tracer
 from .values import Inexpressible
 
@@ -197,30 +197,11 @@ def condconv(tracer: Tracer, module: Any, x: Tensor, routing_weights: Tensor | N
         image, attributes = padded_as_tensorflow(tracer, module, x, size)
     else:
         attributes = geometry(module)
+    if routing_weights is not None:  # of the block, for all its convolutions
+        return Node("conv2d", [image, routing_weights], tensors, method="mixture", **attributes)
     attributes |= {"kernel": [o, cg * groups, *size], "method": "condconv"}
     attributes |= {"bias": True} if "bias" in tensors else {}
-    if routing_weights is None:
-        return Node("conv2d", [x], tensors | keys(module, "routing"), **attributes)
-    routing = routing_of(tracer, x, routing_weights) if image is x else None
-    if routing is not None:
-        return Node("conv2d", [x], tensors | routing, **attributes)
-    return mixed_outputs(image, routing_weights, tensors, attributes)
-
-
-def mixed_outputs(image: Any, route: Tensor, tensors: dict[str, Tensor], attributes: dict[str, Any]) -> Node:
-    """The sum of the experts' convolutions, each times its coefficient: what a routing of another layer's input gives.
-
-    The file's condconv routes by its own input. timm's blocks have one routing for all their convolutions.
-    """
-    dense = {key: item for key, item in attributes.items() if key not in ("method", "kernel", "bias")}
-    total: Node | None = None
-    for i in range(len(tensors["weight"])):
-        expert = {role: tensor[i] for role, tensor in tensors.items()}
-        coefficient = Node("unsqueeze", [Node("slice", [route], axis=1, start=i, stop=i + 1)], axes=[2, 3])
-        part = Node("mul", [Node("conv2d", [image], expert, **dense), coefficient])
-        total = part if total is None else Node("add", [total, part])
-    assert total is not None
-    return total
+    return Node("conv2d", [image], tensors | keys(module, "routing"), **attributes)
 
 
 def padded_as_tensorflow(tracer: Tracer, module: Any, x: Tensor, size: list[int]) -> tuple[Node, dict[str, Any]]:
@@ -238,24 +219,6 @@ def padded_as_tensorflow(tracer: Tracer, module: Any, x: Tensor, size: list[int]
         Node("pad", [x], before=before, after=after),
         {key: item for key, item in attributes.items() if item != NEUTRAL[key]},
     )
-
-
-def routing_of(tracer: Tracer, x: Tensor, route: Tensor) -> dict[str, Tensor] | None:
-    """The layer that makes the coefficients, where it reads this convolution's own input."""
-    value, image = tracer.find(route), tracer.find(x)
-    if value is None or image is None:
-        return None
-    gate = producer(tracer, value, ["activation"])
-    if gate is None or gate.attributes["kind"] != "sigmoid":
-        return None
-    fc = producer(tracer, gate.inputs[0], ["linear"])
-    mean = producer(tracer, fc.inputs[0], ["mean", "adaptive_avg_pool2d"], ["flatten", "squeeze"]) if fc else None
-    if fc is None or mean is None or mean.inputs[0] is not image:
-        return None
-    if mean.attributes.get("size", [1, 1]) != [1, 1] or mean.attributes.get("axes", [2, 3]) != [2, 3]:
-        return None
-    zero = torch.zeros(fc.tensors["weight"].shape[0], dtype=torch.float64)
-    return {"routing.weight": fc.tensors["weight"], "routing.bias": fc.tensors.get("bias", zero)}
 
 
 DCD_KEYS = ("fc.0", "fc.1.fc.0", "fc_phi", "fc_scale", "bn1", "bn2")

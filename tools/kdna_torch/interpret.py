@@ -63,6 +63,7 @@ ATTRIBUTES |= {op: ({"axes"}, {"keep"}) for op in ("mean", "sum", "max", "min")}
 METHOD_ATTRIBUTES: dict[str, tuple[set[str], set[str]]] = {
     "dense": (set(), set()),
     "kernel_dna": (set(), {"bn_eps", "hidden", "gate"}),
+    "mixture": (set(), set()),
     "dcd": ({"kernel"}, {"grid"}),
     "kernel_warehouse": ({"kernel"}, {"bias", "first_local"}),
 } | {method: ({"kernel"}, {"bias"}) for method in ("condconv", "dyconv", "odconv", "acdc", "sparse")}
@@ -188,6 +189,17 @@ def conv_kernel_dna(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     return y if bias is None else y + bias[:, None, None]
 
 
+def conv_mixture(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
+    if len(v) != 2:
+        raise FormatError("a mixture reads an image and coefficients")
+    weight, bias = w.take("weight"), w.maybe("bias")
+    route = v[1].flatten(1)
+    if v[1].ndim not in (2, 4) or list(route.shape) != [len(v[0]), len(weight)]:
+        raise FormatError(f"coefficients {tuple(v[1].shape)} of {len(weight)} kernels for {len(v[0])} samples")
+    y = convolve(v[0], torch.einsum("ni,iockl->nockl", route, weight), a)
+    return y if bias is None else y + (route @ bias)[:, :, None, None]
+
+
 def conv_condconv(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     x, weight = v[0], w.take("weight")
     expected_kernel(a, weight.shape)
@@ -297,6 +309,7 @@ def conv_sparse(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
 METHODS = {
     "dense": conv_dense,
     "kernel_dna": conv_kernel_dna,
+    "mixture": conv_mixture,
     "condconv": conv_condconv,
     "dyconv": conv_dyconv,
     "odconv": conv_odconv,

@@ -129,7 +129,7 @@ def conv2d(v: list[Value], w: dict[str, Tensor], a: dict[str, Any]) -> list[Any]
     x = v[0].dims
     if len(x) != 4:
         raise Inexpressible(f"a convolution of a value of {len(x)} axes; the file's take [N, C, H, W]")
-    kernel = a.get("kernel") or list(w["weight"].shape)
+    kernel = a.get("kernel") or list(w["weight"].shape[-4:])
     return [x[0], kernel[0], *windows(x, kernel[-2:], a)]
 
 

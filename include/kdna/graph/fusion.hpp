@@ -24,11 +24,14 @@ struct fused_gate {
 };
 
 /// What a convolution, transposed convolution or fully connected layer computes besides itself, in this order: BatchNorm, a
-/// constant factor for each channel, the addition of a value, an activation.
+/// constant factor for each channel, the addition of a value, an activation. A BatchNorm that follows no layer, as in front of the
+/// convolutions of DenseNet, computes its activation.
 struct fused_layer {
     const node* layer;
-    std::string input;  ///< in front of the gate, if there is one
+    std::string input;           ///< in front of the gate, if there is one
+    std::string coefficients{};  ///< of a mixture's kernels; empty for others
     std::optional<fused_gate> gate{};
+    const node* affine = nullptr;  ///< a layer norm in front, whose weight and bias go into the kernel and the bias
     const node* bn = nullptr;
     const node* permute = nullptr;  ///< of a fully connected layer on the last axis of an image: back to [N, C, H, W]
     const node* scale = nullptr;    ///< a `mul` by the constant `factor`
@@ -38,6 +41,9 @@ struct fused_layer {
     const node* act = nullptr;
     std::string out{};  ///< the value that comes of it all
 };
+
+/// A layer with nothing fused into it.
+[[nodiscard]] KDNA_FUNC fused_layer alone(const node& layer);
 
 /// Finds them. A node is part of another's step only if nobody else reads what it makes.
 class fusion {
@@ -49,6 +55,8 @@ public:
         const auto found = steps_.find(&n);
         return found == steps_.end() ? nullptr : &found->second;
     }
+    /// Whether the kernels of all that read a layer norm have its weight and bias in them.
+    [[nodiscard]] bool gives_affine_away(const node& norm) const { return without_affine_.contains(&norm); }
     /// Whether a node is a part of another's step.
     [[nodiscard]] bool part_of_another(const node& n) const { return parts_.contains(&n); }
 
@@ -60,6 +68,9 @@ private:
     KDNA_FUNC void find_sources(const description& net);
     [[nodiscard]] KDNA_FUNC bool same_sources(const std::string& a, const std::string& b) const;
     KDNA_FUNC void follow(const node& layer);
+    KDNA_FUNC void follow_norm(const node& norm);
+    KDNA_FUNC void find_affine(const description& net);
+    [[nodiscard]] KDNA_FUNC bool is_pointwise(const node& n) const;
     KDNA_FUNC void find_gate(fused_layer& f) const;
     [[nodiscard]] KDNA_FUNC bool takes_gate(const node& layer) const;
     [[nodiscard]] KDNA_FUNC bool fuses_activation(const node& n) const;
@@ -69,7 +80,9 @@ private:
     std::map<std::string, std::vector<const node*>> readers_{};  // of values; a null is an output or an expression
     std::map<std::string, const node*> makers_{};
     std::map<std::string, std::set<std::size_t>>
-        sources_{};  // of values: the inputs they follow from; empty for one input
+        sources_{};                                   // of values: the inputs they follow from; empty for one input
+    std::map<const node*, const node*> affine_of_{};  // of layers: the norm in front
+    std::set<const node*> without_affine_{};
     std::map<const node*, fused_layer> steps_{};
     std::set<const node*> parts_{};
 };

@@ -47,20 +47,44 @@ void for_each_shape(const json_value& v, const F& f) {
     };
     return (is(0, 2) && is(1, 3)) || (is(0, 3) && is(1, 2));
 }
+/// Whether a node brings [N, H, W, C] back to [N, C, H, W].
+[[nodiscard]] inline bool is_channels_first(const node& n) {
+    const json_value* axes = n.attributes.find("axes");
+    if (n.op != "permute" || axes == nullptr || axes->items.size() != 4) return false;
+    const index_t back[] = {0, 3, 1, 2};
+    for (std::size_t i = 0; i < 4; ++i)
+        if (axes->items[i].is != kind::integer || (axes->items[i].integer + 4) % 4 != back[i]) return false;
+    return true;
+}
 [[nodiscard]] inline bool is_dense(const node& n) {
     return n.op == "conv2d" && text_of(n, "method", "dense") == "dense";
 }
 
+/// Whether a node is a convolution whose second input are the coefficients of its kernels.
+[[nodiscard]] inline bool is_mixture(const node& n) { return n.op == "conv2d" && text_of(n, "method") == "mixture"; }
+[[nodiscard]] inline std::size_t inputs_of_layer(const node& n) { return is_mixture(n) ? 2 : 1; }
+
 }  // namespace detail
+
+/// The step of a layer alone. The layer has as many inputs as it reads.
+KDNA_FUNC fused_layer alone(const node& layer) {
+    fused_layer f{&layer, layer.in.front()};
+    if (detail::is_mixture(layer)) f.coefficients = layer.in[1];
+    f.out = layer.out;
+    return f;
+}
 
 KDNA_FUNC fusion::fusion(const description& net, const std::map<std::string, nd_shape>& shapes) : shapes_(&shapes) {
     count_readers(net);
     find_sources(net);
+    find_affine(net);
     // The last layers first: of two that are added, the later one adds the other, which is there by then.
     for (std::size_t i = net.nodes.size(); i-- > 0;) {
         const node& n = net.nodes[i];
         if (n.op == "conv2d" || n.op == "conv_transpose2d" || n.op == "linear") follow(n);
     }
+    for (const node& n : net.nodes)
+        if (n.op == "batch_norm") follow_norm(n);
 }
 
 KDNA_FUNC void fusion::count_readers(const description& net) {
@@ -117,9 +141,9 @@ KDNA_FUNC const node* fusion::channel_factor(const node& mul, const std::string&
 
 /// Collects what follows a layer.
 KDNA_FUNC void fusion::follow(const node& layer) {
-    if (layer.in.size() != 1 || parts_.contains(&layer)) return;
-    fused_layer f{&layer, layer.in.front()};
-    f.out = layer.out;
+    if (layer.in.size() != detail::inputs_of_layer(layer) || parts_.contains(&layer)) return;
+    fused_layer f = alone(layer);
+    if (const auto norm = affine_of_.find(&layer); norm != affine_of_.end()) f.affine = norm->second;
     const bool linear = layer.op == "linear";
     bool last_axis = linear && shape(layer.out).rank() > 2;
     std::vector<const node*> parts;
@@ -137,18 +161,10 @@ KDNA_FUNC void fusion::follow(const node& layer) {
         take(n, f.bn);
         n = next();
     }
-    if (n != nullptr && last_axis && n->op == "permute" && shape(f.out).rank() == 4 && shape(n->out).rank() == 4 &&
-        n->attributes.find("axes") != nullptr) {
-        const json_value& axes = *n->attributes.find("axes");
-        const index_t back[] = {0, 3, 1, 2};
-        bool is_back = axes.items.size() == 4;
-        for (std::size_t i = 0; is_back && i < 4; ++i)
-            is_back = axes.items[i].is == detail::kind::integer && (axes.items[i].integer + 4) % 4 == back[i];
-        if (is_back) {
-            take(n, f.permute);
-            last_axis = false;
-            n = next();
-        }
+    if (n != nullptr && last_axis && shape(f.out).rank() == 4 && detail::is_channels_first(*n)) {
+        take(n, f.permute);
+        last_axis = false;
+        n = next();
     }
     if (n != nullptr && n->op == "mul")
         if (const node* factor = channel_factor(*n, f.out, last_axis)) {
@@ -188,6 +204,61 @@ KDNA_FUNC void fusion::follow(const node& layer) {
     steps_.emplace(last, std::move(f));
 }
 
+/// A BatchNorm that no layer has taken, and its activation.
+KDNA_FUNC void fusion::follow_norm(const node& norm) {
+    if (norm.in.size() != 1 || parts_.contains(&norm) || steps_.contains(&norm)) return;
+    const node* act = only_reader(norm.out);
+    if (act == nullptr || !fuses_activation(*act) || parts_.contains(act) || steps_.contains(act)) return;
+    fused_layer f = alone(norm);
+    f.act = act;
+    f.out = act->out;
+    parts_.insert(&norm);
+    steps_.emplace(act, std::move(f));
+}
+
+/// A convolution of single pixels, for any image.
+KDNA_FUNC bool fusion::is_pointwise(const node& n) const {
+    if (!detail::is_dense(n) || n.in.size() != 1 || shape(n.out).rank() != 4) return false;
+    const nd_shape &x = shape(n.in.front()), &y = shape(n.out);
+    return detail::integer_of(n, "groups", 1) == 1 && detail::all_are(n, "pad", 0) && detail::all_are(n, "stride", 1) &&
+           x[2] == y[2] && x[3] == y[3];
+}
+
+/// W (g z + b) = (W g) z + W b: layer norms over channels whose weight g and bias b the kernels of all their readers can take, which
+/// are nobody else's kernels.
+KDNA_FUNC void fusion::find_affine(const description& net) {
+    std::map<std::string, int> uses;
+    for (const node& n : net.nodes)
+        for (const auto& [role, tensor] : n.tensors) ++uses[tensor];
+    const auto own_kernel = [&](const node& n) {
+        const auto weight = n.tensors.find("weight");
+        return weight != n.tensors.end() && uses[weight->second] == 1;
+    };
+    for (const node& norm : net.nodes) {
+        if (norm.op != "layer_norm" || norm.tensors.empty() || detail::integer_of(norm, "axes", 0) != 1) continue;
+        std::vector<const node*> layers;
+        bool all = shape(norm.out).rank() > 1;
+        const auto each_reader = [&](const std::string& v, const auto& f) {
+            const auto found = readers_.find(v);
+            all = all && found != readers_.end();
+            for (std::size_t i = 0; all && i < found->second.size(); ++i) f(found->second[i]);
+        };
+        const auto take = [&](const node* n, bool fits) {
+            all = all && fits && own_kernel(*n);
+            if (all) layers.push_back(n);
+        };
+        each_reader(norm.out, [&](const node* n) {
+            if (n != nullptr && shape(norm.out).rank() == 4 && detail::is_channels_first(*n))
+                each_reader(n->out, [&](const node* conv) { take(conv, conv != nullptr && is_pointwise(*conv)); });
+            else
+                take(n, n != nullptr && n->op == "linear" && n->in.size() == 1);
+        });
+        if (!all || layers.empty()) continue;
+        without_affine_.insert(&norm);
+        for (const node* n : layers) affine_of_[n] = &norm;
+    }
+}
+
 KDNA_FUNC bool fusion::takes_gate(const node& layer) const {
     return detail::is_dense(layer) && detail::integer_of(layer, "groups", 1) == 1;
 }
@@ -199,10 +270,8 @@ KDNA_FUNC void fusion::find_gate(fused_layer& f) const {
         return;
     const auto dense_1x1 = [&](const node* n) {
         if (n == nullptr || parts_.contains(n) || n->in.size() != 1) return false;
-        const nd_shape &x = shape(n->in.front()), &y = shape(n->out);
-        return detail::is_dense(*n) && x.rank() == 4 && x[2] == 1 && x[3] == 1 && y[2] == 1 && y[3] == 1 &&
-               detail::integer_of(*n, "groups", 1) == 1 && detail::all_are(*n, "pad", 0) &&
-               detail::all_are(*n, "stride", 1);
+        const nd_shape& y = shape(n->out);
+        return is_pointwise(*n) && y[2] == 1 && y[3] == 1;
     };
     const auto alone = [&](const node* n, const node* reader) { return n != nullptr && only_reader(n->out) == reader; };
     for (const std::size_t side : {std::size_t{0}, std::size_t{1}}) {

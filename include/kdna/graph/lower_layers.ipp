@@ -14,11 +14,7 @@
 
 namespace kdna::inline KDNA_ABI::graph {
 
-KDNA_FUNC void lowering::add_plain_layer(const node& n, attributes&) {
-    fused_layer alone{&n, n.in.front()};
-    alone.out = n.out;
-    add_layer(alone);
-}
+KDNA_FUNC void lowering::add_plain_layer(const node& n, attributes&) { add_layer(alone(n)); }
 
 KDNA_FUNC void lowering::add_layer(const fused_layer& f) {
     attributes a(*f.layer);
@@ -26,6 +22,8 @@ KDNA_FUNC void lowering::add_layer(const fused_layer& f) {
         add_conv2d(f, a);
     else if (f.layer->op == "conv_transpose2d")
         add_conv_transpose2d(f, a);
+    else if (f.layer->op == "batch_norm")
+        add_batch_norm(f, a);
     else
         add_linear(f, a);
 }
@@ -98,6 +96,46 @@ KDNA_FUNC dense_kernel lowering::shared_kernel(const node& n, const kernel_shape
     return shared_->kernels.emplace(key, dense_kernel::pack(k, weights, n.name)).first->second;
 }
 
+/// The kernel of a layer, and its bias, with the weight and bias of the layer norm in front of it folded in if there is one.
+KDNA_FUNC dense_kernel lowering::kernel_and_bias(const fused_layer& f, const kernel_shape& k,
+                                                 std::span<const float>& bias) {
+    const node& n = *f.layer;
+    bias = take_if(n, "bias", {k.o});
+    if (f.affine == nullptr) return shared_kernel(n, k);
+    const std::span<const float> w = take(n, "weight"), scale = take_if(*f.affine, "weight", {k.i}),
+                                 shift = take_if(*f.affine, "bias", {k.i});
+    std::vector<float> kernel(w.begin(), w.end()), sums;
+    const auto channels = static_cast<std::size_t>(k.i);
+    for (std::size_t o = 0; o < static_cast<std::size_t>(k.o); ++o) {
+        double sum = bias.empty() ? 0.0 : static_cast<double>(bias[o]);
+        for (std::size_t c = 0; c < channels; ++c) {
+            float& weight = kernel[o * channels + c];
+            if (!shift.empty()) sum += static_cast<double>(weight) * static_cast<double>(shift[c]);
+            if (!scale.empty()) weight *= scale[c];
+        }
+        sums.push_back(static_cast<float>(sum));
+    }
+    if (!bias.empty() || !shift.empty()) bias = kept(std::move(sums));
+    return dense_kernel::pack(k, kernel, n.name);
+}
+
+/// The n kernels of a tensor, and their biases, which are packed once however many layers mix them.
+KDNA_FUNC mixture_kernel lowering::shared_mixture(const node& n, index_t count, const kernel_shape& k) const {
+    const std::span<const float> weights = take(n, "weight"), biases = take_if(n, "bias", {count, k.o});
+    const std::string key =
+        concat(tensor_of(n, "weight"), '\n', to_string(k), '\n', biases.empty() ? "" : tensor_of(n, "bias"));
+    const auto found = shared_->mixtures.find(key);
+    if (found != shared_->mixtures.end()) return found->second;
+    return shared_->mixtures.emplace(key, mixture_kernel::pack(count, k, weights, biases, n.name)).first->second;
+}
+
+/// The value that is added to what a layer makes.
+KDNA_FUNC std::optional<lowering::value> lowering::residual_of(const fused_layer& f) const {
+    if (f.add == nullptr) return std::nullopt;
+    attributes(*f.add).finish();
+    return value_of(f.residual);
+}
+
 KDNA_FUNC void lowering::add_conv2d(const fused_layer& f, attributes& a) {
     const std::string method = a.text("method", "dense");
     conv_params moves{.stride = a.pair("stride", 1), .pad = a.sides("pad"), .dilation = a.pair("dilation", 1)};
@@ -108,23 +146,47 @@ KDNA_FUNC void lowering::add_conv2d(const fused_layer& f, attributes& a) {
     if (shape_of(f.input).rank() != 4) throw error(a.where(), "an image [N, C, H, W]", to_string(shape_of(f.input)));
     if (method == "dense" || method == "kernel_dna")
         add_dense(f, a, moves, method == "kernel_dna");
+    else if (method == "mixture")
+        add_mixture(f, a, moves);
     else
         add_dynamic(f, a, moves, method);
 }
 
-KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const conv_params& moves, bool child) {
-    const node& n = *f.layer;
+/// The kernel of a node whose tensor's last extents are [O, C / groups, KH, KW].
+KDNA_FUNC kernel_shape lowering::shape_of_kernel(const std::vector<index_t>& weight, attributes& a) const {
     const index_t groups = a.integer("groups", 1);
-    const std::vector<index_t>& w = tensor_shape(n, "weight");
-    if (w.size() != 4) throw error(concat(a.where(), ", weight"), "[O, C / groups, KH, KW]", concat("rank ", w.size()));
     if (groups < 1 || groups > (index_t{1} << 30))
         throw error(concat(a.where(), ", groups"), "at least 1", concat(groups));
+    const auto w = std::span(weight).last(4);
     const kernel_shape k{
         .o = w[0], .i = checked_mul(w[1], groups, a.where()), .kh = w[2], .kw = w[3], .groups = groups};
     static_cast<void>(weight_count(k, a.where()));
+    return k;
+}
+
+/// A sum of kernels whose coefficients are a value of the network.
+KDNA_FUNC void lowering::add_mixture(const fused_layer& f, attributes& a, const conv_params& moves) {
+    const node& n = *f.layer;
+    only_roles(n, {"weight", "bias"});
+    const std::vector<index_t>& w = tensor_shape(n, "weight");
+    if (w.size() != 5)
+        throw error(concat(a.where(), ", weight"), "[n, O, C / groups, KH, KW]", concat("rank ", w.size()));
+    const kernel_shape k = shape_of_kernel(w, a);
+    a.finish();
+    auto layer = std::make_unique<const conv2d<mixture_kernel, given_mixture>>(shared_mixture(n, w[0], k), moves,
+                                                                               options_of(f, k.o), given_mixture{w[0]});
+    std::vector<std::string> inputs{f.input, f.coefficients};
+    if (residual_of(f)) inputs.push_back(f.residual);
+    push(f.out, std::make_unique<convolution_operation<backend::cpu>>(std::move(layer)), inputs);
+}
+
+KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const conv_params& moves, bool child) {
+    const node& n = *f.layer;
+    const std::vector<index_t>& w = tensor_shape(n, "weight");
+    if (w.size() != 4) throw error(concat(a.where(), ", weight"), "[O, C / groups, KH, KW]", concat("rank ", w.size()));
+    const kernel_shape k = shape_of_kernel(w, a);
     conv_options options = options_of(f, k.o);
-    options.bias = take_if(n, "bias", {k.o});
-    adapted<dense_kernel> kernel{shared_kernel(n, k), {}, {}};
+    adapted<dense_kernel> kernel{kernel_and_bias(f, k, options.bias), {}, {}};
     std::optional<channel_gate> gate;
     if (child) {
         only_roles(n, {"weight", "bias", "spatial", "filter", "fc1", "fc1_bias", "fc2", "fc2_bias", "bn.weight",
@@ -162,8 +224,7 @@ KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const co
     }
     a.finish();
     const shape4 out = output_shape(image_shape(shape_of(f.input), n.name), k, moves, n.name);
-    const std::optional<value> residual = f.add == nullptr ? std::nullopt : std::optional(value_of(f.residual));
-    if (f.add != nullptr) attributes(*f.add).finish();
+    const std::optional<value> residual = residual_of(f);
     const value y =
         gate ? builder_.add(conv2d<dense_kernel, channel_gate>(std::move(kernel), moves, options, *std::move(gate)),
                             value_of(f.input), residual)
@@ -178,7 +239,7 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
                                             "acdc",     "kernel_warehouse", "sparse"};
     if (std::find(std::begin(methods), std::end(methods), method) == std::end(methods))
         throw error(concat(a.where(), ", method"),
-                    "dense, kernel_dna, condconv, dyconv, odconv, dcd, acdc, kernel_warehouse or sparse",
+                    "dense, kernel_dna, mixture, condconv, dyconv, odconv, dcd, acdc, kernel_warehouse or sparse",
                     detail::in_quotes(method));
     const std::vector<index_t> extents = a.integers("kernel");
     if (extents.size() != 4)
@@ -197,7 +258,7 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
     const conv_options epilogue = options_of(f, k.o);
     models::layer_call call{.stride = moves.stride.h,
                             .act = epilogue.act,
-                            .residual = f.add == nullptr ? std::nullopt : std::optional(value_of(f.residual)),
+                            .residual = residual_of(f),
                             .pad = moves.pad,
                             .dilation = moves.dilation.h,
                             .bn = epilogue.bn};
@@ -243,7 +304,6 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
     }
     a.finish();
     own.finish_renamed();
-    if (f.add != nullptr) attributes(*f.add).finish();
     made(f.out, y, nd_shape(output_shape(image_shape(shape_of(f.input), n.name), k, moves, n.name)));
 }
 
@@ -261,9 +321,8 @@ KDNA_FUNC void lowering::add_conv_transpose2d(const fused_layer& f, attributes& 
     const index_t filters = checked_mul(w[1], std::max<index_t>(moves.groups, 1), a.where());
     conv_options options = options_of(f, filters);
     options.bias = take_if(n, "bias", {filters});
-    if (f.add != nullptr) attributes(*f.add).finish();
     std::vector<std::string> inputs{f.input};
-    if (f.add != nullptr) inputs.push_back(f.residual);
+    if (residual_of(f)) inputs.push_back(f.residual);
     push(f.out, std::make_unique<conv_transpose2d_operation>(w, take(n, "weight"), moves, options), inputs);
 }
 
@@ -279,8 +338,8 @@ KDNA_FUNC void lowering::add_linear(const fused_layer& f, attributes& a) {
     if (x.rank() < 2 || x[x.rank() - 1] != k.i)
         throw error(a.where(), concat("an input of rank 2 to 5 whose last extent is ", k.i), to_string(x));
     conv_options options = options_of(f, k.o);
-    options.bias = take_if(n, "bias", {k.o});
-    conv2d<dense_kernel> layer(shared_kernel(n, k), {}, options);
+    dense_kernel kernel = kernel_and_bias(f, k, options.bias);
+    conv2d<dense_kernel> layer(std::move(kernel), {}, options);
     if (x.rank() == 2) {
         made(f.out, builder_.add_linear(std::move(layer), value_of(f.input)), nd_shape{x[0], k.o});
         return;
@@ -308,8 +367,7 @@ KDNA_FUNC void lowering::add_linear(const fused_layer& f, attributes& a) {
         attributes permuted(*f.permute);
         static_cast<void>(permuted.integers("axes"));
         permuted.finish();
-        if (f.add != nullptr) attributes(*f.add).finish();
-        const std::optional<value> residual = f.add == nullptr ? std::nullopt : std::optional(value_of(f.residual));
+        const std::optional<value> residual = residual_of(f);
         const nd_shape& image = shape_of(from);
         made(f.out, builder_.add(std::move(layer), value_of(from), residual),
              nd_shape{image[0], k.o, image[2], image[3]});

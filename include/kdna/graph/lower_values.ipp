@@ -25,13 +25,21 @@ KDNA_FUNC void lowering::add_constant(const node& n, attributes& a) {
     push(n.out, std::make_unique<constant_operation>(nd_shape(shape, n.where()), take(n, "value"), n.name), {});
 }
 
-KDNA_FUNC void lowering::add_batch_norm(const node& n, attributes& a) {
+KDNA_FUNC void lowering::add_batch_norm(const fused_layer& f, attributes& a) {
+    const node& n = *f.layer;
     only_roles(n, {"weight", "bias", "mean", "var"});
     const nd_shape& x = shape_of(n.in.front());
     if (x.rank() < 2) throw error(n.where(), "an input of rank 2 to 5", to_string(x));
     const batch_norm bn = take_bn(n, "", x[1], a.number("eps", 1e-5));
     a.finish();
-    push_value(n, ops::batch_norm(bn.weight, bn.bias, bn.mean, bn.var, static_cast<float>(bn.eps), n.name), true, true);
+    const activation act = f.act != nullptr ? take_activation(*f.act, x[1]) : activation::none;
+    ops::batch_norm op(bn.weight, bn.bias, bn.mean, bn.var, static_cast<float>(bn.eps), n.name, act);
+    push(f.out,
+         std::make_unique<value_operation<ops::batch_norm>>(
+             std::move(op), value_step{.name = n.name,
+                                       .what = f.act != nullptr ? concat("batch_norm and ", to_string(act)) : n.op,
+                                       .in_place = true}),
+         {f.input});
 }
 
 KDNA_FUNC void lowering::add_layer_norm(const node& n, attributes& a) {
@@ -43,16 +51,17 @@ KDNA_FUNC void lowering::add_layer_norm(const node& n, attributes& a) {
     if (axes < 1 || axes > x.rank()) throw error(concat(a.where(), ", axes"), concat("1 to ", x.rank()), concat(axes));
     const auto last = x.extents().last(static_cast<std::size_t>(axes));
     const std::vector<index_t> normalised(last.begin(), last.end());
-    const auto w = take_if(n, "weight", normalised), b = take_if(n, "bias", normalised);
-    const std::vector<float> weight(w.begin(), w.end()), bias(b.begin(), b.end());
+    const auto weight = take_if(n, "weight", normalised), bias = take_if(n, "bias", normalised);
+    if (fused_ != nullptr && fused_->gives_affine_away(n))
+        return push_value(n, ops::layer_norm(nd_shape(normalised), {}, {}, eps, n.name), true, true,
+                          "layer_norm, weight and bias in the kernels behind it,");
+    if (!weight.empty() || !bias.empty())
+        return push_value(n, ops::layer_norm(nd_shape(normalised), weight, bias, eps, n.name), axes < x.rank(), true);
     const auto make = [=, name = n.name](std::span<const nd_shape> in) {
         const auto extents = in.front().extents();
-        return ops::layer_norm(nd_shape(extents.last(static_cast<std::size_t>(axes))), weight, bias, eps, name);
+        return ops::layer_norm(nd_shape(extents.last(static_cast<std::size_t>(axes))), {}, {}, eps, name);
     };
-    if (axes == x.rank() || weight.empty())
-        push_shaped<ops::layer_norm>(n, make, {}, axes < x.rank());
-    else
-        push_value(n, make(std::span(&x, 1)), true, true);
+    push_shaped<ops::layer_norm>(n, make, {}, axes < x.rank());
 }
 
 KDNA_FUNC void lowering::add_group_norm(const node& n, attributes& a) {
@@ -123,47 +132,16 @@ template <class Rule>
 KDNA_FUNC void lowering::add_reshape(const node& n, attributes& a) {
     only_roles(n, {});
     std::vector<std::string> shapes;
-    const std::vector<extent> extents = a.extents("shape", shapes, 1);
+    std::vector<extent> extents = a.extents("shape", shapes, 1);
     a.finish();
-    const auto rule = [extents, name = n.name](std::span<const nd_shape> in) {
-        std::vector<index_t> to = extents_of(extents, in, name);
-        const index_t all = element_count(in.front(), name);
-        index_t known = 1, open = -1;
-        for (std::size_t i = 0; i < to.size(); ++i) {
-            if (to[i] == -1 && open < 0) {
-                open = static_cast<index_t>(i);
-                continue;
-            }
-            if (to[i] < 1) throw error(name, "extents >= 1, and -1 once", concat(to[i]));
-            known = checked_mul(known, to[i], name);
-        }
-        if (open >= 0) {
-            if (all % known != 0)
-                throw error(name, concat("a multiple of ", known, " elements"), to_string(in.front()));
-            to[static_cast<std::size_t>(open)] = all / known;
-        }
-        return nd_shape(to, name);
-    };
-    push(n.out, detail::reshaping(n, rule), n.in, shapes);
+    push(n.out, detail::reshaping(n, reshape_operation::to_extents(std::move(extents), n.name)), n.in, shapes);
 }
 
 KDNA_FUNC void lowering::add_flatten(const node& n, attributes& a) {
     only_roles(n, {});
-    const index_t rank = shape_of(n.in.front()).rank();
-    const index_t first = axis_of(a.integer("first", 0), rank, a.where()),
-                  last = axis_of(a.integer("last", -1), rank, a.where());
+    const index_t first = a.integer("first", 0), last = a.integer("last", -1);
     a.finish();
-    if (first > last) throw error(n.where(), "a first axis before the last", concat(first, " and ", last));
-    const auto rule = [=, name = n.name](std::span<const nd_shape> in) {
-        std::vector<index_t> to;
-        for (index_t i = 0; i < in.front().rank(); ++i)
-            if (i > first && i <= last)
-                to.back() = checked_mul(to.back(), in.front()[i], name);
-            else
-                to.push_back(in.front()[i]);
-        return nd_shape(to, name);
-    };
-    push(n.out, detail::reshaping(n, rule), n.in);
+    push(n.out, detail::reshaping(n, reshape_operation::flattened(first, last, n.name)), n.in);
 }
 
 KDNA_FUNC void lowering::add_squeeze(const node& n, attributes& a) {
@@ -290,9 +268,7 @@ KDNA_FUNC void lowering::add_matmul(const node& n, attributes& a) {
     only_roles(n, {});
     a.finish();
     if (n.in.size() != 2) throw error(n.where(), "two inputs", concat(n.in.size()));
-    const nd_shape &x = shape_of(n.in[0]), &y = shape_of(n.in[1]);
-    // Matrices of rank 2 mix what axis 0 counts; of a higher rank it counts matrices, unless one side has fewer axes.
-    push_value(n, ops::matmul(), x.rank() > 2 && (y.rank() == x.rank() || y.rank() == 2));
+    push_value(n, ops::matmul(), ops::matmul::samplewise(shape_of(n.in[0]).rank(), shape_of(n.in[1]).rank()));
 }
 
 }  // namespace kdna::inline KDNA_ABI::graph

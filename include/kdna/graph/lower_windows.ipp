@@ -28,11 +28,7 @@ KDNA_FUNC void lowering::add_pool(const node& n, attributes& a) {
     }
     w.dilation = a.pair("dilation", 1);
     a.finish();
-    const bool plain = !w.ceil_mode && w.dilation == extent2(1) && w.pad.top < w.window.h &&
-                       w.pad.bottom < w.window.h && w.pad.left < w.window.w && w.pad.right < w.window.w &&
-                       w.window.h > 0 && w.window.w > 0 && w.stride.h > 0 && w.stride.w > 0 &&
-                       shape_of(n.in.front()).rank() == 4;
-    if (plain)  // this one can run in bands
+    if (w.is_plain() && shape_of(n.in.front()).rank() == 4)  // this one can run in bands
         push(n.out, std::make_unique<max_pool_operation>(kdna::max_pool2d(w.window, w.stride, w.pad), n.name), n.in);
     else
         push_value(n, ops::max_pool2d(w, n.name), true);

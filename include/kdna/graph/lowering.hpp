@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,7 @@
 #include <kdna/dna/acdc.hpp>
 #include <kdna/dna/channel_gate.hpp>
 #include <kdna/dna/kernel_warehouse.hpp>
+#include <kdna/dna/mixture.hpp>
 #include <kdna/graph/fusion.hpp>
 #include <kdna/io/state_dict.hpp>
 #include <kdna/models/module_builder.hpp>
@@ -23,6 +25,7 @@ namespace kdna::inline KDNA_ABI::graph {
 /// What the layers of one network share: kernels, warehouses and coefficients, by the names of their tensors.
 struct shared_weights {
     std::map<std::string, dense_kernel> kernels{};
+    std::map<std::string, mixture_kernel> mixtures{};
     std::map<std::string, warehouse> warehouses{};
     std::map<std::string, shared_coefficients> coefficients{};
 };
@@ -54,13 +57,14 @@ private:
     KDNA_FUNC void add_plain_layer(const node& n, attributes& a);
     KDNA_FUNC void add_conv2d(const fused_layer& f, attributes& a);
     KDNA_FUNC void add_dense(const fused_layer& f, attributes& a, const conv_params& moves, bool child);
+    KDNA_FUNC void add_mixture(const fused_layer& f, attributes& a, const conv_params& moves);
     KDNA_FUNC void add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves,
                                const std::string& method);
     KDNA_FUNC void add_conv_transpose2d(const fused_layer& f, attributes& a);
     KDNA_FUNC void add_linear(const fused_layer& f, attributes& a);
     // Others (graph/lower_values.ipp).
     KDNA_FUNC void add_constant(const node& n, attributes& a);
-    KDNA_FUNC void add_batch_norm(const node& n, attributes& a);
+    KDNA_FUNC void add_batch_norm(const fused_layer& f, attributes& a);
     KDNA_FUNC void add_layer_norm(const node& n, attributes& a);
     KDNA_FUNC void add_group_norm(const node& n, attributes& a);
     KDNA_FUNC void add_activation(const node& n, attributes& a);
@@ -89,7 +93,7 @@ private:
                         const std::vector<std::string>& shapes = {});
     /// The same for a step of nn/ops.
     template <class Op>
-    void push_value(const node& n, Op op, bool samplewise, bool in_place = false);
+    void push_value(const node& n, Op op, bool samplewise, bool in_place = false, std::string what = {});
     template <class Op, class Make>
     void push_shaped(const node& n, Make make, const std::vector<std::string>& shapes, bool samplewise = true);
     /// Records a layer that was added.
@@ -124,7 +128,12 @@ private:
     [[nodiscard]] KDNA_FUNC activation take_activation(const node& n, index_t channels);
     [[nodiscard]] KDNA_FUNC conv_options options_of(const fused_layer& f, index_t channels);
     [[nodiscard]] KDNA_FUNC channel_gate gate_of(const fused_gate& g, index_t channels);
+    [[nodiscard]] KDNA_FUNC kernel_shape shape_of_kernel(const std::vector<index_t>& weight, attributes& a) const;
     [[nodiscard]] KDNA_FUNC dense_kernel shared_kernel(const node& n, const kernel_shape& k) const;
+    [[nodiscard]] KDNA_FUNC dense_kernel kernel_and_bias(const fused_layer& f, const kernel_shape& k,
+                                                         std::span<const float>& bias);
+    [[nodiscard]] KDNA_FUNC mixture_kernel shared_mixture(const node& n, index_t count, const kernel_shape& k) const;
+    [[nodiscard]] KDNA_FUNC std::optional<value> residual_of(const fused_layer& f) const;
 
     const description* net_;
     const state_dict* all_;
@@ -139,10 +148,10 @@ private:
 };
 
 template <class Op>
-void lowering::push_value(const node& n, Op op, bool samplewise, bool in_place) {
+void lowering::push_value(const node& n, Op op, bool samplewise, bool in_place, std::string what) {
     push(n.out,
          std::make_unique<value_operation<Op>>(std::move(op), value_step{.name = n.name,
-                                                                         .what = n.op,
+                                                                         .what = what.empty() ? n.op : std::move(what),
                                                                          .inputs = static_cast<index_t>(n.in.size()),
                                                                          .samplewise = samplewise,
                                                                          .in_place = in_place}),

@@ -25,7 +25,7 @@ KDNA_FUNC const std::map<std::string_view, lowering::adder>& lowering::adders() 
         {"conv_transpose2d", &lowering::add_plain_layer},
         {"linear", &lowering::add_plain_layer},
         {"constant", &lowering::add_constant},
-        {"batch_norm", &lowering::add_batch_norm},
+        {"batch_norm", &lowering::add_plain_layer},
         {"layer_norm", &lowering::add_layer_norm},
         {"group_norm", &lowering::add_group_norm},
         {"activation", &lowering::add_activation},
@@ -93,10 +93,10 @@ KDNA_FUNC void lowering::add_nodes(const std::vector<nd_shape>& inputs) {
         shapes_.emplace(p.name, inputs[i]);
     }
     for (const node& n : net_->nodes) {
-        if (fused_ != nullptr && fused_->part_of_another(n)) continue;
         const fused_layer* f = fused_ != nullptr ? fused_->at(n) : nullptr;
         try {
             count_copies(n);
+            if (fused_ != nullptr && fused_->part_of_another(n)) continue;
             if (f != nullptr)
                 add_layer(*f);
             else
@@ -127,7 +127,10 @@ KDNA_FUNC void lowering::add_node(const node& n) {
     const bool counted = n.op == "concat" || n.op == "constant" || n.op == "matmul";
     const bool two = n.in.size() == 2 && (n.op == "add" || n.op == "sub" || n.op == "mul" || n.op == "div" ||
                                           n.op == "maximum" || n.op == "minimum");
-    if (!counted && !two && n.in.size() != 1) throw error(n.where(), "one input", concat(n.in.size()));
+    if (detail::is_mixture(n) && n.in.size() != 2)
+        throw error(n.where(), "two inputs, an image and coefficients", concat(n.in.size()));
+    if (!counted && !two && !detail::is_mixture(n) && n.in.size() != 1)
+        throw error(n.where(), "one input", concat(n.in.size()));
     attributes a(n);
     (this->*found->second)(n, a);
 }

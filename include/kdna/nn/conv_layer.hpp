@@ -92,6 +92,8 @@ public:
     [[nodiscard]] std::span<const float> mixed_bias_scale() const noexcept {
         return mixes_bias_ ? per_filter(bias_scale_) : std::span<const float>();
     }
+    /// How many coefficients of every sample come with each call; 0: none do, and `run_routed` runs the layer.
+    [[nodiscard]] index_t given_coefficients_per_sample() const noexcept;
     /// Whether a router reads the means of the input's channels.
     [[nodiscard]] bool reads_channel_means() const noexcept;
     /// Throws kdna::error if the layer cannot run on an input of this shape.

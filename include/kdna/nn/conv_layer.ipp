@@ -111,7 +111,8 @@ template <conv_backend Backend>
 band_support conv_layer<Backend>::bands(const plan_type& p) const noexcept {
     const row_window window{(kernel_.kh - 1) * params_.dilation.h + 1, params_.stride.h, params_.pad.top};
     const bool circular = params_.mode == padding_mode::circular;  // the first rows need the last
-    if (refs().router.computes() || circular || p.takes_means_ || p.in_.n != 1) return {0, window};
+    const router_ref r = refs().router;
+    if (r.computes() || r.takes_coefficients() || circular || p.takes_means_ || p.in_.n != 1) return {0, window};
     if constexpr (std::is_same_v<typename Backend::plan, conv::plan>)
         return {conv::row_multiple(p.decisions_), window};
     else
@@ -174,6 +175,12 @@ void conv_layer<Backend>::check_given(const plan_type& p, const tensor_view<cons
     if (const index_t total = refs().router.widths().total(); !coefficients && total > 0)
         throw error(concat(name_, " coefficients"), concat(total, " values per sample"), "a null pointer");
     check_views(p, x, y, residual, means);
+}
+
+template <conv_backend Backend>
+index_t conv_layer<Backend>::given_coefficients_per_sample() const noexcept {
+    const router_ref r = refs().router;
+    return r.takes_coefficients() ? r.widths().total() : 0;
 }
 
 template <conv_backend Backend>

@@ -241,7 +241,7 @@ KDNA_FUNC void conv_transpose2d_operation::run(operation_state& s, const operati
 KDNA_FUNC void conv_transpose2d_operation::for_each_storage(const storage_visitor& f) const {
     for (const std::optional<dense_kernel>& k : kernels_)
         if (k) k->for_each_storage(f);
-    f(scale_.data(), static_cast<index_t>(2 * scale_.size() * sizeof(float)));
+    f(scale_.data(), static_cast<index_t>((2 * scale_.size() + act_channels_.size()) * sizeof(float)));
 }
 
 }  // namespace kdna::inline KDNA_ABI

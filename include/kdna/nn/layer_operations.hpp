@@ -18,7 +18,7 @@ namespace detail {
 
 /// The state of a layer that is a step.
 template <class Plan>
-struct layer_state final : operation_state {
+struct layer_state : operation_state {
     layer_state(Plan p, void (*use)(Plan&, std::byte*) noexcept) : plan(std::move(p)), use_(use) {}
     [[nodiscard]] index_t workspace_bytes() const noexcept override { return plan.workspace_bytes(); }
     void use_workspace(std::byte* workspace) noexcept override { use_(plan, workspace); }
@@ -31,43 +31,52 @@ private:
     void (*use_)(Plan&, std::byte*) noexcept;
 };
 
-/// The output's shape of a layer whose second input, if it has one, is a residual.
+/// The output's shape of a layer whose last input, if it takes one, is a residual.
 template <class Layer>
 [[nodiscard]] nd_shape layer_output_shape(const Layer& l, std::span<const nd_shape> in) {
     const shape4 y = l.output_shape(image_shape(in.front(), l.name()));
-    if (in.size() > 1) {
-        const shape4 added = image_shape(in[1], concat(l.name(), " residual"));
+    if (l.takes_residual()) {
+        const shape4 added = image_shape(in.back(), concat(l.name(), " residual"));
         if (added != y) throw error(concat(l.name(), " residual"), to_string(y), to_string(added));
     }
     return nd_shape(y);
 }
 
+/// What every layer is as a step, whose `layer()` gives it.
+template <class Self, class Plan>
+class layer_step : public operation {
+public:
+    [[nodiscard]] std::string_view name() const noexcept override { return layer().name(); }
+    [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
+        return layer_output_shape(layer(), in);
+    }
+    [[nodiscard]] bool reads_channel_means() const noexcept override { return layer().reads_channel_means(); }
+    [[nodiscard]] bool gives_channel_means() const noexcept override { return layer().gives_channel_means(); }
+    [[nodiscard]] band_support bands(const operation_state& s) const noexcept override {
+        return layer().bands(static_cast<const layer_state<Plan>&>(s).plan);
+    }
+
+private:
+    [[nodiscard]] const auto& layer() const noexcept { return static_cast<const Self&>(*this).layer(); }
+};
+
 }  // namespace detail
 
 /// Any layer as a step; a residual is its second input.
 template <planned_layer Layer>
-class layer_operation final : public operation {
+class layer_operation final : public detail::layer_step<layer_operation<Layer>, typename Layer::plan_type> {
 public:
     explicit layer_operation(Layer l) : layer_(std::move(l)) {}
     [[nodiscard]] const Layer& layer() const noexcept { return layer_; }
 
-    [[nodiscard]] std::string_view name() const noexcept override { return layer_.name(); }
     [[nodiscard]] index_t inputs() const noexcept override { return layer_.takes_residual() ? 2 : 1; }
-    [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
-        return detail::layer_output_shape(layer_, in);
-    }
     [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const nd_shape> in,
                                                         const plan_options& options) const override {
-        return std::make_unique<state>(layer_.plan_without_workspace(image_shape(in.front(), name()), options),
+        return std::make_unique<state>(layer_.plan_without_workspace(image_shape(in.front(), this->name()), options),
                                        &Layer::use_workspace);
     }
     void run(operation_state& s, const operation_call& c) const noexcept override {
         layer_.run(static_cast<state&>(s).plan, c.x(), c.y(), c.residual(), c.means, c.rows);
-    }
-    [[nodiscard]] bool reads_channel_means() const noexcept override { return layer_.reads_channel_means(); }
-    [[nodiscard]] bool gives_channel_means() const noexcept override { return layer_.gives_channel_means(); }
-    [[nodiscard]] band_support bands(const operation_state& s) const noexcept override {
-        return layer_.bands(static_cast<const state&>(s).plan);
     }
     void for_each_storage(const storage_visitor& f) const override { layer_.for_each_storage(f); }
 
@@ -76,36 +85,64 @@ private:
     Layer layer_;
 };
 
-/// A convolution as a step, held by its base, so that the step is compiled once for each backend.
+/// A convolution as a step, held by its base, so that the step is compiled once for each backend. Its inputs are the image, for a
+/// layer whose coefficients come with each call those of every sample, [N, n] or [N, n, 1, 1], and the residual, if it takes one.
 template <conv_backend Backend>
-class convolution_operation final : public operation {
+class convolution_operation final : public detail::layer_step<convolution_operation<Backend>, conv_plan<Backend>> {
+    using base = detail::layer_step<convolution_operation<Backend>, conv_plan<Backend>>;
+
 public:
-    explicit convolution_operation(std::unique_ptr<const conv_layer<Backend>> l) : layer_(std::move(l)) {}
+    explicit convolution_operation(std::unique_ptr<const conv_layer<Backend>> l)
+        : layer_(std::move(l)), coefficients_(layer_->given_coefficients_per_sample()) {}
     [[nodiscard]] const conv_layer<Backend>& layer() const noexcept { return *layer_; }
 
-    [[nodiscard]] std::string_view name() const noexcept override { return layer_->name(); }
-    [[nodiscard]] index_t inputs() const noexcept override { return layer_->takes_residual() ? 2 : 1; }
+    [[nodiscard]] index_t inputs() const noexcept override {
+        return 1 + (coefficients_ > 0 ? 1 : 0) + (layer_->takes_residual() ? 1 : 0);
+    }
     [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
-        return detail::layer_output_shape(*layer_, in);
+        const nd_shape y = base::output_shape(in);
+        if (coefficients_ > 0) {
+            const std::string where = concat(this->name(), " coefficients");
+            const shape4 expected{y[0], coefficients_, 1, 1}, found = image_shape(in[1], where);
+            if (found != expected) throw error(where, to_string(expected), to_string(found));
+        }
+        return y;
     }
     [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const nd_shape> in,
                                                         const plan_options& options) const override {
-        return std::make_unique<state>(layer_->plan_without_workspace(image_shape(in.front(), name()), options),
-                                       &conv_layer<Backend>::use_workspace);
+        return std::make_unique<state>(layer_->plan_without_workspace(image_shape(in.front(), this->name()), options),
+                                       coefficients_, options.memory);
     }
     void run(operation_state& s, const operation_call& c) const noexcept override {
-        layer_->run_routed(static_cast<state&>(s).plan, c.x(), c.y(), c.residual(), c.means, c.rows);
-    }
-    [[nodiscard]] bool reads_channel_means() const noexcept override { return layer_->reads_channel_means(); }
-    [[nodiscard]] bool gives_channel_means() const noexcept override { return true; }
-    [[nodiscard]] band_support bands(const operation_state& s) const noexcept override {
-        return layer_->bands(static_cast<const state&>(s).plan);
+        auto& own = static_cast<state&>(s);
+        if (coefficients_ == 0) {
+            layer_->run_routed(own.plan, c.x(), c.y(), c.residual(), c.means, c.rows);
+            return;
+        }
+        // A sample's coefficients are contiguous for the layer, wherever the value lies.
+        const tensor_view<const float> from = c.image(1);
+        for (index_t n = 0; n < from.shape.n; ++n)
+            for (index_t i = 0; i < coefficients_; ++i)
+                own.coefficients.data()[n * coefficients_ + i] = from(n, i, 0, 0);
+        layer_->run_given(own.plan, c.x(), {own.coefficients.data(), coefficients_}, c.y(),
+                          layer_->takes_residual() ? c.image(2) : tensor_view<const float>{}, c.means);
     }
     void for_each_storage(const storage_visitor& f) const override { layer_->visit_storage(f); }
 
 private:
-    using state = detail::layer_state<conv_plan<Backend>>;
+    struct state final : detail::layer_state<conv_plan<Backend>> {
+        state(conv_plan<Backend> p, index_t count, std::pmr::memory_resource* memory)
+            : detail::layer_state<conv_plan<Backend>>(std::move(p), &conv_layer<Backend>::use_workspace),
+              coefficients(count * this->plan.input_shape().n, memory) {}
+        [[nodiscard]] std::string explain() const override {
+            const index_t count = coefficients.size() / this->plan.input_shape().n;
+            return this->plan.explain() +
+                   (count > 0 ? concat(", kernels mixed by ", count, " coefficients of each sample") : std::string());
+        }
+        buffer<float> coefficients;
+    };
     std::unique_ptr<const conv_layer<Backend>> layer_;
+    index_t coefficients_;  // of a sample, that come with each call
 };
 
 /// A fully connected layer: a 1x1 convolution in which the samples of the batch stand where pixels do, so that weights are

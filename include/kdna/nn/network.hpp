@@ -76,8 +76,8 @@ public:
     /// Plans and runs in one go; the output is NCHW. Throws kdna::error. For tests and for code that runs once.
     [[nodiscard]] KDNA_FUNC tensor<float> operator()(const tensor_view<const float>& x,
                                                      const plan_options& options = {}) const;
-    /// Bytes of weights that the network keeps in memory now; what layers share counts once. The first plan packs them, with zeros
-    /// that fill vectors.
+    /// Bytes of weights that the network keeps in memory now: kernels, routers, scales and shifts, parameters of norms and activations,
+    /// constants. What layers share counts once. The first plan packs kernels, with zeros that fill vectors.
     [[nodiscard]] KDNA_FUNC index_t weight_bytes() const;
 
 private:

@@ -30,12 +30,23 @@ public:
     [[nodiscard]] KDNA_FUNC value input(std::string name, std::vector<index_t> extents);
 
     /// A convolution of `x`, with a residual if the layer takes one. Throws kdna::error if channel counts do not fit.
+    // clang-format off
     template <kernel_source S, router R, conv_backend B>
-    value add(conv2d<S, R, B> l, const value& x, const std::optional<value>& residual = std::nullopt) {
+        requires(!routes_given<R>)
+    value add(conv2d<S, R, B> l, const value& x, const std::optional<value>& residual = std::nullopt) {  // clang-format on
         check_layer(l, x, residual);
-        const index_t filters = l.kernel().o;
-        return push(std::make_unique<convolution_operation<B>>(std::make_unique<const conv2d<S, R, B>>(std::move(l))),
-                    x, residual, filters);
+        return add_convolution<B>(std::make_unique<const conv2d<S, R, B>>(std::move(l)), {x}, residual);
+    }
+    /// The same for a layer with a `given_mixture`, whose coefficients are a value of the network, [N, n] or [N, n, 1, 1]: those
+    /// of each sample.
+    // clang-format off
+    template <kernel_source S, router R, conv_backend B>
+        requires(routes_given<R>)
+    value add(conv2d<S, R, B> l, const value& x, const value& coefficients,
+              const std::optional<value>& residual = std::nullopt) {  // clang-format on
+        check_layer(l, x, residual);
+        check_channels(l.name(), "coefficients", coefficients, l.given_coefficients_per_sample());
+        return add_convolution<B>(std::make_unique<const conv2d<S, R, B>>(std::move(l)), {x, coefficients}, residual);
     }
     /// A layer that is used like a convolution, likewise.
     template <planned_layer L>
@@ -43,7 +54,7 @@ public:
     value add(L l, const value& x, const std::optional<value>& residual = std::nullopt) {
         check_layer(l, x, residual);
         const index_t filters = l.kernel().o;
-        return push(std::make_unique<layer_operation<L>>(std::move(l)), x, residual, filters);
+        return push(std::make_unique<layer_operation<L>>(std::move(l)), {x}, residual, filters);
     }
     /// A fully connected layer, given as a 1x1 convolution without router, stride, padding or residual, on a pooled `x`.
     /// Throws kdna::error if it is not one, or if channel counts do not fit.
@@ -92,6 +103,12 @@ private:
         index_t channels;
         nd_shape shape{};
     };
+    template <conv_backend B>
+    value add_convolution(std::unique_ptr<const conv_layer<B>> l, std::vector<value> inputs,
+                          const std::optional<value>& residual) {
+        const index_t filters = l->kernel().o;
+        return push(std::make_unique<convolution_operation<B>>(std::move(l)), std::move(inputs), residual, filters);
+    }
     template <class L>
     void check_layer(const L& l, const value& x, const std::optional<value>& residual) const {
         check_convolution(l.name(), l.kernel(), l.takes_residual(), x, residual);
@@ -107,7 +124,7 @@ private:
     KDNA_FUNC void check_channels(const std::string& name, std::string_view what, const value& v,
                                   index_t channels) const;
     KDNA_FUNC void check_known(std::string_view name, std::string_view what, const value& v) const;
-    KDNA_FUNC value push(std::unique_ptr<operation> op, const value& x, const std::optional<value>& second,
+    KDNA_FUNC value push(std::unique_ptr<operation> op, std::vector<value> inputs, const std::optional<value>& last,
                          index_t channels);
     KDNA_FUNC value add_step(std::unique_ptr<operation> op, const std::vector<value>& inputs,
                              const std::vector<value>& shapes, const knowledge& known);

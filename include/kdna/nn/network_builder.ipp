@@ -27,7 +27,7 @@ KDNA_FUNC network::value network_builder::input(std::string name, std::vector<in
 }
 
 KDNA_FUNC network::value network_builder::add(const max_pool2d& pool, const value& x) {
-    return push(std::make_unique<max_pool_operation>(pool), x, std::nullopt, x.channels);
+    return push(std::make_unique<max_pool_operation>(pool), {x}, std::nullopt, x.channels);
 }
 
 KDNA_FUNC network::value network_builder::add_global_average(const value& x) {
@@ -163,11 +163,10 @@ KDNA_FUNC void network_builder::check_known(std::string_view name, std::string_v
 }
 
 /// A step whose output is an image.
-KDNA_FUNC network::value network_builder::push(std::unique_ptr<operation> op, const value& x,
-                                               const std::optional<value>& second, index_t channels) {
-    std::vector<value> inputs{x};
-    if (second) inputs.push_back(*second);
-    const nd_shape& from = known_shape(x, op->name());
+KDNA_FUNC network::value network_builder::push(std::unique_ptr<operation> op, std::vector<value> inputs,
+                                               const std::optional<value>& last, index_t channels) {
+    const nd_shape from = known_shape(inputs.front(), op->name());
+    if (last) inputs.push_back(*last);
     return add_step(std::move(op), inputs, {}, {channels, {from.rank() > 0 ? from[0] : 0, channels, 0, 0}});
 }
 

@@ -112,9 +112,9 @@ struct norm_weights {
     std::span<const float> weight{}, bias{};
     float eps = 1e-5F;
 };
-/// One that follows a convolution is best its `bn`.
+/// One that follows a convolution is best its `bn`. The activation is computed in the same pass.
 KDNA_FUNC value batch_norm(network_builder& net, const value& x, const kdna::batch_norm& bn,
-                           std::string name = "batch_norm");
+                           std::string name = "batch_norm", const activation& act = activation::none);
 KDNA_FUNC value group_norm(network_builder& net, const value& x, index_t groups, const norm_weights& w = {},
                            std::string name = "group_norm");
 /// Over the last axis.

@@ -227,9 +227,10 @@ KDNA_FUNC value activate(network_builder& net, const value& x, const activation&
     return detail::push_same(net, std::move(op), x, std::move(name), {.what = "activation", .in_place = true});
 }
 
-KDNA_FUNC value batch_norm(network_builder& net, const value& x, const kdna::batch_norm& bn, std::string name) {
+KDNA_FUNC value batch_norm(network_builder& net, const value& x, const kdna::batch_norm& bn, std::string name,
+                           const activation& act) {
     detail::require_channels(x, bn.mean, name);
-    ops::batch_norm op(bn.weight, bn.bias, bn.mean, bn.var, static_cast<float>(bn.eps), name);
+    ops::batch_norm op(bn.weight, bn.bias, bn.mean, bn.var, static_cast<float>(bn.eps), name, act);
     return detail::push_same(net, std::move(op), x, std::move(name), {.what = "batch_norm", .in_place = true});
 }
 
@@ -302,18 +303,7 @@ KDNA_FUNC value mean(network_builder& net, const value& x, const std::vector<ind
 
 KDNA_FUNC value flatten(network_builder& net, const value& x, index_t first, index_t last, const std::string& name) {
     // Negative axes are counted for each plan where the rank is not known yet.
-    const auto rule = [first, last, name](std::span<const nd_shape> in) {
-        const nd_shape& s = in.front();
-        const index_t from = axis_of(first, s.rank(), name), to = axis_of(last, s.rank(), name);
-        if (from > to) throw error(name, "a first axis before the last", kdna::concat(from, " and ", to));
-        std::vector<index_t> out;
-        for (index_t i = 0; i < s.rank(); ++i)
-            if (i > from && i <= to)
-                out.back() = checked_mul(out.back(), s[i], name);
-            else
-                out.push_back(s[i]);
-        return nd_shape(out, name);
-    };
+    const reshape_operation::rule rule = reshape_operation::flattened(first, last, name);
     const nd_shape& known = net.known_shape(x, name);
     return detail::reshaped(net, x, known.rank() > 0 ? rule({&known, 1}) : nd_shape(), rule, name);
 }
@@ -328,22 +318,8 @@ KDNA_FUNC value reshape(network_builder& net, const value& x, const std::vector<
         if (n == -1 && ++open > 1) throw error(name, "extents >= 1, and -1 once", "-1 twice");
         numbers.push_back(std::max<index_t>(n, 0));
     }
-    const auto rule = [shape, name](std::span<const nd_shape> in) {
-        std::vector<index_t> to = extents_of(shape, in, name);
-        const index_t all = element_count(in.front(), name);
-        index_t product = 1;
-        for (const index_t e : to)
-            if (e != -1) product = checked_mul(product, e, name);
-        for (index_t& e : to)
-            if (e == -1) {
-                if (product < 1 || all % product != 0)
-                    throw error(name, kdna::concat("a multiple of ", product, " elements"), to_string(in.front()));
-                e = all / product;
-            }
-        return nd_shape(to, name);
-    };
     static_cast<void>(net.known_shape(x, name));
-    return detail::reshaped(net, x, nd_shape(numbers, name), rule, name);
+    return detail::reshaped(net, x, nd_shape(numbers, name), reshape_operation::to_extents(shape, name), name);
 }
 
 KDNA_FUNC value permute(network_builder& net, const value& x, const std::vector<index_t>& axes,

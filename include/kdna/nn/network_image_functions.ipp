@@ -56,11 +56,9 @@ KDNA_FUNC value resize_like(network_builder& net, const value& x, const value& l
 KDNA_FUNC value max_pool(network_builder& net, const value& x, const pool_window& window, std::string name) {
     window.check(name);
     const nd_shape known = detail::resized(detail::image_of(net, x, name), x.channels, 0);
-    const extent2& w = window.window;
-    const padding& p = window.pad;
-    if (!window.ceil_mode && window.dilation == extent2(1) && p.top < w.h && p.bottom < w.h && p.left < w.w &&
-        p.right < w.w)  // this one can run in bands
-        return net.add(std::make_unique<max_pool_operation>(kdna::max_pool2d(w, window.stride, p)), {x}, {}, known);
+    if (window.is_plain())  // this one can run in bands
+        return net.add(std::make_unique<max_pool_operation>(kdna::max_pool2d(window.window, window.stride, window.pad)),
+                       {x}, {}, known);
     ops::max_pool2d op(window, name);
     return detail::push(net, std::move(op), {x}, known, std::move(name), {.what = "max_pool2d"});
 }
@@ -134,12 +132,11 @@ KDNA_FUNC value matmul(network_builder& net, const value& a, const value& b, std
     nd_shape known = detail::broadcast_known(x, y, name);
     known[known.rank() - 2] = rows;
     known[known.rank() - 1] = columns;
-    // Matrices of rank 2 mix what axis 0 counts; of a higher rank it counts matrices, unless one side has fewer axes.
     return net.add(
         std::make_unique<value_operation<ops::matmul>>(
             ops::matmul(),
             value_step{
-                .name = std::move(name), .what = "matmul", .inputs = 2, .samplewise = p > 2 && (q == p || q == 2)}),
+                .name = std::move(name), .what = "matmul", .inputs = 2, .samplewise = ops::matmul::samplewise(p, q)}),
         {a, b}, {}, known);
 }
 

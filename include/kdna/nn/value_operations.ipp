@@ -38,13 +38,6 @@ KDNA_FUNC bool follows_samples(const operation& op, std::span<const nd_shape> in
     }
 }
 
-/// A state for a step that copies.
-[[nodiscard]] inline std::unique_ptr<operation_state> copying(std::string_view name, std::string_view what,
-                                                              std::span<const nd_shape> in, const nd_shape& out,
-                                                              const plan_options& options) {
-    return std::make_unique<executor_state>(options.executor, shapes_text(name, what, in, out));
-}
-
 /// Copies the part of x that a view of it is.
 KDNA_FUNC void copy_part(const operation::part& part, const operation_call& c, const executor_ref& executor) noexcept {
     ops::copy({c.inputs.front().data + part.offset, c.output.shape, part.stride}, c.output, executor);
@@ -92,6 +85,57 @@ KDNA_FUNC void copy_part(const operation::part& part, const operation_call& c, c
 
 }  // namespace detail
 
+KDNA_FUNC std::string view_operation::text(std::span<const nd_shape> in) const {
+    return detail::shapes_text(name_, what_, in.first(1), output_shape(in));
+}
+
+KDNA_FUNC std::unique_ptr<operation_state> view_operation::plan(std::span<const nd_shape> in,
+                                                                const plan_options& options) const {
+    return std::make_unique<detail::executor_state>(options.executor, text(in));
+}
+
+KDNA_FUNC bool view_operation::samplewise(std::span<const nd_shape> in) const {
+    return detail::follows_samples(*this, in);
+}
+
+KDNA_FUNC reshape_operation::rule reshape_operation::to_extents(std::vector<extent> shape, std::string name) {
+    return [shape = std::move(shape), name = std::move(name)](std::span<const nd_shape> in) {
+        std::vector<index_t> to = extents_of(shape, in, name);
+        const index_t all = element_count(in.front(), name);
+        index_t known = 1;
+        index_t* open = nullptr;
+        for (index_t& e : to) {
+            if (e == -1 && open == nullptr) {
+                open = &e;
+                continue;
+            }
+            if (e < 1) throw error(name, "extents >= 1, and -1 once", concat(e));
+            known = checked_mul(known, e, name);
+        }
+        if (open != nullptr) {
+            if (all % known != 0)
+                throw error(name, concat("a multiple of ", known, " elements"), to_string(in.front()));
+            *open = all / known;
+        }
+        return nd_shape(to, name);
+    };
+}
+
+KDNA_FUNC reshape_operation::rule reshape_operation::flattened(index_t first, index_t last, std::string name) {
+    return [first, last, name = std::move(name)](std::span<const nd_shape> in) {
+        const nd_shape& s = in.front();
+        const index_t from = axis_of(first, s.rank(), name), to = axis_of(last, s.rank(), name);
+        if (from > to) throw error(name, "a first axis before the last", concat(from, " and ", to));
+        std::vector<index_t> out;
+        for (index_t i = 0; i < s.rank(); ++i)
+            if (i > from && i <= to)
+                out.back() = checked_mul(out.back(), s[i], name);
+            else
+                out.push_back(s[i]);
+        return nd_shape(out, name);
+    };
+}
+
 KDNA_FUNC nd_shape reshape_operation::output_shape(std::span<const nd_shape> in) const {
     const nd_shape out = shape_(in);
     if (element_count(out, name_) != element_count(in.front(), name_))
@@ -99,17 +143,8 @@ KDNA_FUNC nd_shape reshape_operation::output_shape(std::span<const nd_shape> in)
     return out;
 }
 
-KDNA_FUNC std::unique_ptr<operation_state> reshape_operation::plan(std::span<const nd_shape> in,
-                                                                   const plan_options& options) const {
-    return detail::copying(name_, "reshape", in.first(1), output_shape(in), options);
-}
-
 KDNA_FUNC void reshape_operation::run(operation_state& s, const operation_call& c) const noexcept {
     ops::copy_elements(c.inputs.front(), c.output, static_cast<detail::executor_state&>(s).executor);
-}
-
-KDNA_FUNC bool reshape_operation::samplewise(std::span<const nd_shape> in) const {
-    return detail::follows_samples(*this, in);
 }
 
 KDNA_FUNC std::optional<operation::part> reshape_operation::view_of(std::span<const nd_shape> in,
@@ -120,7 +155,7 @@ KDNA_FUNC std::optional<operation::part> reshape_operation::view_of(std::span<co
 }
 
 KDNA_FUNC permute_operation::permute_operation(std::vector<index_t> axes, std::string name)
-    : axes_(std::move(axes)), name_(std::move(name)) {
+    : view_operation(std::move(name), "permute"), axes_(std::move(axes)) {
     const auto rank = static_cast<index_t>(axes_.size());
     if (rank < 1 || rank > most_axes) throw error(name_, "1 to 5 axes", concat(rank));
     std::vector<bool> named(axes_.size(), false);
@@ -141,11 +176,6 @@ KDNA_FUNC nd_shape permute_operation::output_shape(std::span<const nd_shape> in)
     return out;
 }
 
-KDNA_FUNC std::unique_ptr<operation_state> permute_operation::plan(std::span<const nd_shape> in,
-                                                                   const plan_options& options) const {
-    return detail::copying(name_, "permute", in.first(1), output_shape(in), options);
-}
-
 KDNA_FUNC std::optional<operation::part> permute_operation::view_of(std::span<const nd_shape>,
                                                                     const axis_numbers& stride) const {
     part out;
@@ -163,15 +193,6 @@ KDNA_FUNC nd_shape expand_operation::output_shape(std::span<const nd_shape> in) 
     if (broadcast(in.front(), out, name_) != out)
         throw error(name_, concat("a shape to which ", to_string(in.front()), " can be expanded"), to_string(out));
     return out;
-}
-
-KDNA_FUNC std::unique_ptr<operation_state> expand_operation::plan(std::span<const nd_shape> in,
-                                                                  const plan_options& options) const {
-    return detail::copying(name_, "expand", in.first(1), output_shape(in), options);
-}
-
-KDNA_FUNC bool expand_operation::samplewise(std::span<const nd_shape> in) const {
-    return detail::follows_samples(*this, in);
 }
 
 namespace detail {
@@ -200,13 +221,17 @@ KDNA_FUNC void expand_operation::run(operation_state& s, const operation_call& c
 
 KDNA_FUNC slice_operation::slice_operation(index_t axis, extent start, std::optional<extent> stop, index_t step,
                                            std::string name)
-    : axis_(axis), start_(std::move(start)), stop_(std::move(stop)), step_(step), name_(std::move(name)) {
+    : view_operation(std::move(name), "slice"),
+      axis_(axis),
+      start_(std::move(start)),
+      stop_(std::move(stop)),
+      step_(step) {
     if (step < 1) throw error(name_, "a step of at least 1", concat(step));
 }
 
 KDNA_FUNC slice_operation::range slice_operation::elements(std::span<const nd_shape> in) const {
     const nd_shape& x = in.front();
-    range r{axis_of(axis_, x.rank(), name_), 0, 0};
+    range r{axis_of(axis_, x.rank(), name_), 0, 0, 1};
     const index_t size = x[r.axis];
     const auto inside = [&](index_t i) { return std::clamp<index_t>(i < 0 ? i + size : i, 0, size); };
     r.first = inside(start_.of(in, name_));
@@ -214,7 +239,8 @@ KDNA_FUNC slice_operation::range slice_operation::elements(std::span<const nd_sh
     if (stop <= r.first)
         throw error(name_, concat("a part of the ", size, " elements of axis ", r.axis),
                     concat("elements ", r.first, " to ", stop));
-    r.count = (stop - r.first + step_ - 1) / step_;
+    r.count = (stop - r.first - 1) / step_ + 1;
+    if (r.count > 1) r.step = step_;
     return r;
 }
 
@@ -245,8 +271,7 @@ struct slice_state final : executor_state {
 KDNA_FUNC std::unique_ptr<operation_state> slice_operation::plan(std::span<const nd_shape> in,
                                                                  const plan_options& options) const {
     const range r = elements(in);
-    return std::make_unique<detail::slice_state>(
-        options.executor, detail::shapes_text(name_, "slice", in.first(1), output_shape(in)), r.axis, r.first, step_);
+    return std::make_unique<detail::slice_state>(options.executor, text(in), r.axis, r.first, r.step);
 }
 
 KDNA_FUNC void slice_operation::run(operation_state& s, const operation_call& c) const noexcept {
@@ -261,7 +286,7 @@ KDNA_FUNC bool slice_operation::samplewise(std::span<const nd_shape> in) const {
 KDNA_FUNC std::optional<operation::part> slice_operation::view_of(std::span<const nd_shape> in,
                                                                   const axis_numbers& stride) const {
     const range r = elements(in);
-    return detail::slice_state({}, {}, r.axis, r.first, step_).of(stride);
+    return detail::slice_state({}, {}, r.axis, r.first, r.step).of(stride);
 }
 
 KDNA_FUNC concat_operation::concat_operation(index_t axis, index_t inputs, std::string name)
@@ -287,7 +312,8 @@ KDNA_FUNC nd_shape concat_operation::output_shape(std::span<const nd_shape> in) 
 
 KDNA_FUNC std::unique_ptr<operation_state> concat_operation::plan(std::span<const nd_shape> in,
                                                                   const plan_options& options) const {
-    return detail::copying(name_, "concat", in, output_shape(in), options);
+    return std::make_unique<detail::executor_state>(options.executor,
+                                                    detail::shapes_text(name_, "concat", in, output_shape(in)));
 }
 
 KDNA_FUNC void concat_operation::run(operation_state& s, const operation_call& c) const noexcept {

@@ -170,26 +170,44 @@ inline void store_strided(float* to, const vec& v, index_t stride, index_t count
 
 /// Whether any lane is NaN. (By ==, as above.)
 [[nodiscard]] KDNA_INLINE bool has_nan(const vec& v) noexcept { return !xsimd::all(v == v); }
-/// The sum of all lanes, by halves.
-[[nodiscard]] KDNA_INLINE float sum(const vec& v) noexcept {
+/// What two lanes become when a vector is folded.
+enum class lane_fold { sum, max, min };
+/// All lanes as one, by halves, so that a sum has the same bits everywhere. Which lane is the largest or smallest where there are
+/// NaN is left open.
+template <lane_fold Fold>
+[[nodiscard]] KDNA_INLINE float fold_lanes(const vec& v) noexcept {
 #if defined(__AVX512F__)
-    return _mm512_reduce_add_ps(v);
+    if constexpr (Fold == lane_fold::sum) return _mm512_reduce_add_ps(v);
+    return Fold == lane_fold::max ? _mm512_reduce_max_ps(v) : _mm512_reduce_min_ps(v);
 #elif defined(__SSE3__)
+    const auto fold = [](__m128 a, __m128 b) {
+        if constexpr (Fold == lane_fold::sum) return _mm_add_ps(a, b);
+        return Fold == lane_fold::max ? _mm_max_ps(a, b) : _mm_min_ps(a, b);
+    };
 #if defined(__AVX__)
-    __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    __m128 half = fold(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
 #else
     __m128 half = v;
 #endif
-    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+    half = fold(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(fold(half, _mm_movehdup_ps(half)));
 #else
     alignas(64) float lane[lanes];
     store(lane, v);
     for (index_t half = lanes / 2; half > 0; half /= 2)
-        for (index_t i = 0; i < half; ++i) lane[i] += lane[i + half];
+        for (index_t i = 0; i < half; ++i) {
+            const float a = lane[i], b = lane[i + half];
+            if constexpr (Fold == lane_fold::sum)
+                lane[i] = a + b;
+            else
+                lane[i] = (Fold == lane_fold::max) == (a > b) ? a : b;
+        }
     return lane[0];
 #endif
 }
+/// The sum of all lanes.
+[[nodiscard]] KDNA_INLINE float sum(const vec& v) noexcept { return fold_lanes<lane_fold::sum>(v); }
+
 /// Of two vectors that lie behind one another, the elements with an even and with an odd index.
 struct vec_pair {
     vec even, odd;

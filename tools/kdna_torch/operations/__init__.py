@@ -4,8 +4,7 @@ A handler gets the call's arguments and gives the value, or a list of them, that
 ``Inexpressible`` where the file has no node for the call. Importing this package fills the table of handlers.
 """
 
-from . import elements, layers, shapes, windows
+from . import attention, elements, layers, shapes, windows
 from .common import integer, pair
-from .layers import producer
 
-__all__ = ["elements", "integer", "layers", "pair", "producer", "shapes", "windows"]
+__all__ = ["attention", "elements", "integer", "layers", "pair", "shapes", "windows"]

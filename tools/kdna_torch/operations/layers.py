@@ -248,6 +248,19 @@ def conv_transpose2d(
     )
 
 
+@handles("unfold", "im2col")
+def unfold(
+    t: Tracer, x: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Value:
+    """Every window's elements as channels: a convolution that picks them."""
+    if rank_of(t, x) != 4:
+        raise Inexpressible("an input without a batch axis")
+    channels, (h, w) = integer(t.value(x).dims[1]), pair(kernel_size)
+    pick = torch.eye(h * w, dtype=torch.float64).view(h * w, 1, h, w).repeat(channels, 1, 1, 1)
+    windows = conv2d(t, x, pick, None, stride, padding, dilation, channels)
+    return t.emit("flatten", [windows], first=2, last=3)
+
+
 @handles("linear")
 def linear(t: Tracer, x: Tensor, weight: Tensor, bias: Any = None) -> Value:
     if rank_of(t, x) < 2:

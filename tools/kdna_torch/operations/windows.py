@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..extents import Dim, plain
@@ -15,7 +16,7 @@ from ..trace import HANDLERS, Tracer
 from ..values import Inexpressible, Value
 from .common import axes_of, handles, integer, listed, pair, rank_of
 from .elements import binary
-from .shapes import gather_axis, permuted, reshape, transpose
+from .shapes import gather_axis, permuted, reshape
 
 
 def whole_map(t: Tracer, x: Any, kernel: Any, padding: Any) -> bool:
@@ -108,6 +109,24 @@ def adaptive_avg_pool1d(t: Tracer, x: Tensor, output_size: Any) -> Value:
     return t.emit("mean", [x], axes=[rank_of(t, x) - 1], keep=True)
 
 
+def resized_by_matrices(t: Tracer, x: Tensor, size: Any, scale_factor: Any, how: dict[str, Any]) -> Value:
+    """A resize that works on rows and columns one after the other, as what it makes of a unit matrix: of one size only."""
+    y = t.value(x)
+    h, w = (integer(d) for d in y.dims[2:])
+    rows, columns = (torch.eye(n, dtype=torch.float64).view(1, 1, n, n) for n in (h, w))
+    with t.quietly():
+        if size is None:
+            sh, sw = pair(scale_factor, float)
+            down = F.interpolate(rows, scale_factor=(sh, 1.0), **how)
+            across = F.interpolate(columns, scale_factor=(1.0, sw), **how)
+        else:
+            new_h, new_w = (integer(n) for n in size)
+            down = F.interpolate(rows, (new_h, h), **how)
+            across = F.interpolate(columns, (w, new_w), **how)
+    y = t.emit("matmul", [y, across[0, 0]])
+    return t.emit("matmul", [down[0, 0], y])
+
+
 @handles("interpolate", "upsample", "upsample_nearest", "upsample_bilinear")
 def interpolate(
     t: Tracer,
@@ -120,8 +139,6 @@ def interpolate(
     antialias: bool = False,
 ) -> Value:
     dims = t.value(x).dims
-    if antialias:
-        raise Inexpressible("antialias")
     if len(dims) != 4:
         raise Inexpressible(f"a value of {len(dims)} axes; the file's takes [N, C, H, W]")
     if size is not None:
@@ -133,6 +150,9 @@ def interpolate(
     if mode == "nearest-exact":
         whole = size is None and all(float(s).is_integer() for s in pair(scale_factor, float))
         mode = "nearest" if whole else mode
+    if mode in ("bicubic", "nearest-exact") or antialias:
+        how = {"mode": mode, "align_corners": align_corners, "antialias": antialias}
+        return resized_by_matrices(t, x, size, scale_factor, how)
     if mode not in ("nearest", "bilinear"):
         raise Inexpressible(f"mode {mode}")
     extra = {"align_corners": True} if align_corners else {}
@@ -313,24 +333,3 @@ def flip(t: Tracer, x: Tensor, *dims: Any) -> Value:
             raise Inexpressible("an axis whose extent depends on the input")
         value = gather_axis(t, value, axis, list(range(value.dims[axis]))[::-1])
     return value
-
-
-@handles("scaled_dot_product_attention")
-def attention(
-    t: Tracer,
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: Any = None,
-    enable_gqa: bool = False,
-) -> Value:
-    if dropout_p or is_causal or enable_gqa or (attn_mask is not None and attn_mask.dtype == torch.bool):
-        raise Inexpressible("attention with dropout, a mask of truth values or groups of queries")
-    factor = float(scale) if scale is not None else 1 / math.sqrt(integer(t.value(query).dims[-1]))
-    logits = t.emit("mul", [t.emit("matmul", [query, transpose(t, key, -2, -1)])], scalar=factor)
-    if attn_mask is not None:
-        logits = t.emit("add", [logits, attn_mask])
-    return t.emit("matmul", [softmax(t, logits, -1), value])

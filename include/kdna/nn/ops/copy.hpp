@@ -20,22 +20,6 @@ KDNA_FUNC void copy_elements(const nd_view<const float>& x, const nd_view<float>
 /// Sets all elements of y.
 KDNA_FUNC void fill(const nd_view<float>& y, float value, const executor_ref& executor) noexcept;
 
-/// Another shape with the same elements in PyTorch's order.
-class reshape {
-public:
-    static constexpr bool keeps_order = false;
-
-    /// Throws kdna::error, naming `where`, if an extent is not positive.
-    KDNA_FUNC explicit reshape(const nd_shape& shape, std::string_view where = "reshape");
-
-    /// The shape. Throws kdna::error, naming `where`, if the input has another number of elements.
-    [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
-    KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
-
-private:
-    nd_shape shape_;
-};
-
 /// [N, C * r * r, H, W] to [N, C, H * r, W * r]: r x r channels become a square of pixels.
 class pixel_shuffle {
 public:
@@ -82,22 +66,6 @@ public:
 
 private:
     index_t groups_;
-};
-
-/// Extents of 1 repeated, and axes put in front: as a copy, for readers that do not take strides of 0.
-class expand {
-public:
-    static constexpr bool keeps_order = false;
-
-    /// Throws kdna::error, naming `where`, if an extent is not positive.
-    KDNA_FUNC explicit expand(const nd_shape& shape, std::string_view where = "expand");
-
-    /// The shape. Throws kdna::error, naming `where`, if the input cannot be broadcast to it.
-    [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
-    KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
-
-private:
-    nd_shape shape_;
 };
 
 }  // namespace kdna::inline KDNA_ABI::ops

@@ -123,21 +123,6 @@ KDNA_FUNC void fill(const nd_view<float>& y, float value, const executor_ref& ex
     detail::copy_nest(n, y.data, &value, executor);
 }
 
-KDNA_FUNC reshape::reshape(const nd_shape& shape, std::string_view where) : shape_(shape) {
-    static_cast<void>(element_count(shape, where));
-}
-KDNA_FUNC nd_shape reshape::output_shape(input_shapes in, std::string_view where) const {
-    const nd_shape& x = require_one(in, 1, most_axes, where);
-    if (element_count(x) != element_count(shape_))
-        throw error(std::string(where),
-                    concat("an input with the ", element_count(shape_), " elements of ", to_string(shape_)),
-                    to_string(x));
-    return shape_;
-}
-KDNA_FUNC void reshape::run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept {
-    copy_elements(in.front(), y, executor);
-}
-
 KDNA_FUNC pixel_shuffle::pixel_shuffle(index_t factor, std::string_view where) : factor_(factor) {
     if (factor < 1) throw error(std::string(where), "a factor >= 1", concat(factor));
     static_cast<void>(checked_mul(factor, factor, where));
@@ -214,20 +199,6 @@ KDNA_FUNC void channel_shuffle::run(input_views in, const nd_view<float>& y,
         }
     }
     detail::copy_nest(n, y.data, x.data, executor);
-}
-
-KDNA_FUNC expand::expand(const nd_shape& shape, std::string_view where) : shape_(shape) {
-    static_cast<void>(element_count(shape, where));
-}
-KDNA_FUNC nd_shape expand::output_shape(input_shapes in, std::string_view where) const {
-    const nd_shape& x = require_one(in, 1, most_axes, where);
-    if (x.rank() > shape_.rank() || broadcast(x, shape_, where) != shape_)
-        throw error(std::string(where), concat("an input that can be expanded to ", to_string(shape_)), to_string(x));
-    return shape_;
-}
-KDNA_FUNC void expand::run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept {
-    detail::nest n = detail::nest_over(y, detail::broadcast_strides(in.front(), y.rank()));
-    detail::copy_nest(n, y.data, in.front().data, executor);
 }
 
 }  // namespace kdna::inline KDNA_ABI::ops

@@ -74,6 +74,14 @@ public:
     /// The input's shape. Throws kdna::error, naming `where`, if it does not have as many channels as there are slopes.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    /// In place, `count` floats of each of a few rows, `stride` apart, the first of channel `channel` and each one `step` channels
+    /// further than the one before.
+    KDNA_FUNC void run_rows(float* const* rows, index_t row_count, index_t stride, index_t count, index_t channel,
+                            index_t step) const noexcept;
+    template <class F>
+    void for_each_parameter(const F& f) const {
+        if (channels_ > 0) f(std::span(slopes_));
+    }
     /// The function; its parameters of channels are valid while this object lives.
     [[nodiscard]] activation act() const noexcept {
         return {kind_, number_, std::span(slopes_).first(static_cast<std::size_t>(channels_))};

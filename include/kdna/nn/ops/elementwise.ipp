@@ -214,11 +214,11 @@ KDNA_FUNC void activate::run(input_views in, const nd_view<float>& y, const exec
         return detail::run_function(both, y.data, x.data, detail::cheap_grain, executor,
                                     [&](const simd::vec& v) { return simd::clamp(v, low, high); });
     }
-    // Operand 2 is the slopes.
+    // Operand 2 is the channel.
     detail::nest n = detail::nest_over(y, x.stride, {0, channels_ > 1 ? 1 : 0, 0, 0, 0});
     n.arrange();
     const detail::per_operand row = n.rows().stride, column = n.columns().stride;
-    const auto line = [&](float* to, const float* from, const float* slopes, index_t count) {
+    const auto line = [&](float* to, const float* from, index_t channel, index_t count) {
         // A block is copied and then activated where it lies, while it is in L1.
         constexpr index_t block = 2048;
         for (index_t i = 0; i < count; i += block) {
@@ -231,21 +231,25 @@ KDNA_FUNC void activate::run(input_views in, const nd_view<float>& y, const exec
                 else
                     for (index_t j = 0; j < some; ++j) part[j * column[0]] = source[j * column[1]];
             }
-            const bool of_channel = channels_ > 1 && column[2] == 1;
-            if (column[2] == 1 || column[2] == 0) {
-                simd::activate(kind_, channels_ > 0 ? slopes[0] : number_, of_channel ? slopes + i : nullptr, part,
-                               column[0], some);
-            } else {
-                for (index_t j = 0; j < some; ++j)
-                    simd::activate(kind_, slopes[(i + j) * column[2]], nullptr, part + j * column[0], 1, 1);
-            }
+            run_rows(&part, 1, column[0], some, channel + i * column[2], column[2]);
         }
     };
     n.run(executor, detail::function_grain, [&](const detail::per_operand& at, index_t rows, index_t, index_t columns) {
         for (index_t r = 0; r < rows; ++r)
-            line(y.data + at[0] + r * row[0], x.data + at[1] + r * row[1], slopes_.data() + at[2] + r * row[2],
-                 columns);
+            line(y.data + at[0] + r * row[0], x.data + at[1] + r * row[1], at[2] + r * row[2], columns);
     });
+}
+
+KDNA_FUNC void activate::run_rows(float* const* rows, index_t row_count, index_t stride, index_t count, index_t channel,
+                                  index_t step) const noexcept {
+    if (kind_ == activation_kind::none) return;
+    const auto a = [&](index_t c) { return channels_ > 0 ? slopes_[static_cast<std::size_t>(c)] : number_; };
+    if (channels_ <= 1 || step == 0)
+        return simd::activate(kind_, a(channels_ > 1 ? channel : 0), nullptr, rows, row_count, 0, stride, count);
+    if (step == 1) return simd::activate(kind_, number_, slopes_.data() + channel, rows, row_count, 0, stride, count);
+    for (index_t r = 0; r < row_count; ++r)
+        for (index_t i = 0; i < count; ++i)
+            simd::activate(kind_, a(channel + i * step), nullptr, rows[r] + i * stride, 1, 1);
 }
 
 }  // namespace kdna::inline KDNA_ABI::ops

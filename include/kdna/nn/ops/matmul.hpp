@@ -19,6 +19,11 @@ public:
     /// too, are refused: they are matrices of one row or column.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    /// Whether axis 0 of inputs of these ranks counts matrices: of rank 2 it counts rows, and where one side has fewer axes than the
+    /// other, but more than a matrix, its axis 0 stands for another axis.
+    [[nodiscard]] static constexpr bool samplewise(index_t a, index_t b) noexcept {
+        return a > 2 && (b == a || b == 2);
+    }
 };
 
 }  // namespace kdna::inline KDNA_ABI::ops

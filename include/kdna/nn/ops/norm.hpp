@@ -7,12 +7,13 @@
 #include <string_view>
 #include <vector>
 
+#include <kdna/nn/ops/elementwise.hpp>
 #include <kdna/nn/ops/nest.hpp>
 
 namespace kdna::inline KDNA_ABI::ops {
 
-/// y = (x - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c], channels on axis 1 of rank 2 to 5: one multiplication and one
-/// addition. y may be x if it has the same strides.
+/// y = act((x - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c]), channels on axis 1 of rank 2 to 5: one multiplication, one
+/// addition and the activation, in one pass. y may be x if it has the same strides.
 class batch_norm {
 public:
     static constexpr bool keeps_order = true;
@@ -20,14 +21,22 @@ public:
     /// `weight` and `bias` may be empty: 1 and 0. Throws kdna::error, naming `where`, for lengths that differ and for an eps with
     /// which a divisor is not positive.
     KDNA_FUNC batch_norm(std::span<const float> weight, std::span<const float> bias, std::span<const float> mean,
-                         std::span<const float> var, float eps, std::string_view where = "batch_norm");
+                         std::span<const float> var, float eps, std::string_view where = "batch_norm",
+                         const activation& act = activation::none);
 
-    /// The input's shape. Throws kdna::error, naming `where`, for another number of channels.
+    /// The input's shape. Throws kdna::error, naming `where`, for another number of channels than the norm or the activation has.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    template <class F>
+    void for_each_parameter(const F& f) const {
+        f(std::span(scale_));
+        f(std::span(shift_));
+        act_.for_each_parameter(f);
+    }
 
 private:
     std::vector<float> scale_, shift_;
+    activate act_;
 };
 
 /// Over the last axes together: y = (x - mean) / sqrt(var + eps) * weight + bias, with the mean and the (biased) variance of
@@ -44,6 +53,12 @@ public:
     /// The input's shape. Throws kdna::error, naming `where`, if its last extents differ.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    template <class F>
+    void for_each_parameter(const F& f) const {
+        if (!affine_) return;
+        f(std::span(weight_));
+        f(std::span(bias_));
+    }
 
 private:
     nd_shape shape_;
@@ -67,6 +82,12 @@ public:
     /// groups, and as many as there are weights.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    template <class F>
+    void for_each_parameter(const F& f) const {
+        if (!affine_) return;
+        f(std::span(weight_));
+        f(std::span(bias_));
+    }
 
 private:
     /// Images whose channels are contiguous, in groups of at most 64: whole groups together, up to 64 channels.

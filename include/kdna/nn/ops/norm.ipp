@@ -144,7 +144,8 @@ inline void normalise(nest& sets, nest& set, const norm_call& c, const executor_
 
 KDNA_FUNC batch_norm::batch_norm(std::span<const float> weight, std::span<const float> bias,
                                  std::span<const float> mean, std::span<const float> var, float eps,
-                                 std::string_view where) {
+                                 std::string_view where, const activation& act)
+    : act_(act, where) {
     const auto channels = static_cast<index_t>(mean.size());
     if (mean.empty()) throw error(std::string(where), "a mean of at least 1 channel", "0");
     if (var.size() != mean.size())
@@ -165,7 +166,7 @@ KDNA_FUNC nd_shape batch_norm::output_shape(input_shapes in, std::string_view wh
     const nd_shape& x = require_one(in, 2, most_axes, where);
     if (x[1] != static_cast<index_t>(scale_.size()))
         throw error(std::string(where), concat("an input of ", scale_.size(), " channels"), to_string(x));
-    return x;
+    return act_.output_shape(in, where);
 }
 
 KDNA_FUNC void batch_norm::run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept {
@@ -174,11 +175,22 @@ KDNA_FUNC void batch_norm::run(input_views in, const nd_view<float>& y, const ex
     n.arrange();
     const detail::per_operand row = n.rows().stride, column = n.columns().stride;
     n.run(executor, detail::norm_grain, [&](const detail::per_operand& at, index_t rows, index_t, index_t columns) {
-        for (index_t r = 0; r < rows; ++r) {
-            const index_t c = at[2] + r * row[2];
-            detail::affine_line(y.data + at[0] + r * row[0], column[0], x.data + at[1] + r * row[1], column[1], columns,
-                                0.0F, 1.0F, scale_.data() + c, shift_.data() + c, column[2]);
-        }
+        // As many rows as have the same channels and stay in L1, which are activated where they lie.
+        constexpr index_t most_rows = 16, most_floats = 2048;
+        const index_t width = std::min(columns, most_floats),
+                      together = row[2] == 0 ? std::clamp<index_t>(most_floats / width, 1, most_rows) : 1;
+        for (index_t first = 0; first < rows; first += together)
+            for (index_t i = 0; i < columns; i += width) {
+                const index_t count = std::min(together, rows - first), some = std::min(width, columns - i),
+                              c = at[2] + first * row[2] + i * column[2];
+                float* to[most_rows];
+                for (index_t r = 0; r < count; ++r) {
+                    to[r] = y.data + at[0] + (first + r) * row[0] + i * column[0];
+                    detail::affine_line(to[r], column[0], x.data + at[1] + (first + r) * row[1] + i * column[1],
+                                        column[1], some, 0.0F, 1.0F, scale_.data() + c, shift_.data() + c, column[2]);
+                }
+                act_.run_rows(to, count, column[0], some, c, column[2]);
+            }
     });
 }
 

@@ -25,6 +25,9 @@ struct pool_window {
     KDNA_FUNC void check(std::string_view where) const;
     /// [N, C, OH, OW]. Throws kdna::error, naming `where`, unless the input is an image in which the window fits.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
+    /// Whether every window is whole, lies in the padded image, and begins or ends in the map: what kdna::max_pool2d takes, which can
+    /// run in bands.
+    [[nodiscard]] KDNA_FUNC bool is_plain() const noexcept;
 };
 
 /// Largest value under each window. Padding never wins, NaN always does; a window that meets only padding gives -infinity.

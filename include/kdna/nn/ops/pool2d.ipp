@@ -148,6 +148,11 @@ KDNA_FUNC void pool_window::check(std::string_view where) const {
                     concat(pad.top, ", ", pad.bottom, ", ", pad.left, ", ", pad.right));
 }
 
+KDNA_FUNC bool pool_window::is_plain() const noexcept {
+    return !ceil_mode && dilation == extent2(1) && window.h > 0 && window.w > 0 && stride.h > 0 && stride.w > 0 &&
+           pad.top < window.h && pad.bottom < window.h && pad.left < window.w && pad.right < window.w;
+}
+
 KDNA_FUNC nd_shape pool_window::output_shape(input_shapes in, std::string_view where) const {
     const nd_shape& x = detail::require_image_below_limit(in, where);
     const nd_shape out{

@@ -54,7 +54,8 @@ template <bool Max>
                                                         simd::broadcast(worst<Max>)));
         }
     });
-    return xsimd::all(best == best) ? extreme_lane<Max>(best) : std::numeric_limits<float>::quiet_NaN();
+    constexpr auto fold = Max ? simd::lane_fold::max : simd::lane_fold::min;
+    return xsimd::all(best == best) ? simd::fold_lanes<fold>(best) : std::numeric_limits<float>::quiet_NaN();
 }
 
 /// Calls f(element) for all elements of a nest, whose operand 0 is x.

@@ -33,7 +33,7 @@ inline void softmax_line(const float* x, float* y, const softmax_axis& a, bool l
     if (rest > 0)
         best = simd::max_keep_nan(
             best, xsimd::select(counts, simd::load_strided(x + whole * a.x, a.x, rest), simd::broadcast(none)));
-    const vec m = simd::broadcast(extreme_lane<true>(best));
+    const vec m = simd::broadcast(simd::fold_lanes<simd::lane_fold::max>(best));
     double sum = 0.0;
     vec all = simd::zero();
     for (index_t i = 0; i < whole; i += lanes) {

@@ -25,29 +25,6 @@ inline constexpr index_t float_additions = 32;
     return simd::load(ones_then_zeros.data() + lanes - count) > simd::zero();
 }
 
-/// The largest or smallest lane, by halves. Which one it is where there are NaN is left open.
-template <bool Max>
-[[nodiscard]] KDNA_INLINE float extreme_lane(const simd::vec& v) noexcept {
-#if defined(__AVX512F__)
-    return Max ? _mm512_reduce_max_ps(v) : _mm512_reduce_min_ps(v);
-#elif defined(__SSE3__)
-    const auto extreme = [](__m128 a, __m128 b) { return Max ? _mm_max_ps(a, b) : _mm_min_ps(a, b); };
-#if defined(__AVX__)
-    __m128 half = extreme(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-#else
-    __m128 half = v;
-#endif
-    half = extreme(half, _mm_movehl_ps(half, half));
-    return _mm_cvtss_f32(extreme(half, _mm_movehdup_ps(half)));
-#else
-    alignas(64) float lane[simd::lanes];
-    simd::store(lane, v);
-    float out = lane[0];
-    for (index_t i = 1; i < simd::lanes; ++i) out = Max ? std::max(out, lane[i]) : std::min(out, lane[i]);
-    return out;
-#endif
-}
-
 /// Sum of term(x[i]) over `count` contiguous elements. term maps a vector to a vector.
 template <class Term>
 [[nodiscard]] double line_sum(const float* x, index_t count, const Term& term) noexcept {
