@@ -49,8 +49,6 @@ template <planned_layer Layer>
 class layer_operation final : public operation {
 public:
     explicit layer_operation(Layer l) : layer_(std::move(l)) {}
-    [[nodiscard]] const Layer& layer() const noexcept { return layer_; }
-
     [[nodiscard]] std::string_view name() const noexcept override { return layer_.name(); }
     [[nodiscard]] index_t inputs() const noexcept override { return layer_.takes_residual() ? 2 : 1; }
     [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
@@ -70,6 +68,7 @@ public:
         return layer_.bands(static_cast<const state&>(s).plan);
     }
     void for_each_storage(const storage_visitor& f) const override { layer_.for_each_storage(f); }
+    [[nodiscard]] any_ref computes() const noexcept override { return any_ref::to(layer_); }
 
 private:
     using state = detail::layer_state<typename Layer::plan_type>;
@@ -81,8 +80,6 @@ template <conv_backend Backend>
 class convolution_operation final : public operation {
 public:
     explicit convolution_operation(std::unique_ptr<const conv_layer<Backend>> l) : layer_(std::move(l)) {}
-    [[nodiscard]] const conv_layer<Backend>& layer() const noexcept { return *layer_; }
-
     [[nodiscard]] std::string_view name() const noexcept override { return layer_->name(); }
     [[nodiscard]] index_t inputs() const noexcept override { return layer_->takes_residual() ? 2 : 1; }
     [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
@@ -102,6 +99,7 @@ public:
         return layer_->bands(static_cast<const state&>(s).plan);
     }
     void for_each_storage(const storage_visitor& f) const override { layer_->visit_storage(f); }
+    [[nodiscard]] any_ref computes() const noexcept override { return layer_->as_any(); }
 
 private:
     using state = detail::layer_state<conv_plan<Backend>>;
@@ -114,8 +112,6 @@ template <conv_backend Backend>
 class linear_operation final : public operation {
 public:
     explicit linear_operation(std::unique_ptr<const conv_layer<Backend>> l) : convolution_(std::move(l)) {}
-    [[nodiscard]] const conv_layer<Backend>& layer() const noexcept { return convolution_.layer(); }
-
     [[nodiscard]] std::string_view name() const noexcept override { return convolution_.name(); }
     [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
         const shape4 x = image_shape(in.front(), name());
@@ -133,6 +129,7 @@ public:
         convolution_.run(s, {.inputs = {&x, 1}, .output = rows(c.y())});
     }
     void for_each_storage(const storage_visitor& f) const override { convolution_.for_each_storage(f); }
+    [[nodiscard]] any_ref computes() const noexcept override { return convolution_.computes(); }
 
 private:
     template <class T>
@@ -146,7 +143,7 @@ class max_pool_operation final : public operation {
 public:
     explicit max_pool_operation(const max_pool2d& pool, std::string name = "max_pool2d")
         : pool_(pool), name_(std::move(name)) {}
-    [[nodiscard]] const max_pool2d& pool() const noexcept { return pool_; }
+    [[nodiscard]] any_ref computes() const noexcept override { return any_ref::to(pool_); }
     [[nodiscard]] std::string_view name() const noexcept override { return name_; }
     [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
         return nd_shape(pool_.output_shape(image_shape(in.front(), name_), name_));
@@ -205,6 +202,7 @@ public:
         }
     }
     [[nodiscard]] bool reads_channel_means() const noexcept override { return true; }
+    [[nodiscard]] any_ref computes() const noexcept override { return any_ref::to(*this); }
 
 private:
     struct state final : operation_state {

@@ -74,6 +74,7 @@ public:
         return requires { requires Op::row_major; };
     }
     [[nodiscard]] bool runs_in_place() const noexcept override { return about_.in_place; }
+    [[nodiscard]] any_ref computes() const noexcept override { return any_ref::to(op_); }
 
 private:
     Op op_;
@@ -106,6 +107,8 @@ public:
         return about_.samplewise && detail::follows_samples(*this, in);
     }
     [[nodiscard]] bool keeps_order() const noexcept override { return Op::keeps_order; }
+    /// Computes what its maker makes from the shapes.
+    [[nodiscard]] any_ref computes() const noexcept override { return any_ref::to(make_); }
 
 private:
     struct state final : detail::executor_state {

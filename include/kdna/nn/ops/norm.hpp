@@ -25,6 +25,9 @@ public:
     /// The input's shape. Throws kdna::error, naming `where`, for another number of channels.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    /// y = scale[c] * x + shift[c].
+    [[nodiscard]] std::span<const float> scale() const noexcept { return scale_; }
+    [[nodiscard]] std::span<const float> shift() const noexcept { return shift_; }
 
 private:
     std::vector<float> scale_, shift_;
