@@ -3,6 +3,8 @@
 
 #include <kdna/core/macros_push.hpp>
 
+#include <limits>
+
 #include <kdna/cuda/programs/elementwise.hpp>
 #include <kdna/cuda/programs/image.hpp>
 
@@ -45,6 +47,7 @@ template <class T, int Width>
 struct windows_program : elementwise_program {
     using arguments = windows_arguments<T>;
     static constexpr const char* name = "windows_program";
+    static constexpr float lowest = -std::numeric_limits<float>::infinity();
 
     template <class Block>
     KDNA_DEVICE static void run(Block& block, const arguments& a) {
@@ -55,12 +58,12 @@ struct windows_program : elementwise_program {
                                       columns = taps_of(a, a.columns, ow, a.x.w, a.y.w);
             float all[Width];
             KDNA_DEVICE_UNROLL
-            for (int e = 0; e < Width; ++e) all[e] = a.mean ? 0.0F : -kdna::detail::infinity;
+            for (int e = 0; e < Width; ++e) all[e] = a.mean ? 0.0F : lowest;
             KDNA_DEVICE_NO_UNROLL
             for (int i = 0; i < rows.count; ++i) {
                 float row[Width];
                 KDNA_DEVICE_UNROLL
-                for (int e = 0; e < Width; ++e) row[e] = a.mean ? 0.0F : -kdna::detail::infinity;
+                for (int e = 0; e < Width; ++e) row[e] = a.mean ? 0.0F : lowest;
                 KDNA_DEVICE_NO_UNROLL
                 for (int j = 0; j < columns.count; ++j) {
                     const auto v = a.x.data.template load<Width>(
