@@ -9,8 +9,10 @@
 #include <kdna/nn/network.ipp>
 #include <kdna/nn/network_builder.ipp>
 #include <kdna/nn/network_functions.ipp>
+#include <kdna/nn/network_graph.ipp>
 #include <kdna/nn/network_image_functions.ipp>
 #include <kdna/nn/network_schedule.ipp>
+#include <kdna/nn/network_storage.ipp>
 #include <kdna/nn/pool.ipp>
 
 namespace kdna::inline KDNA_ABI {

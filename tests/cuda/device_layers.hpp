@@ -88,7 +88,8 @@ device_result run_on_device(Device& device, const kdna::cuda::conv_recipe& recip
     device_result out{from_device(device, y, p.out, options.numbers, s), {}, p.text};
     const device_memory<Device> means(device, p.out.n * p.out.c * 4);
     using f32 = number<precision::f32>;
-    const mean_arguments<float> a{call.y_sums, means.template span<float>(0, p.out.n * p.out.c)};
+    const mean_arguments<float> a{call.y_sums, means.template span<float>(0, p.out.n * p.out.c),
+                                  static_cast<int>(p.out.n), static_cast<int>(p.out.c)};
     device.template launch<mean_program<f32>>(elementwise_program::grid(a.y.size), a, s);
     out.means.resize(static_cast<std::size_t>(p.out.n * p.out.c));
     device.download(out.means.data(), means.data(), means.bytes(), s);

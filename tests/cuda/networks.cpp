@@ -290,7 +290,7 @@ TEST_CASE("What has no device form is named, and so are arguments that do not fi
     auto plan = net.plan({1, 3, 32, 32});
     cuda::basic_device_tensor<float, emulator> x(device, {1, 3, 32, 32}), wrong(device, {1, 3, 32, 33}),
         y(device, plan.output_shape());
-    check_error([&] { return net.plan({1, 4, 32, 32}); }, "network input", "3 channels", "C 4");
+    check_error([&] { return net.plan({1, 4, 32, 32}); }, "network input", "3 channels", "[1, 4, 32, 32]");
     check_error(
         [&] {
             net.run(plan, std::as_const(wrong).view(), y.view(), 0);

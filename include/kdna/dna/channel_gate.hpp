@@ -37,6 +37,12 @@ public:
     [[nodiscard]] index_t floats() const noexcept { return fc1_.floats() + fc2_.floats(); }
     [[nodiscard]] route_widths widths() const noexcept { return {.channel = fc2_.outputs()}; }
     [[nodiscard]] index_t scratch_floats() const noexcept { return hidden(); }
+    /// fc1 with BN folded in, and fc2; and what follows them.
+    [[nodiscard]] const fully_connected& squeezing() const noexcept { return fc1_; }
+    [[nodiscard]] const fully_connected& exciting() const noexcept { return fc2_; }
+    [[nodiscard]] const activation& hidden_activation() const noexcept { return hidden_; }
+    [[nodiscard]] const activation& gate_activation() const noexcept { return gate_; }
+
     KDNA_FUNC void operator()(const float* pooled, const route& out, float* scratch) const noexcept;
 
 private:

@@ -88,6 +88,7 @@ public:
         this->visit_own_storage(f);
     }
 
+    [[nodiscard]] any_ref as_any() const noexcept override { return any_ref::to(*this); }
     [[nodiscard]] typename base::parts refs() const noexcept override {
         return {source_ref(source_), router_ref(router_)};
     }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <kdna/backend/cpu.hpp>
+#include <kdna/core/any_ref.hpp>
 #include <kdna/dna/router.hpp>
 #include <kdna/dna/source.hpp>
 #include <kdna/nn/layer.hpp>
@@ -80,6 +81,8 @@ public:
     /// Calls f(address, bytes) for every block of weights the layer keeps in memory; shared blocks come up in every layer that
     /// shares them, with the same address.
     virtual void visit_storage(const storage_visitor& f) const = 0;
+    /// The layer by its own type.
+    [[nodiscard]] virtual any_ref as_any() const noexcept = 0;
 
     [[nodiscard]] const kernel_shape& kernel() const noexcept { return kernel_; }
     [[nodiscard]] const conv_params& params() const noexcept { return params_; }

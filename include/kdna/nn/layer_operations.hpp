@@ -79,6 +79,7 @@ public:
         layer_.run(static_cast<state&>(s).plan, c.x(), c.y(), c.residual(), c.means, c.rows);
     }
     void for_each_storage(const storage_visitor& f) const override { layer_.for_each_storage(f); }
+    [[nodiscard]] any_ref computes() const noexcept override { return any_ref::to(layer_); }
 
 private:
     using state = detail::layer_state<typename Layer::plan_type>;
@@ -128,6 +129,7 @@ public:
                           layer_->takes_residual() ? c.image(2) : tensor_view<const float>{}, c.means);
     }
     void for_each_storage(const storage_visitor& f) const override { layer_->visit_storage(f); }
+    [[nodiscard]] any_ref computes() const noexcept override { return layer_->as_any(); }
 
 private:
     struct state final : detail::layer_state<conv_plan<Backend>> {
@@ -151,8 +153,6 @@ template <conv_backend Backend>
 class linear_operation final : public operation {
 public:
     explicit linear_operation(std::unique_ptr<const conv_layer<Backend>> l) : convolution_(std::move(l)) {}
-    [[nodiscard]] const conv_layer<Backend>& layer() const noexcept { return convolution_.layer(); }
-
     [[nodiscard]] std::string_view name() const noexcept override { return convolution_.name(); }
     [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
         const shape4 x = image_shape(in.front(), name());
@@ -170,6 +170,7 @@ public:
         convolution_.run(s, {.inputs = {&x, 1}, .output = rows(c.y())});
     }
     void for_each_storage(const storage_visitor& f) const override { convolution_.for_each_storage(f); }
+    [[nodiscard]] any_ref computes() const noexcept override { return convolution_.computes(); }
 
 private:
     template <class T>
@@ -183,7 +184,7 @@ class max_pool_operation final : public operation {
 public:
     explicit max_pool_operation(const max_pool2d& pool, std::string name = "max_pool2d")
         : pool_(pool), name_(std::move(name)) {}
-    [[nodiscard]] const max_pool2d& pool() const noexcept { return pool_; }
+    [[nodiscard]] any_ref computes() const noexcept override { return any_ref::to(pool_); }
     [[nodiscard]] std::string_view name() const noexcept override { return name_; }
     [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
         return nd_shape(pool_.output_shape(image_shape(in.front(), name_), name_));
@@ -242,6 +243,7 @@ public:
         }
     }
     [[nodiscard]] bool reads_channel_means() const noexcept override { return true; }
+    [[nodiscard]] any_ref computes() const noexcept override { return any_ref::to(*this); }
 
 private:
     struct state final : operation_state {

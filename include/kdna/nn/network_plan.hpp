@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <kdna/nn/bands.hpp>
+#include <kdna/nn/network_storage.hpp>
 #include <kdna/nn/operation.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -43,7 +44,6 @@ public:
 
 private:
     friend class network;
-    friend class network_storage;
     [[nodiscard]] static std::size_t at(index_t id) noexcept { return static_cast<std::size_t>(id); }
     /// Steps [first, last) that `samples` samples pass together.
     struct stage {
@@ -63,16 +63,7 @@ private:
     };
     static constexpr std::size_t none = static_cast<std::size_t>(-1);
 
-    /// Where a value lies: in memory of its own, or in that of another value, its root.
-    struct placement {
-        enum class memory { input, output, arena, constant };
-        memory in = memory::arena;
-        index_t root = 0;       ///< itself, unless it is a part of another value
-        index_t number = 0;     ///< of an input or output of the caller's
-        index_t offset = 0;     ///< elements from the root's first
-        axis_numbers stride{};  ///< of all but the caller's
-        bool runs = true;       ///< whether its step has anything to do
-    };
+    using placement = value_placement;
 
     std::shared_ptr<const char> owner_{};  // which network made it
     std::vector<stage> stages_;

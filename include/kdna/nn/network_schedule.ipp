@@ -177,24 +177,14 @@ KDNA_FUNC index_t network::place_means(network_plan& p) const {
 /// Places the roots in the arena. One that leaves its stage is kept for the whole batch, and for as long as both stages run.
 /// Returns the arena's bytes.
 KDNA_FUNC index_t network::place_in(network_plan& p) const {
-    const auto count = static_cast<index_t>(steps_.size());
     const std::size_t values = p.value_shapes_.size();
     const auto root = [&](index_t id) { return position(p.places_[position(id)].root); };
-    // The first and the last step that touch each root.
-    std::vector<arena_value> spans(values, {count, -1, 0});
-    const auto touch = [&](index_t id, index_t i) {
-        arena_value& v = spans[root(id)];
-        // A group's steps run in turns: what any of them touches is alive while all do.
+    // A group's steps run in turns: what any of them touches is alive while all do.
+    std::vector<arena_value> spans = lifetimes(*this, p.places_, [&](index_t i) {
         const std::size_t g = p.group_of_[position(i)];
-        v.first = std::min(v.first, g == network_plan::none ? i : static_cast<index_t>(p.groups_[g].first));
-        v.last = std::max(v.last, g == network_plan::none ? i : static_cast<index_t>(p.groups_[g].last) - 1);
-    };
-    for (index_t i = 0; i < count; ++i) {
-        touch(value_of(position(i)), i);
-        for (const index_t id : steps_[position(i)].inputs) touch(id, i);
-    }
-    for (const index_t id : p.outputs_)
-        if (count > 0) touch(id, count - 1);  // copied when all steps have run
+        if (g == network_plan::none) return std::pair(i, i);
+        return std::pair(static_cast<index_t>(p.groups_[g].first), static_cast<index_t>(p.groups_[g].last) - 1);
+    });
     const auto stage_of = [&](index_t i) {
         return *std::find_if(p.stages_.begin(), p.stages_.end(),
                              [&](const network_plan::stage& s) { return static_cast<std::size_t>(i) < s.last; });

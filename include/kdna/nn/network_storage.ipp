@@ -1,75 +1,47 @@
-// Decides where the values of a network lie: which of them are parts of others, so that nothing is copied.
-//
-// A view (a reshape, a slice, a permutation) lies inside the value it is made from. The inputs of a concatenation are made where
-// the concatenation wants them. Where one concatenation repeats the inputs of an earlier one, as in DenseNet, the earlier one lies
-// inside the later. A step that may run in place, and is the only reader of its input, does.
+// Definitions of nn/network_storage.hpp.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
 
 #include <algorithm>
-#include <vector>
 
-#include <kdna/nn/network.hpp>
+#include <kdna/nn/network_storage.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
-/// Fills in the placements of one plan.
-class network_storage {
-public:
-    network_storage(const network& net, network_plan& p)
-        : net_(&net), plan_(&p), links_(p.value_shapes_.size()), uses_(p.value_shapes_.size(), 0) {}
-    KDNA_FUNC void place();
+KDNA_FUNC std::optional<index_t> row_distance(const nd_shape& s, const axis_numbers& stride) {
+    if (s.rank() != 2 && s.rank() != 4) return std::nullopt;
+    if (s[1] > 1 && stride[1] != 1) return std::nullopt;
+    index_t rows = 1, distance = s[1];
+    for (const index_t axis : {index_t{3}, index_t{2}, index_t{0}}) {
+        if (axis >= s.rank() || s[axis] == 1) continue;
+        const index_t own = stride[static_cast<std::size_t>(axis)];
+        if (rows == 1) distance = own;
+        if (own != rows * distance) return std::nullopt;
+        rows *= s[axis];
+    }
+    return distance < s[1] ? std::nullopt : std::optional(distance);
+}
 
-private:
-    using placement = network_plan::placement;
-    /// How a value depends on the memory of another.
-    struct link {
-        enum class kind { own, view, in_place, slot };
-        kind is = kind::own;
-        index_t parent = 0;
-        index_t axis = 0, start = 0;  ///< of a slot: along which axis it is a part of the parent, and from where on
-    };
-    [[nodiscard]] static std::size_t at(index_t id) noexcept { return static_cast<std::size_t>(id); }
-    [[nodiscard]] const nd_shape& shape(index_t id) const { return plan_->value_shapes_[at(id)]; }
-    [[nodiscard]] const network::step& maker(index_t id) const { return net_->steps_[net_->step_of(id)]; }
-    [[nodiscard]] bool made_by_step(index_t id) const { return id >= net_->input_count(); }
-    KDNA_FUNC void count_uses();
-    KDNA_FUNC void link_views();
-    KDNA_FUNC void link_concatenation(index_t id);
-    [[nodiscard]] KDNA_FUNC bool repeats(index_t id, index_t axis);
-    [[nodiscard]] KDNA_FUNC bool in_a_row(index_t id) const;
-    [[nodiscard]] KDNA_FUNC index_t first_in_place(index_t id) const;
-    [[nodiscard]] KDNA_FUNC axis_order order_of(index_t id) const;
-    [[nodiscard]] KDNA_FUNC placement resolve(index_t id) const;
-    [[nodiscard]] KDNA_FUNC placement slot_of(index_t id) const;
-
-    const network* net_;
-    network_plan* plan_;
-    std::vector<link> links_;     // of values
-    std::vector<index_t> uses_;   // of values: how often steps read them
-    std::vector<index_t> ports_;  // of values: the output that they are, and nothing else; -1
-    std::vector<bool> kept_;      // of values: whether they are outputs
-};
-
-KDNA_FUNC void network_storage::place() {
+KDNA_FUNC std::vector<value_placement> network_storage::place() {
     count_uses();
     link_views();
     const auto values = static_cast<index_t>(links_.size());
     for (index_t id = values; id-- > net_->input_count();)
         if (maker(id).op->concatenates() >= 0) link_concatenation(id);
-    plan_->places_.clear();
-    for (index_t id = 0; id < values; ++id) plan_->places_.push_back(resolve(id));
+    places_.clear();
+    for (index_t id = 0; id < values; ++id) places_.push_back(resolve(id));
+    return std::move(places_);
 }
 
 KDNA_FUNC void network_storage::count_uses() {
-    for (const network::step& s : net_->steps_)
+    for (const network_graph::step& s : net_->steps_)
         for (const index_t id : s.inputs) ++uses_[at(id)];
     ports_.assign(links_.size(), -1);
     kept_.assign(links_.size(), false);
-    for (std::size_t i = 0; i < plan_->outputs_.size(); ++i) {
-        const std::size_t v = at(plan_->outputs_[i]);
-        ports_[v] = kept_[v] || uses_[v] > 0 ? -1 : static_cast<index_t>(i);
+    for (index_t i = 0; i < net_->output_count(); ++i) {
+        const std::size_t v = at(net_->output_value(i));
+        ports_[v] = kept_[v] || uses_[v] > 0 || !rules_.callers_memory ? -1 : i;
         kept_[v] = true;
     }
 }
@@ -77,7 +49,7 @@ KDNA_FUNC void network_storage::count_uses() {
 /// Views, and steps that run in place.
 KDNA_FUNC void network_storage::link_views() {
     for (index_t id = net_->input_count(); id < static_cast<index_t>(links_.size()); ++id) {
-        const network::step& s = maker(id);
+        const network_graph::step& s = maker(id);
         if (s.inputs.empty()) continue;
         const index_t x = s.inputs.front();
         if (s.op->is_view()) {
@@ -88,7 +60,7 @@ KDNA_FUNC void network_storage::link_views() {
         const bool own = from == link::kind::own || from == link::kind::in_place;
         if (s.op->runs_in_place() && ports_[at(id)] < 0 && own && made_by_step(x) && !maker(x).inputs.empty() &&
             maker(x).op->concatenates() < 0 && uses_[at(x)] == 1 && !kept_[at(x)] && shape(x) == shape(id) &&
-            plan_->batched_[at(x)] == plan_->batched_[at(id)])
+            batched(x) == batched(id))
             links_[at(id)] = {link::kind::in_place, x};
     }
 }
@@ -115,7 +87,7 @@ KDNA_FUNC bool network_storage::repeats(index_t id, index_t axis) {
 }
 
 KDNA_FUNC void network_storage::link_concatenation(index_t id) {
-    const network::step& s = maker(id);
+    const network_graph::step& s = maker(id);
     const index_t axis = s.op->concatenates();
     // An output is copied into the caller's memory once, whether its inputs lie in a row or not.
     if (ports_[at(id)] >= 0) return;
@@ -125,15 +97,28 @@ KDNA_FUNC void network_storage::link_concatenation(index_t id) {
         const index_t base = first_in_place(v);
         link& l = links_[at(base)];
         if (l.is == link::kind::own && made_by_step(base) && !maker(base).inputs.empty() && ports_[at(base)] < 0 &&
-            plan_->batched_[at(base)] == plan_->batched_[at(id)])
+            batched(base) == batched(id)) {
             l = {link::kind::slot, id, axis, start};
+            const placement slot = slot_of(base);
+            if (!fits(base, slot.offset, slot.stride)) l = {};
+        }
         start += shape(v)[axis];
     }
 }
 
+/// Whether a part of another value's memory is what the rules ask for.
+KDNA_FUNC bool network_storage::fits(index_t id, index_t offset, const axis_numbers& stride) const {
+    const nd_shape& s = shape(id);
+    if (rules_.row_alignment == 0 || (s.rank() != 2 && s.rank() != 4)) return true;
+    const std::optional<index_t> distance = row_distance(s, stride);
+    if (!distance) return false;
+    return s[1] % rules_.row_alignment != 0 ||
+           (offset % rules_.row_alignment == 0 && *distance % rules_.row_alignment == 0);
+}
+
 /// Whether all inputs of a concatenation are made where they will lie: in it, or in the later one that it is a part of.
 KDNA_FUNC bool network_storage::in_a_row(index_t id) const {
-    const network::step& s = maker(id);
+    const network_graph::step& s = maker(id);
     const link& own = links_[at(id)];
     const index_t axis = s.op->concatenates();
     index_t start = 0;
@@ -151,9 +136,10 @@ KDNA_FUNC bool network_storage::in_a_row(index_t id) const {
 /// The order of axes in memory of a value whose memory is its own.
 KDNA_FUNC axis_order network_storage::order_of(index_t id) const {
     const nd_shape& s = shape(id);
+    if (rules_.row_alignment > 0) return channels_last(s.rank());
     if (made_by_step(id) && !maker(id).inputs.empty() && maker(id).op->keeps_order()) {
         const index_t x = maker(id).inputs.front();
-        const placement& from = plan_->places_[at(x)];
+        const placement& from = places_[at(x)];
         const bool callers = from.in == placement::memory::input || from.in == placement::memory::output;
         if (!callers && shape(x).rank() == s.rank()) {
             axis_order order = row_major;
@@ -168,7 +154,7 @@ KDNA_FUNC axis_order network_storage::order_of(index_t id) const {
 }
 
 /// Where a part of a concatenation lies, which may be a part of another.
-KDNA_FUNC network_plan::placement network_storage::slot_of(index_t id) const {
+KDNA_FUNC value_placement network_storage::slot_of(index_t id) const {
     index_t top = id;
     while (links_[at(top)].is == link::kind::slot) top = links_[at(top)].parent;
     placement out{.root = top, .stride = strides_in(shape(top), channels_last(shape(top).rank()))};
@@ -178,19 +164,20 @@ KDNA_FUNC network_plan::placement network_storage::slot_of(index_t id) const {
 }
 
 /// Where a value lies; those before it have been resolved.
-KDNA_FUNC network_plan::placement network_storage::resolve(index_t id) const {
+KDNA_FUNC value_placement network_storage::resolve(index_t id) const {
     const nd_shape& s = shape(id);
     placement own{.root = id};
     if (!made_by_step(id)) {
-        own.in = placement::memory::input;
+        own.in = rules_.callers_memory ? placement::memory::input : placement::memory::arena;
         own.number = id;
+        own.stride = strides_in(s, channels_last(s.rank()));
         own.runs = false;
         return own;
     }
-    const network::step& step = maker(id);
+    const network_graph::step& step = maker(id);
     if (step.inputs.empty()) {
         own.in = placement::memory::constant;
-        own.stride = step.op->constant().stride;
+        own.stride = rules_.row_alignment > 0 ? strides_in(s, order_of(id)) : step.op->constant().stride;
         own.runs = false;
         return own;
     }
@@ -201,14 +188,15 @@ KDNA_FUNC network_plan::placement network_storage::resolve(index_t id) const {
         return out;
     }
     if (l.is == link::kind::in_place) {
-        placement out = plan_->places_[at(l.parent)];
+        placement out = places_[at(l.parent)];
         out.runs = true;
         return out;
     }
     if (l.is == link::kind::view) {
-        const placement& from = plan_->places_[at(l.parent)];
+        const placement& from = places_[at(l.parent)];
         if (from.in == placement::memory::arena || from.in == placement::memory::constant)
-            if (const auto part = step.op->view_of(network::shapes_of(plan_->value_shapes_, step), from.stride)) {
+            if (const auto part = step.op->view_of(network_graph::shapes_of(*shapes_, step), from.stride);
+                part && fits(id, from.offset + part->offset, part->stride)) {
                 placement out = from;
                 out.offset += part->offset;
                 out.stride = part->stride;
@@ -223,6 +211,25 @@ KDNA_FUNC network_plan::placement network_storage::resolve(index_t id) const {
     own.stride = strides_in(s, order_of(id));
     if (step.op->concatenates() >= 0) own.runs = !in_a_row(id);
     return own;
+}
+
+KDNA_FUNC std::vector<arena_value> lifetimes(const network_graph& net, const std::vector<value_placement>& places,
+                                             const std::function<std::pair<index_t, index_t>(index_t)>& together) {
+    const index_t count = net.step_count();
+    std::vector<arena_value> spans(places.size(), {count, -1, 0});
+    const auto touch = [&](index_t id, index_t i) {
+        arena_value& v = spans[static_cast<std::size_t>(places[static_cast<std::size_t>(id)].root)];
+        const auto [first, last] = together(i);
+        v.first = std::min(v.first, first);
+        v.last = std::max(v.last, last);
+    };
+    for (index_t i = 0; i < count; ++i) {
+        touch(net.input_count() + i, i);
+        for (const index_t id : net.step_at(i).inputs) touch(id, i);
+    }
+    for (index_t i = 0; i < net.output_count() && count > 0; ++i)
+        touch(net.output_value(i), count - 1);  // copied when all steps have run
+    return spans;
 }
 
 }  // namespace kdna::inline KDNA_ABI

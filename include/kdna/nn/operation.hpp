@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include <kdna/core/any_ref.hpp>
 #include <kdna/nn/bands.hpp>
 #include <kdna/nn/layer.hpp>
 #include <kdna/tensor/nd_view.hpp>
@@ -92,6 +93,9 @@ public:
     }
     /// The axis along which the output is its inputs in a row, -1 if it is not. They may be made where they will lie.
     [[nodiscard]] virtual index_t concatenates() const noexcept { return -1; }
+    /// What the step computes: an operation of nn/ops, a layer, a pool. Backends with programs of their own find their form of it by
+    /// its type.
+    [[nodiscard]] virtual any_ref computes() const noexcept { return {}; }
     /// The elements of a step without inputs, for as long as the step lives.
     [[nodiscard]] virtual nd_view<const float> constant() const noexcept { return {}; }
 };

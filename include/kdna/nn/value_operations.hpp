@@ -96,6 +96,7 @@ public:
         };
         if constexpr (requires { op_.for_each_parameter(visit); }) op_.for_each_parameter(visit);
     }
+    [[nodiscard]] any_ref computes() const noexcept override { return any_ref::to(op_); }
 
 private:
     Op op_;
@@ -125,6 +126,8 @@ public:
     [[nodiscard]] bool samplewise(std::span<const nd_shape> in) const override {
         return base::about_.samplewise && detail::follows_samples(*this, in);
     }
+    /// Computes what its maker makes from the shapes.
+    [[nodiscard]] any_ref computes() const noexcept override { return any_ref::to(make_); }
 
 private:
     struct state final : detail::executor_state {

@@ -1,7 +1,7 @@
 // The emulator's tests of networks (../networks.cpp) on a GPU, at the size and the batches that networks are used at.
 #include <array>
 
-#include "cuda/device_networks.hpp"
+#include "cuda/device_operations.hpp"
 #include "cuda/gpu/device.hpp"
 #include "support/errors.hpp"
 
@@ -29,6 +29,18 @@ TEST_CASE("PyTorch's answers come out of a GPU") {
     const test_stream stream;
     check_golden(device, stream.ref());
     check_golden_kernels(device, stream.ref());
+}
+
+TEST_CASE("Every operation on a GPU gives the CPU's values, rounded once") {
+    cuda::gpu device;
+    const std::array<index_t, 4> channels{1, 5, 16, 64};
+    check_operations(device, channels, device_precisions);
+}
+
+TEST_CASE("Layers on a GPU read parts of values and make parts of others") {
+    cuda::gpu device;
+    const std::array<index_t, 3> channels{6, 16, 128};
+    check_parts(device, channels, device_precisions);
 }
 
 TEST_CASE("Plans on a GPU share a network in several streams, and repeat their bits") {

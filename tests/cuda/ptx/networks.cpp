@@ -1,7 +1,7 @@
 // Whole networks by nvcc's programs.
 #include <array>
 
-#include "cuda/device_networks.hpp"
+#include "cuda/device_operations.hpp"
 #include "cuda/ptx/device.hpp"
 
 using namespace kdna;
@@ -20,6 +20,20 @@ TEST_CASE("PyTorch's answers come out of nvcc's programs") {
     ptx_device device(60);
     check_golden(device, 0);
     check_golden_kernels(device, 0);
+}
+
+TEST_CASE("Every operation by nvcc's programs gives the CPU's values, rounded once") {
+    ptx_device device(4);
+    const std::array<index_t, 2> channels{3, 8};
+    const std::array precisions{precision::f32, precision::f16, precision::bf16};
+    check_operations(device, channels, precisions);
+}
+
+TEST_CASE("Layers by nvcc's programs read parts of values and make parts of others") {
+    ptx_device device(4);
+    const std::array<index_t, 2> channels{6, 8};
+    const std::array precisions{precision::f16};
+    check_parts(device, channels, precisions);
 }
 
 TEST_CASE("Pooling by nvcc's programs keeps NaN, ignores padding, and takes any number of channels") {

@@ -10,13 +10,11 @@
 
 namespace kdna::inline KDNA_ABI::cuda {
 
-/// y = x, both dense of shape `shape` in device memory. The shape has fewer than 2^31 elements.
+/// y = x, both of shape `shape` in device memory, which reach over less than 2^31 elements.
 template <class From, class To, device_api Device>
-void enqueue_conversion(Device& device, const From* x, layout x_order, To* y, layout y_order, const shape4& shape,
-                        typename Device::stream s) {
-    const strides4 a = dense_strides(shape, x_order), b = dense_strides(shape, y_order);
-    const int items = detail::known_int(element_count(shape));
-    conversion_arguments<From, To> arguments{{x, items}, {y, items}};
+void enqueue_conversion(Device& device, const device_span<const From>& x, const strides4& a, const device_span<To>& y,
+                        const strides4& b, const shape4& shape, typename Device::stream s) {
+    conversion_arguments<From, To> arguments{x, y};
     arguments.channels = detail::known_int(shape.c);
     arguments.h = detail::known_int(shape.h);
     arguments.w = detail::known_int(shape.w);
@@ -28,8 +26,17 @@ void enqueue_conversion(Device& device, const From* x, layout x_order, To* y, la
     arguments.y_c = detail::known_int(b.c);
     arguments.y_h = detail::known_int(b.h);
     arguments.y_w = detail::known_int(b.w);
-    arguments.items = items;
-    device.template launch<conversion_program<From, To>>(elementwise_program::grid(items), arguments, s);
+    arguments.items = detail::known_int(element_count(shape));
+    device.template launch<conversion_program<From, To>>(elementwise_program::grid(arguments.items), arguments, s);
+}
+
+/// The same, both dense.
+template <class From, class To, device_api Device>
+void enqueue_conversion(Device& device, const From* x, layout x_order, To* y, layout y_order, const shape4& shape,
+                        typename Device::stream s) {
+    const int items = detail::known_int(element_count(shape));
+    enqueue_conversion(device, device_span<const From>{x, items}, dense_strides(shape, x_order),
+                       device_span<To>{y, items}, dense_strides(shape, y_order), shape, s);
 }
 
 /// The same to channels last, each pixel stored with `channels` channels, a multiple of four; channels that x does not

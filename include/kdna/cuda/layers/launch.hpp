@@ -12,6 +12,11 @@
 
 namespace kdna::inline KDNA_ABI::cuda::detail {
 
+/// Elements of so many pixels, from the first channel of the first to the last channel of the last.
+[[nodiscard]] constexpr int span_of_pixels(index_t pixels, index_t distance, index_t channels) noexcept {
+    return known_int((pixels - 1) * distance + channels);
+}
+
 /// One call of a layer. routing.hpp, sample_kernels.hpp and layer.hpp launch its programs.
 template <device_api Device>
 struct layer_call {
@@ -37,7 +42,7 @@ struct layer_call {
     template <class T>
     [[nodiscard]] device_span<const T> x() const {
         const index_t pixels = plan.in.n * plan.in.h * plan.in.w;
-        return {static_cast<const T*>(tensors.x), known_int(pixels * layer.in_channels())};
+        return {static_cast<const T*>(tensors.x), span_of_pixels(pixels, plan.geometry.pixel, layer.in_channels())};
     }
     /// `count` elements of the scratch from byte `at` on.
     template <class T>

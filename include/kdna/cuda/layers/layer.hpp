@@ -54,20 +54,22 @@ public:
         f(static_cast<const void*>(factors_.memory().data()), factors_.memory().bytes());
     }
 
-    /// Decides how to run on inputs of shape `in`; `given` is for layers whose kernels come with each call. Throws
-    /// kdna::error.
-    [[nodiscard]] device_conv_plan plan(const shape4& in, given_kernels given = given_kernels::one) const {
-        return plan_layer(layer_, in, given, device_->multiprocessors());
+    /// Decides how to run on inputs of shape `in`, tensors with pixels as `pixels_of` says; `given` is for layers whose kernels
+    /// come with each call. Throws kdna::error.
+    [[nodiscard]] device_conv_plan plan(const shape4& in, given_kernels given = given_kernels::one,
+                                        const conv_pixels& pixels_of = {}) const {
+        return plan_layer(layer_, in, given, pixels_of, device_->multiprocessors());
     }
 
-    /// The layer as a library would run it; nothing where it has factors of its own, or its filters are not dense in
-    /// memory.
+    /// The layer as a library would run it; nothing where it has factors of its own, or its filters or its tensors are not
+    /// dense in memory.
     [[nodiscard]] std::optional<plain_convolution> as_plain(const device_conv_plan& p) const {
         const kernel_shape& k = kernel();
         const conv_recipe& r = layer_.recipe();
         if (layer_.routed() || r.attention || r.kernel.form != kernel_form::stored || !r.spatial.empty() ||
             k.depthwise() || layer_.in_channels() != k.i || p.geometry.circular || !is_clamp(r.act.value().kind) ||
-            layer_.layout().filter_stride != k.taps() * k.channels_per_group())
+            layer_.layout().filter_stride != k.taps() * k.channels_per_group() || p.geometry.pixel != k.i ||
+            p.out_pixel != k.o || p.residual_pixel != k.o)
             return std::nullopt;
         return plain_convolution{layer_.numbers(), p.in, p.out, k, r.params, r.residual, range_of(r.act.value().kind)};
     }
@@ -121,12 +123,16 @@ private:
     [[nodiscard]] static const T* enqueue_attention(const call_type& call) {
         const int size = detail::known_int(element_count(call.plan.out));
         attention_arguments<T> a{call.template x<T>()};
-        if (call.tensors.residual != nullptr) a.residual = {static_cast<const T*>(call.tensors.residual), size};
-        a.scale = call.factors.scale();
-        a.y = call.template scratch<T>(call.plan.attended_at, size);
         a.geometry = call.plan.geometry;
         a.factor = *call.layer.recipe().attention;
-        if (call.plan.in.c % wide<T> == 0)
+        if (call.tensors.residual != nullptr)
+            a.residual = {
+                static_cast<const T*>(call.tensors.residual),
+                detail::span_of_pixels(size / a.geometry.channels, call.plan.residual_pixel, call.plan.out.c)};
+        a.residual_row = call.plan.residual_pixel;
+        a.scale = call.factors.scale();
+        a.y = call.template scratch<T>(call.plan.attended_at, size);
+        if (call.plan.wide_channels && call.plan.whole_rows)
             call.template launch<attention_program<T, wide<T>>>(a);
         else
             call.template launch<attention_program<T, 1>>(a);
@@ -136,8 +142,10 @@ private:
     /// Input, gate and spatial factors of samples [first, first + count).
     template <class T>
     [[nodiscard]] static device_span<const T> input_of_samples(const call_type& call, index_t first, index_t count) {
-        const index_t size = call.layer.in_channels() * call.plan.in.h * call.plan.in.w;
-        return {static_cast<const T*>(call.tensors.x) + first * size, detail::known_int(count * size)};
+        const index_t pixels = call.plan.in.h * call.plan.in.w;
+        const int pixel = call.plan.geometry.pixel;
+        return {static_cast<const T*>(call.tensors.x) + first * pixels * pixel,
+                detail::span_of_pixels(count * pixels, pixel, call.layer.in_channels())};
     }
     [[nodiscard]] static device_factors gate_of_samples(const call_type& call, index_t first) {
         return call.routes(first, call.layer.recipe().router.channel, call.plan.channel_at);
@@ -151,11 +159,17 @@ private:
     [[nodiscard]] static device_output<T> output_of_samples(const call_type& call, const T* residual, index_t first,
                                                             index_t count) {
         const device_conv_plan& p = call.plan;
-        const index_t size = p.out.c * p.out.h * p.out.w;
-        const int elements = detail::known_int(count * size);
+        const index_t pixels = p.out.h * p.out.w;
         device_output<T> out;
-        out.y = {static_cast<T*>(call.tensors.y) + first * size, elements};
-        if (residual != nullptr) out.residual = {residual + first * size, elements};
+        out.y_row = p.out_pixel;
+        // Attention and its residual are dense in the scratch.
+        out.residual_row = call.layer.recipe().attention ? detail::known_int(p.out.c) : p.residual_pixel;
+        out.whole_rows = p.whole_rows;
+        out.y = {static_cast<T*>(call.tensors.y) + first * pixels * out.y_row,
+                 detail::span_of_pixels(count * pixels, out.y_row, p.out.c)};
+        if (residual != nullptr)
+            out.residual = {residual + first * pixels * out.residual_row,
+                            detail::span_of_pixels(count * pixels, out.residual_row, p.out.c)};
         out.scale = call.layer.recipe().router.filter.outputs > 0 ? call.routes(first, p.scale_at)
                                                                   : device_factors{call.factors.scale(), 0};
         out.shift = call.layer.mixes_bias() ? call.routes(first, p.shift_at) : device_factors{call.factors.shift(), 0};
@@ -180,7 +194,7 @@ private:
             input_of_samples<T>(call, first, count), kernel.w, kernel.sample_stride, g, gate_of_samples(call, first),
             spatial_of_samples(call, first),         out};
         constexpr int columns = depthwise_program<Number, 1, 0>::columns;
-        const grid_size grid{tiles_of(a.out), (g.channels - 1) / columns + 1, 1};
+        const grid_size grid{tiles_of(a.out, call.plan, count), (g.channels - 1) / columns + 1, 1};
         if (!call.plan.wide_channels)
             call.template launch<depthwise_program<Number, 1, 0>>(grid, a);
         else if (g.kh == 3 && g.kw == 3)
@@ -199,9 +213,9 @@ private:
         a.out.rows = p.rows;
         if (p.depth_parts > 1) a.parts = call.template scratch<float>(p.parts_at, p.parts_floats);
         if (p.large)
-            launch_product<Number, large_tile>(call, a);
+            launch_product<Number, large_tile>(call, a, count);
         else
-            launch_product<Number, small_tile>(call, a);
+            launch_product<Number, small_tile>(call, a, count);
         if (p.depth_parts > 1) {
             using finish = convolution_finish_program<Number>;
             call.template launch<finish>({out.rows.tiles_per_slice, (out.channels - 1) / finish::columns + 1, 1},
@@ -209,8 +223,9 @@ private:
         }
     }
     template <class Number, class Tile>
-    static void launch_product(const call_type& call, const convolution_arguments<typename Number::element>& a) {
-        const grid_size grid{tiles_of(a.out), (a.geometry.group_filters - 1) / Tile::columns + 1,
+    static void launch_product(const call_type& call, const convolution_arguments<typename Number::element>& a,
+                               index_t count) {
+        const grid_size grid{tiles_of(a.out, call.plan, count), (a.geometry.group_filters - 1) / Tile::columns + 1,
                              detail::known_int(call.layer.kernel().groups) * a.depth_parts};
         switch (call.plan.input) {
             case input_path::copies:
@@ -223,10 +238,10 @@ private:
                 return call.template launch<convolution_program<Number, Tile, input_path::elements>>(grid, a);
         }
     }
-    /// Tiles of all slices of an output.
+    /// Tiles of all slices of an output of `count` samples.
     template <class T>
-    [[nodiscard]] static int tiles_of(const device_output<T>& out) noexcept {
-        return out.y.size / out.channels / out.rows.slice_rows * out.rows.tiles_per_slice;
+    [[nodiscard]] static int tiles_of(const device_output<T>& out, const device_conv_plan& p, index_t count) noexcept {
+        return detail::known_int(count * p.out.h * p.out.w) / out.rows.slice_rows * out.rows.tiles_per_slice;
     }
 
     Device* device_;

@@ -14,9 +14,21 @@ namespace kdna::inline KDNA_ABI::cuda {
 /// Kernels that a call brings: one for all samples, or one for each.
 enum class given_kernels { one, each };
 
+/// How the pixels of a tensor lie: from one to the next `distance` elements, 0 for as many as there are channels; the first one
+/// `offset` elements from a multiple of 16 bytes.
+struct pixel_row {
+    index_t distance = 0, offset = 0;
+};
+/// The same for the tensors of a layer. Those that are parts of others have more channels between their own.
+struct conv_pixels {
+    pixel_row in{}, out{}, residual{};
+};
+
 /// What was decided for a layer and an input shape.
 struct device_conv_plan {
     shape4 in{}, out{};
+    int out_pixel = 0, residual_pixel = 0;  ///< from a pixel to the next, in elements
+    bool whole_rows = false;                ///< whether their channels are whole packs of 16 bytes
     conv_geometry geometry{};
     tile_rows rows{};      ///< of the product
     tile_rows out_rows{};  ///< of the program that finishes it, and so of the sums it takes
@@ -57,8 +69,8 @@ struct device_conv_plan {
     return concat(name, ": ", to_string(k), " on ", to_string(in), ", ", to_string(numbers), ": ");
 }
 
-/// The tensors of a call, in device memory. `x` and `residual` are dense NHWC in the layer's numbers, `x` with the
-/// channels that the layer was made for.
+/// The tensors of a call, in device memory: NHWC in the layer's numbers, with pixels as they were planned, `x` with the channels
+/// that the layer was made for.
 struct device_conv_call {
     const void* x = nullptr;
     void* y = nullptr;

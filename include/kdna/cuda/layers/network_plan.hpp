@@ -1,4 +1,4 @@
-// The memory of a network on a device for one input shape.
+// The memory of a network on a device for one set of input shapes.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
@@ -7,11 +7,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <kdna/core/arithmetic.hpp>
 #include <kdna/cuda/device/memory.hpp>
 #include <kdna/cuda/layers/layer_plan.hpp>
+#include <kdna/cuda/layers/step_forms.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
@@ -40,12 +42,22 @@ struct library_part<Device> {
 template <class Device>
 inline constexpr bool has_library = !std::is_null_pointer_v<typename library_part<Device>::type>;
 
+/// A copy of a step that moves values: operand 1 of the nest is `x`, operand 0 is `y`.
+struct planned_copy {
+    ops::detail::nest nest{};
+    device_operand x{}, y{};
+};
+
 /// What was planned for a step.
 template <device_api Device>
 struct step_plan {
-    device_conv_plan conv{};                        ///< of a convolution
-    device_sums x_sums{}, y_sums{};                 ///< sums of channels that it reads, and that it takes of its output
-    bool takes_sums = false;                        ///< whether the step that makes its input takes x_sums
+    std::vector<device_operand> inputs{};
+    device_operand output{};
+    device_conv_plan conv{};         ///< of a convolution
+    device_sums x_sums{}, y_sums{};  ///< sums of channels that it reads, and that it takes of its output
+    bool takes_sums = false;         ///< whether the step that makes its input takes x_sums
+    std::shared_ptr<const planned_operation<Device>> operation{};
+    std::vector<planned_copy> copies{};
     typename library_part<Device>::type library{};  ///< null: kdna's own programs
     std::string text{};
 };
@@ -53,27 +65,28 @@ struct step_plan {
 /// A plan's own. It lies on the heap, where recordings find it when the plan is moved.
 template <device_api Device>
 struct network_state {
-    std::vector<shape4> shapes{};    ///< of values: input first, output last
-    std::vector<index_t> offsets{};  ///< of values in the arena
+    std::vector<device_operand> values{};  ///< inputs first
+    std::vector<index_t> outputs{};        ///< the values that are outputs
+    std::vector<shape4> input_shapes{}, output_shapes{};
     std::vector<step_plan<Device>> steps{};
     device_memory<Device> arena{}, sums{}, scratch{};
     std::optional<typename Device::recording> graph{};
-
-    [[nodiscard]] const shape4& shape(index_t id) const { return shapes[static_cast<std::size_t>(id)]; }
-    [[nodiscard]] void* value(index_t id) const {
-        return static_cast<std::byte*>(arena.data()) + offsets[static_cast<std::size_t>(id)];
-    }
 };
 
 }  // namespace detail
 
-/// The memory of one network for one input shape, all on the device and allocated when the plan is made. A plan serves
+/// The memory of one network for one set of input shapes, all on the device and allocated when the plan is made. A plan serves
 /// one run at a time; make one per stream. It keeps what it needs of its network.
 template <device_api Device>
 class basic_network_plan {
 public:
-    [[nodiscard]] const shape4& input_shape() const noexcept { return state_->shapes.front(); }
-    [[nodiscard]] const shape4& output_shape() const noexcept { return state_->shapes.back(); }
+    /// Of pixels [N, C], the shape is [N, C, 1, 1].
+    [[nodiscard]] const shape4& input_shape(index_t i = 0) const noexcept {
+        return state_->input_shapes[static_cast<std::size_t>(i)];
+    }
+    [[nodiscard]] const shape4& output_shape(index_t i = 0) const noexcept {
+        return state_->output_shapes[static_cast<std::size_t>(i)];
+    }
     /// Bytes of activations at their peak; of routes, sums of channels and everything else that steps work in.
     [[nodiscard]] index_t arena_bytes() const noexcept { return state_->arena.bytes(); }
     [[nodiscard]] index_t workspace_bytes() const noexcept { return state_->sums.bytes() + state_->scratch.bytes(); }

@@ -25,13 +25,15 @@ public:
     layer_planner(const layer_description& layer, int multiprocessors)
         : layer_(&layer), multiprocessors_(std::max(multiprocessors, 1)) {}
 
-    [[nodiscard]] device_conv_plan plan(const shape4& in, given_kernels given) const {
+    [[nodiscard]] device_conv_plan plan(const shape4& in, given_kernels given, const conv_pixels& pixels_of) {
         device_conv_plan p;
+        in_ = pixels_of.in;
         p.in = in;
         p.out = output_shape(in, kernel(), recipe().params, name());
         static_cast<void>(checked_elements({in.n, layer_->in_channels(), in.h, in.w}, name()));
         static_cast<void>(checked_elements(p.out, name()));
         plan_geometry(p);
+        plan_pixels(p, pixels_of);
         p.depthwise = kernel().depthwise();
         p.wide_channels = whole_loads(16);
         plan_kernels(p, given);
@@ -88,6 +90,23 @@ private:
         p.geometry.stage_step = {taps / p.geometry.kw, taps % p.geometry.kw, stage % group_channels};
     }
 
+    /// How far the pixels of the tensors lie apart.
+    void plan_pixels(device_conv_plan& p, const conv_pixels& pixels_of) const {
+        const auto distance = [&](const pixel_row& row, index_t channels, const shape4& s) {
+            const index_t d = row.distance == 0 ? channels : row.distance;
+            if (d < channels) throw error(name(), concat("pixels at least ", channels, " elements apart"), concat(d));
+            static_cast<void>(checked_int(checked_mul(s.n * s.h * s.w, d, name()), name()));
+            return known_int(d);
+        };
+        p.geometry.pixel = distance(pixels_of.in, layer_->in_channels(), p.in);
+        p.out_pixel = distance(pixels_of.out, p.out.c, p.out);
+        p.residual_pixel = distance(pixels_of.residual, p.out.c, p.out);
+        p.whole_rows = p.out.c * element_bytes() % 16 == 0;
+        for (const index_t v :
+             {index_t{p.out_pixel}, pixels_of.out.offset, index_t{p.residual_pixel}, pixels_of.residual.offset})
+            p.whole_rows = p.whole_rows && v * element_bytes() % 16 == 0;
+    }
+
     /// Whether every sample has a kernel of its own, and how many of them are assembled at a time.
     void plan_kernels(device_conv_plan& p, given_kernels given) const {
         const index_t size = layer_->layout().size;
@@ -107,8 +126,9 @@ private:
 
     /// Whether the channels of a pixel, and of a group in it, are whole loads of `bytes`.
     [[nodiscard]] bool whole_loads(index_t bytes) const noexcept {
-        const bool groups = kernel().depthwise() || layer_->group_channels() * element_bytes() % bytes == 0;
-        return groups && layer_->in_channels() * element_bytes() % bytes == 0;
+        const auto whole = [&](index_t elements) { return elements * element_bytes() % bytes == 0; };
+        const bool groups = kernel().depthwise() || whole(layer_->group_channels());
+        return groups && whole(layer_->in_channels()) && whole(in_.distance) && whole(in_.offset);
     }
     [[nodiscard]] input_path path_of_input() const noexcept {
         if (layer_->has_input_factors()) return whole_loads(16) ? input_path::vectors : input_path::elements;
@@ -199,6 +219,7 @@ private:
 
     const layer_description* layer_;
     int multiprocessors_;
+    pixel_row in_{};
 };
 
 }  // namespace detail
@@ -206,8 +227,8 @@ private:
 /// Decides how a layer runs on inputs of shape `in` on a device with `multiprocessors`; `given` is for layers whose
 /// kernels come with each call. Throws kdna::error, naming the layer, where it cannot.
 [[nodiscard]] inline device_conv_plan plan_layer(const layer_description& layer, const shape4& in, given_kernels given,
-                                                 int multiprocessors) {
-    return detail::layer_planner(layer, multiprocessors).plan(in, given);
+                                                 const conv_pixels& pixels_of, int multiprocessors) {
+    return detail::layer_planner(layer, multiprocessors).plan(in, given, pixels_of);
 }
 
 }  // namespace kdna::inline KDNA_ABI::cuda

@@ -17,7 +17,8 @@ template <class Number, device_api Device>
     const device_conv_plan& p = call.plan;
     const device_sums sums{call.template scratch<float>(p.sums_at, device_conv_plan::floats_of(p.pooled_rows, p.in)),
                            p.pooled_rows, known_int(p.in.c)};
-    call.template launch<program>(program::grid(sums), {call.template x<typename Number::element>(), sums});
+    call.template launch<program>(program::grid(sums),
+                                  {call.template x<typename Number::element>(), sums, p.geometry.pixel});
     return sums;
 }
 
@@ -31,6 +32,7 @@ template <class Number, device_api Device>
     a.h = p.geometry.in_h;
     a.w = p.geometry.in_w;
     a.channels = p.geometry.channels;
+    a.pixel = p.geometry.pixel;
     a.grid = known_int(call.layer.recipe().router.grid);
     call.template launch<program>(program::grid(known_int(p.in.n), a), a);
     return a.means;

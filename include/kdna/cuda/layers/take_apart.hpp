@@ -10,8 +10,10 @@
 #include <vector>
 
 #include <kdna/backend/reference.hpp>
+#include <kdna/core/any_ref.hpp>
 #include <kdna/cuda/layers/recipe.hpp>
 #include <kdna/dna/acdc.hpp>
+#include <kdna/dna/channel_gate.hpp>
 #include <kdna/dna/condconv.hpp>
 #include <kdna/dna/dcd.hpp>
 #include <kdna/dna/dyconv.hpp>
@@ -20,7 +22,6 @@
 #include <kdna/dna/sparse_kernel.hpp>
 #include <kdna/dna/squeeze_excite.hpp>
 #include <kdna/nn/dcd_conv2d.hpp>
-#include <kdna/nn/layer_operations.hpp>
 #include <kdna/nn/runtime_conv2d.hpp>
 #include <kdna/nn/x_volution.hpp>
 
@@ -48,6 +49,10 @@ namespace detail {
 [[nodiscard]] inline router_recipe take_apart(const squeeze_excite& r) {
     return {.hidden = detail::dense_parts(r.squeezing(), activation_kind::relu),
             .channel = detail::dense_parts(r.exciting(), activation_kind::sigmoid)};
+}
+[[nodiscard]] inline router_recipe take_apart(const channel_gate& r) {
+    return {.hidden = detail::dense_parts(r.squeezing(), r.hidden_activation()),
+            .channel = detail::dense_parts(r.exciting(), r.gate_activation())};
 }
 [[nodiscard]] inline router_recipe take_apart(const condconv_router& r) {
     return {.mixture = detail::dense_parts(r.routing(), activation_kind::sigmoid)};
@@ -164,57 +169,26 @@ template <conv_backend Backend>
 
 namespace detail {
 
-/// The layer of a step, if the step holds a layer of that type.
 template <class Layer>
-struct layer_of_step {
-    [[nodiscard]] static const Layer* in(const operation& op) {
-        const auto* step = dynamic_cast<const layer_operation<Layer>*>(&op);
-        return step == nullptr ? nullptr : &step->layer();
-    }
-    [[nodiscard]] static bool is_linear(const operation&) { return false; }
-};
-/// Steps hold convolutions by their base.
-template <kernel_source Source, router Router, conv_backend B>
-struct layer_of_step<conv2d<Source, Router, B>> {
-    [[nodiscard]] static const conv2d<Source, Router, B>* in(const operation& op) {
-        const conv_layer<B>* layer = nullptr;
-        if (const auto* step = dynamic_cast<const convolution_operation<B>*>(&op)) layer = &step->layer();
-        if (const auto* step = dynamic_cast<const linear_operation<B>*>(&op)) layer = &step->layer();
-        return dynamic_cast<const conv2d<Source, Router, B>*>(layer);
-    }
-    [[nodiscard]] static bool is_linear(const operation& op) {
-        return dynamic_cast<const linear_operation<B>*>(&op) != nullptr;
-    }
-};
-
-template <class Layer>
-[[nodiscard]] std::optional<conv_recipe> take_apart_if(const operation& op) {
-    const Layer* layer = layer_of_step<Layer>::in(op);
-    return layer == nullptr ? std::nullopt : std::optional(cuda::take_apart(*layer));
+[[nodiscard]] std::optional<conv_recipe> take_apart_if(const any_ref& layer) {
+    const auto* found = layer.as<Layer>();
+    return found == nullptr ? std::nullopt : std::optional(cuda::take_apart(*found));
 }
-/// The recipe of the step if it is one of these types of layers.
+/// The recipe of a layer if it is of one of these types.
 template <class... Layers>
-[[nodiscard]] std::optional<conv_recipe> take_apart_any(const operation& op) {
+[[nodiscard]] std::optional<conv_recipe> take_apart_any(const any_ref& layer) {
     std::optional<conv_recipe> found;
-    static_cast<void>(((found = take_apart_if<Layers>(op)).has_value() || ...));
+    static_cast<void>(((found = take_apart_if<Layers>(layer)).has_value() || ...));
     return found;
 }
 template <conv_backend B>
-[[nodiscard]] std::optional<conv_recipe> take_apart_known(const operation& op) {
+[[nodiscard]] std::optional<conv_recipe> take_apart_known(const any_ref& layer) {
     return take_apart_any<conv2d<dense_kernel, no_router, B>, conv2d<dense_kernel, squeeze_excite, B>,
-                          conv2d<dense_kernel, odconv_router, B>, conv2d<mixture_kernel, condconv_router, B>,
-                          conv2d<mixture_kernel, dyconv_router, B>, conv2d<mixture_kernel, odconv_router, B>,
-                          conv2d<warehouse_kernel, warehouse_router, B>, basic_dcd_conv2d<B>,
-                          conv2d<dcd_kernel, dcd_router, B>, conv2d<acdc_kernel, no_router, B>,
-                          conv2d<codebook_kernel, no_router, B>, x_volution>(op);
-}
-
-/// Whether a step is a fully connected layer on a backend of the library, or on that of one of these layers.
-template <class... Layers>
-[[nodiscard]] bool is_linear(const operation& op) {
-    return layer_of_step<conv2d<dense_kernel, no_router, backend::cpu>>::is_linear(op) ||
-           layer_of_step<conv2d<dense_kernel, no_router, backend::reference>>::is_linear(op) ||
-           (layer_of_step<Layers>::is_linear(op) || ...);
+                          conv2d<dense_kernel, channel_gate, B>, conv2d<dense_kernel, odconv_router, B>,
+                          conv2d<mixture_kernel, condconv_router, B>, conv2d<mixture_kernel, dyconv_router, B>,
+                          conv2d<mixture_kernel, odconv_router, B>, conv2d<warehouse_kernel, warehouse_router, B>,
+                          basic_dcd_conv2d<B>, conv2d<dcd_kernel, dcd_router, B>, conv2d<acdc_kernel, no_router, B>,
+                          conv2d<codebook_kernel, no_router, B>, x_volution>(layer);
 }
 
 }  // namespace detail

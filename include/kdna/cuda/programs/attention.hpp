@@ -10,8 +10,9 @@ namespace kdna::inline KDNA_ABI::cuda {
 
 template <class T>
 struct attention_arguments {
-    device_span<const T> x{};          ///< [N][H][W][C]
-    device_span<const T> residual{};   ///< [pixels][C], or none
+    device_span<const T> x{};          ///< [N][H][W] pixels of C channels
+    device_span<const T> residual{};   ///< [pixels] of C channels, or none
+    int residual_row = 0;              ///< from a pixel of the residual to the next, in elements
     device_span<const float> scale{};  ///< [C]
     device_span<T> y{};                ///< [pixels][C]
     conv_geometry geometry{};
@@ -82,7 +83,7 @@ struct attention_program {
                     for (int e = 0; e < Width; ++e) sum[e] += w * to_float(x.v[e]);
                 }
                 pack<T, Width> out, residual{};
-                if (a.residual) residual = a.residual.template load<Width>(at);
+                if (a.residual) residual = a.residual.template load<Width>((first + pixel) * a.residual_row + channel);
                 KDNA_DEVICE_UNROLL
                 for (int e = 0; e < Width; ++e)
                     out.v[e] = from_float<T>(a.scale.load(channel + e) * sum[e] + to_float(residual.v[e]));
@@ -98,7 +99,7 @@ private:
         const int h = in_sample / g.out_w * g.stride_h - g.pad_top + tap_h * g.dilation_h,
                   w = in_sample % g.out_w * g.stride_w - g.pad_left + tap_w * g.dilation_w;
         const bool inside = h >= 0 && h < g.in_h && w >= 0 && w < g.in_w;
-        return inside ? ((n * g.in_h + h) * g.in_w + w) * g.channels : -1;
+        return inside ? ((n * g.in_h + h) * g.in_w + w) * g.pixel : -1;
     }
 };
 

@@ -35,6 +35,7 @@ struct conv_geometry {
     int in_h = 1, in_w = 1, out_w = 1;
     int kh = 1, kw = 1, stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1;
     int channels = 1;  ///< of a pixel of the whole input, as it is stored
+    int pixel = 1;     ///< from a pixel of the input to the next, in elements
     int group_channels = 1, group_filters = 1;
     int out_pixels = 1;       ///< of a sample
     depth_step stage_step{};  ///< by the depth of a stage
@@ -57,7 +58,7 @@ struct device_kernel {
 
 template <class T>
 struct convolution_arguments {
-    device_span<const T> x{};  ///< [N][H][W][C]
+    device_span<const T> x{};  ///< [N][H][W] pixels of C channels
     device_kernel<T> kernel{};
     conv_geometry geometry{};
     device_factors channel{}, spatial{};  ///< g[C] and s[KH * KW], for input_path::vectors and elements
@@ -234,7 +235,7 @@ private:
         const int h = g.on_map(r.top[i] + tap_h * g.dilation_h, g.in_h),
                   w = g.on_map(r.left[i] + tap_w * g.dilation_w, g.in_w);
         const bool inside = tap_h < g.kh && h >= 0 && h < g.in_h && w >= 0 && w < g.in_w;
-        return inside ? (r.origin[i] + h * g.in_w + w) * g.channels + channel : -1;
+        return inside ? (r.origin[i] + h * g.in_w + w) * g.pixel + channel : -1;
     }
 
     template <class Block>

@@ -9,7 +9,7 @@ namespace kdna::inline KDNA_ABI::cuda {
 
 template <class T>
 struct depthwise_arguments {
-    device_span<const T> x{};  ///< [N][H][W][C]
+    device_span<const T> x{};  ///< [N][H][W] pixels of C channels
     device_span<const T> w{};  ///< [sample][tap][C]
     int sample_stride = 0;     ///< of w; 0: one kernel for all
     conv_geometry geometry{};
@@ -64,7 +64,7 @@ private:
             // No branch around the rest: it would delay the loads of the next tap.
             pack<element, Width> x{};
             if (h >= 0 && h < g.in_h && w >= 0 && w < g.in_w)
-                x = a.x.template load<Width>(((n * g.in_h + h) * g.in_w + w) * g.channels + channel);
+                x = a.x.template load<Width>(((n * g.in_h + h) * g.in_w + w) * g.pixel + channel);
             const auto k = a.w.template load<Width>(n * a.sample_stride + tap * g.channels + channel);
             const float s = a.spatial ? a.spatial.values.load(n * a.spatial.stride + tap) : 1.0F;
             KDNA_DEVICE_UNROLL

@@ -1,62 +1,22 @@
-// Pooling: the largest values and the means of windows, and sums and means of channels.
+// Sums and means of channels, of whole maps and of the windows that routers read.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
 
 #include <kdna/cuda/programs/elementwise.hpp>
+#include <kdna/cuda/programs/image.hpp>
 #include <kdna/cuda/programs/tile.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
 
 template <class T>
-struct max_pool_arguments {
-    device_span<const T> x{};  ///< [N][H][W][C]
-    device_span<T> y{};        ///< [N][OH][OW][C]
-    int in_h = 1, in_w = 1, channels = 1, out_h = 1, out_w = 1;
-    int window_h = 1, window_w = 1, stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0;
-};
-
-/// The largest value under a window; padding never wins, NaN always does. A thread computes Width channels of a pixel.
-template <class Number, int Width>
-struct max_pool_program : elementwise_program {
-    using element = typename Number::element;
-    using arguments = max_pool_arguments<element>;
-    static constexpr const char* name = "max_pool_program";
-
-    template <class Block>
-    KDNA_DEVICE static void run(Block& block, const arguments& a) {
-        for_each(block, a.y.size / Width, [&](int item) {
-            const int at = item * Width, c = at % a.channels, pixel = at / a.channels;
-            const int ow = pixel % a.out_w, oh = pixel / a.out_w % a.out_h, n = pixel / a.out_w / a.out_h;
-            const int top = oh * a.stride_h - a.pad_top, left = ow * a.stride_w - a.pad_left;
-            pack<element, Width> best{};
-            bool any = false;
-            KDNA_DEVICE_NO_UNROLL
-            for (int h = top < 0 ? 0 : top; h < top + a.window_h && h < a.in_h; ++h) {
-                KDNA_DEVICE_NO_UNROLL
-                for (int w = left < 0 ? 0 : left; w < left + a.window_w && w < a.in_w; ++w) {
-                    const auto v = a.x.template load<Width>(((n * a.in_h + h) * a.in_w + w) * a.channels + c);
-                    KDNA_DEVICE_UNROLL
-                    for (int e = 0; e < Width; ++e) {
-                        // Not (next <= now): larger, or one of them is NaN; the first NaN stays.
-                        const float now = to_float(best.v[e]), next = to_float(v.v[e]);
-                        if (!any || (now == now && !(next <= now))) best.v[e] = v.v[e];
-                    }
-                    any = true;
-                }
-            }
-            a.y.template store<Width>(at, best);
-        });
-    }
-};
-
-template <class T>
 struct channel_sums_arguments {
-    device_span<const T> x{};  ///< [rows][channels]
+    device_span<const T> x{};
     device_sums sums{};
+    int row = 0;  ///< from a row of x to the next, in elements
 };
 
-/// Sums of the channels of a tensor, where the program that made it did not take them. Grid: tiles of rows; tiles of
+/// Sums of the channels of a tensor [rows] of channels, where the program that made it did not take them. Grid: tiles of rows; tiles of
 /// channels.
 template <class Number>
 struct channel_sums_program {
@@ -72,9 +32,8 @@ struct channel_sums_program {
     KDNA_DEVICE static void run(Block& block, const arguments& a) {
         const int first = block.y * columns, rest = a.sums.channels - first, count = rest < columns ? rest : columns;
         const int begin = a.sums.rows.first(block.x);
-        sums::fill(block, a.sums.rows.count(block.x), count, [&](int row, int column) {
-            return to_float(a.x.load((begin + row) * a.sums.channels + first + column));
-        });
+        sums::fill(block, a.sums.rows.count(block.x), count,
+                   [&](int row, int column) { return to_float(a.x.load((begin + row) * a.row + first + column)); });
         block.sync();
         sums::add_rows(block, a.sums, block.x, first, count);
     }
@@ -101,7 +60,9 @@ KDNA_DEVICE float mean_of(const device_sums& sums, int n, int channel) {
 template <class T>
 struct mean_arguments {
     device_sums sums{};
-    device_span<T> y{};  ///< [N][channels]
+    device_span<T> y{};
+    int samples = 1;
+    int row = 0;  ///< from a sample of y to the next, in elements
 };
 
 /// Means of channels from their sums: global average pooling. A thread computes a channel of a sample.
@@ -113,17 +74,19 @@ struct mean_program : elementwise_program {
 
     template <class Block>
     KDNA_DEVICE static void run(Block& block, const arguments& a) {
-        for_each(block, a.y.size, [&](int i) {
-            a.y.store(i, from_float<element>(detail::mean_of(a.sums, i / a.sums.channels, i % a.sums.channels)));
+        for_each(block, a.samples * a.sums.channels, [&](int i) {
+            const int n = i / a.sums.channels, channel = i % a.sums.channels;
+            a.y.store(n * a.row + channel, from_float<element>(detail::mean_of(a.sums, n, channel)));
         });
     }
 };
 
 template <class T>
 struct window_mean_arguments {
-    device_span<const T> x{};    ///< [N][H][W][C]
+    device_span<const T> x{};    ///< [N][H][W] pixels of C channels
     device_span<float> means{};  ///< [N][C][grid][grid]
     int h = 1, w = 1, channels = 1, grid = 1;
+    int pixel = 1;  ///< from a pixel of x to the next, in elements
 };
 
 /// Means over grid x grid windows of a map, which may overlap, as PyTorch's adaptive average pooling cuts them. Grid:
@@ -144,14 +107,14 @@ struct window_mean_program {
     template <class Block>
     KDNA_DEVICE static void run(Block& block, const arguments& a) {
         const int n = block.x / (a.grid * a.grid), i = block.x / a.grid % a.grid, j = block.x % a.grid;
-        const int top = begin(i, a.h, a.grid), left = begin(j, a.w, a.grid), width = end(j, a.w, a.grid) - left,
-                  pixels = (end(i, a.h, a.grid) - top) * width;
+        const int top = detail::window_begin(i, a.h, a.grid), left = detail::window_begin(j, a.w, a.grid),
+                  width = detail::window_end(j, a.w, a.grid) - left,
+                  pixels = (detail::window_end(i, a.h, a.grid) - top) * width;
         block.parallel([&](int thread, registers&) {
             const int channel = block.y * columns + thread % columns;
             float sum = 0.0F;
             for (int p = thread / columns; p < pixels && channel < a.channels; p += parts)
-                sum +=
-                    to_float(a.x.load(((n * a.h + top + p / width) * a.w + left + p % width) * a.channels + channel));
+                sum += to_float(a.x.load(((n * a.h + top + p / width) * a.w + left + p % width) * a.pixel + channel));
             block.store(thread, 4 * thread, pack<float, 1>{{sum}});
         });
         block.sync();
@@ -163,13 +126,6 @@ struct window_mean_program {
                 sum += block.template load<float>(thread, 4 * (part * columns + thread)).v[0];
             a.means.store(((n * a.channels + channel) * a.grid + i) * a.grid + j, sum / static_cast<float>(pixels));
         });
-    }
-
-private:
-    // floor( i * extent / grid ) and ceil( (i + 1) * extent / grid ), without a product that may overflow 32 bits.
-    KDNA_DEVICE static int begin(int i, int extent, int grid) { return extent / grid * i + extent % grid * i / grid; }
-    KDNA_DEVICE static int end(int i, int extent, int grid) {
-        return extent / grid * (i + 1) + (extent % grid * (i + 1) + grid - 1) / grid;
     }
 };
 

@@ -14,15 +14,18 @@ namespace kdna::inline KDNA_ABI::cuda {
 /// v / (sum |v| + 1e-3) of all but the last of a group.
 enum class group_function : int { none, softmax, signed_share };
 
-/// What follows a dense layer of a router: an activation without parameters, times a factor; or a function of groups.
+/// What follows a dense layer of a router: an activation without parameters of channels, times a factor; or a function of groups.
 struct dense_function {
     activation_kind kind = activation_kind::none;
     float times = 1.0F;
     group_function group = group_function::none;
+    float number = 0.0F;  ///< the parameter of the activation, if it has one
 
     constexpr dense_function() = default;
     constexpr dense_function(activation_kind k, float factor = 1.0F)  // NOLINT(google-explicit-constructor)
         : kind(k), times(factor) {}
+    constexpr dense_function(const activation& a)  // NOLINT(google-explicit-constructor)
+        : kind(a.kind), number(a.number) {}
     constexpr dense_function(group_function g) : group(g) {}  // NOLINT(google-explicit-constructor)
 };
 
@@ -135,7 +138,7 @@ private:
     }
     /// route() normalises whole groups.
     KDNA_DEVICE static float activate(float v, const dense_function& act) {
-        return activated<float>(act.kind, v, 0.0F) * act.times;
+        return activated<float>(act.kind, v, act.number) * act.times;
     }
     /// Computes outputs [first, first + count) of a dense layer, from shared memory at `in` to shared memory at `out`.
     /// Begins and ends with a barrier. Uses the first `threads` floats of shared memory.

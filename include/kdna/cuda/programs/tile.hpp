@@ -75,6 +75,8 @@ template <class T>
 struct device_output {
     device_span<T> y{};
     device_span<const T> residual{};
+    int y_row = 0, residual_row = 0;  ///< from a row to the next, in elements
+    bool whole_rows = false;          ///< whether rows of both begin, and end, between packs of 16 bytes
     device_factors scale{}, shift{};  ///< [channels] each
     device_sums sums{};               ///< of the values as they are stored
     tile_rows rows{};
@@ -113,7 +115,7 @@ struct sum_tile {
         const auto clamp = [&](float v, int) { return out.act.clamp(v); };
         if (!out.act.clamps)
             finish_columns<1>(block, out, tile, first, count, out.act);
-        else if (out.channels % wide<T> == 0 && first % wide<T> == 0 && count % wide<T> == 0)
+        else if (out.whole_rows && first % wide<T> == 0 && count % wide<T> == 0)
             finish_columns<wide<T>>(block, out, tile, first, count, clamp);
         else
             finish_columns<1>(block, out, tile, first, count, clamp);
@@ -167,9 +169,9 @@ private:
                     sample = n;
                     load_factors();
                 }
-                const int y_at = (first_row + row) * out.channels + channel;
                 pack<T, Width> y, residual{};
-                if (out.residual) residual = out.residual.template load<Width>(y_at);
+                if (out.residual)
+                    residual = out.residual.template load<Width>((first_row + row) * out.residual_row + channel);
                 KDNA_DEVICE_UNROLL
                 for (int i = 0; i < Width / floats; ++i) {
                     const int tile_at = at(row, column + i * floats);
@@ -183,7 +185,7 @@ private:
                     }
                     if (out.sums) block.store(thread, tile_at, v);
                 }
-                out.y.template store<Width>(y_at, y);
+                out.y.template store<Width>((first_row + row) * out.y_row + channel, y);
             }
         });
     }

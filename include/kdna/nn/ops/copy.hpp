@@ -3,6 +3,7 @@
 
 #include <kdna/core/macros_push.hpp>
 
+#include <optional>
 #include <string_view>
 
 #include <kdna/nn/ops/nest.hpp>
@@ -16,6 +17,11 @@ KDNA_FUNC void copy(const nd_view<const float>& x, const nd_view<float>& y, cons
 /// x. This is a reshape that cannot be a view.
 KDNA_FUNC void copy_elements(const nd_view<const float>& x, const nd_view<float>& y,
                              const executor_ref& executor) noexcept;
+
+/// The nest of that copy, with y as operand 0 and x as operand 1; none where a boundary between axes of one lies inside an axis of
+/// the other in a way that no common axes have.
+[[nodiscard]] KDNA_FUNC std::optional<detail::nest> element_nest(const nd_shape& x, const axis_numbers& s,
+                                                                 const nd_shape& y, const axis_numbers& t) noexcept;
 
 /// Sets all elements of y.
 KDNA_FUNC void fill(const nd_view<float>& y, float value, const executor_ref& executor) noexcept;
@@ -31,6 +37,9 @@ public:
     /// Throws kdna::error, naming `where`, unless the input is an image whose channels are a multiple of r * r.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    /// The copy that it is: operand 0 of the nest is y, operand 1 is x.
+    [[nodiscard]] KDNA_FUNC detail::nest moves(const nd_shape& x, const axis_numbers& s, const nd_shape& y,
+                                               const axis_numbers& t) const noexcept;
 
 private:
     index_t factor_;
@@ -47,6 +56,9 @@ public:
     /// Throws kdna::error, naming `where`, unless the input is an image whose rows and columns are multiples of r.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    /// The copy that it is: operand 0 of the nest is y, operand 1 is x.
+    [[nodiscard]] KDNA_FUNC detail::nest moves(const nd_shape& x, const axis_numbers& s, const nd_shape& y,
+                                               const axis_numbers& t) const noexcept;
 
 private:
     index_t factor_;
@@ -63,6 +75,9 @@ public:
     /// The input's shape. Throws kdna::error, naming `where`, unless its channels are a multiple of the groups.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    /// The copy that it is: operand 0 of the nest is y, operand 1 is x.
+    [[nodiscard]] KDNA_FUNC detail::nest moves(const nd_shape& x, const axis_numbers& s, const nd_shape& y,
+                                               const axis_numbers& t) const noexcept;
 
 private:
     index_t groups_;

@@ -77,11 +77,10 @@ private:
     return true;
 }
 
-/// A view as the fewest axes, in PyTorch's order.
-template <class View>
-[[nodiscard]] nest joined_axes(const View& v) noexcept {
+/// A value as the fewest axes, in PyTorch's order.
+[[nodiscard]] inline nest joined_axes(const nd_shape& s, const axis_numbers& stride) noexcept {
     nest out;
-    for (index_t i = 0; i < v.rank(); ++i) out.add(v.shape[i], {v.stride[static_cast<std::size_t>(i)], 0, 0});
+    for (index_t i = 0; i < s.rank(); ++i) out.add(s[i], {stride[static_cast<std::size_t>(i)], 0, 0});
     out.join();
     return out;
 }
@@ -96,11 +95,18 @@ KDNA_FUNC void copy(const nd_view<const float>& x, const nd_view<float>& y, cons
     detail::copy_nest(n, y.data, x.data, executor);
 }
 
+KDNA_FUNC std::optional<detail::nest> element_nest(const nd_shape& x, const axis_numbers& s, const nd_shape& y,
+                                                   const axis_numbers& t) noexcept {
+    detail::nest both;
+    if (!detail::common_nest(detail::joined_axes(x, s), detail::joined_axes(y, t), both)) return std::nullopt;
+    return both;
+}
+
 KDNA_FUNC void copy_elements(const nd_view<const float>& x, const nd_view<float>& y,
                              const executor_ref& executor) noexcept {
-    const detail::nest from = detail::joined_axes(x), to = detail::joined_axes(y);
-    detail::nest both;
-    if (detail::common_nest(from, to, both)) return detail::copy_nest(both, y.data, x.data, executor);
+    if (std::optional<detail::nest> both = element_nest(x.shape, x.stride, y.shape, y.stride))
+        return detail::copy_nest(*both, y.data, x.data, executor);
+    const detail::nest from = detail::joined_axes(x.shape, x.stride), to = detail::joined_axes(y.shape, y.stride);
     const index_t count = to.elements(), parts = (count + detail::copy_grain - 1) / detail::copy_grain,
                   y_step = to.columns().stride[0], x_step = from.columns().stride[0];
     executor.parallel_for(parts, [&](index_t part) {
@@ -134,18 +140,22 @@ KDNA_FUNC nd_shape pixel_shuffle::output_shape(input_shapes in, std::string_view
         throw error(std::string(where), concat("channels that are a multiple of ", square), to_string(x));
     return {x[0], x[1] / square, checked_mul(x[2], factor_, where), checked_mul(x[3], factor_, where)};
 }
+KDNA_FUNC detail::nest pixel_shuffle::moves(const nd_shape& x, const axis_numbers& s, const nd_shape& y,
+                                            const axis_numbers& t) const noexcept {
+    const index_t r = factor_;
+    detail::nest n;
+    n.add(x[0], {t[0], s[0], 0});
+    n.add(y[1], {t[1], r * r * s[1], 0});
+    n.add(x[2], {r * t[2], s[2], 0});
+    n.add(r, {t[2], r * s[1], 0});
+    n.add(x[3], {r * t[3], s[3], 0});
+    n.add(r, {t[3], s[1], 0});
+    return n;
+}
 KDNA_FUNC void pixel_shuffle::run(input_views in, const nd_view<float>& y,
                                   const executor_ref& executor) const noexcept {
     const nd_view<const float>& x = in.front();
-    const axis_numbers &s = x.stride, &t = y.stride;
-    const index_t r = factor_;
-    detail::nest n;
-    n.add(x.shape[0], {t[0], s[0], 0});
-    n.add(y.shape[1], {t[1], r * r * s[1], 0});
-    n.add(x.shape[2], {r * t[2], s[2], 0});
-    n.add(r, {t[2], r * s[1], 0});
-    n.add(x.shape[3], {r * t[3], s[3], 0});
-    n.add(r, {t[3], s[1], 0});
+    detail::nest n = moves(x.shape, x.stride, y.shape, y.stride);
     detail::copy_nest(n, y.data, x.data, executor);
 }
 
@@ -159,18 +169,22 @@ KDNA_FUNC nd_shape pixel_unshuffle::output_shape(input_shapes in, std::string_vi
         throw error(std::string(where), concat("rows and columns that are multiples of ", factor_), to_string(x));
     return {x[0], checked_mul(x[1], factor_ * factor_, where), x[2] / factor_, x[3] / factor_};
 }
+KDNA_FUNC detail::nest pixel_unshuffle::moves(const nd_shape& x, const axis_numbers& s, const nd_shape& y,
+                                              const axis_numbers& t) const noexcept {
+    const index_t r = factor_;
+    detail::nest n;
+    n.add(x[0], {t[0], s[0], 0});
+    n.add(x[1], {r * r * t[1], s[1], 0});
+    n.add(y[2], {t[2], r * s[2], 0});
+    n.add(r, {r * t[1], s[2], 0});
+    n.add(y[3], {t[3], r * s[3], 0});
+    n.add(r, {t[1], s[3], 0});
+    return n;
+}
 KDNA_FUNC void pixel_unshuffle::run(input_views in, const nd_view<float>& y,
                                     const executor_ref& executor) const noexcept {
     const nd_view<const float>& x = in.front();
-    const axis_numbers &s = x.stride, &t = y.stride;
-    const index_t r = factor_;
-    detail::nest n;
-    n.add(x.shape[0], {t[0], s[0], 0});
-    n.add(x.shape[1], {r * r * t[1], s[1], 0});
-    n.add(y.shape[2], {t[2], r * s[2], 0});
-    n.add(r, {r * t[1], s[2], 0});
-    n.add(y.shape[3], {t[3], r * s[3], 0});
-    n.add(r, {t[1], s[3], 0});
+    detail::nest n = moves(x.shape, x.stride, y.shape, y.stride);
     detail::copy_nest(n, y.data, x.data, executor);
 }
 
@@ -184,20 +198,25 @@ KDNA_FUNC nd_shape channel_shuffle::output_shape(input_shapes in, std::string_vi
                     to_string(x));
     return x;
 }
+KDNA_FUNC detail::nest channel_shuffle::moves(const nd_shape& x, const axis_numbers& s, const nd_shape&,
+                                              const axis_numbers& t) const noexcept {
+    const index_t each = x[1] / groups_;
+    detail::nest n;
+    for (index_t i = 0; i < x.rank(); ++i) {
+        const index_t from = s[static_cast<std::size_t>(i)], to = t[static_cast<std::size_t>(i)];
+        if (i != 1) {
+            n.add(x[i], {to, from, 0});
+        } else {
+            n.add(each, {groups_ * to, from, 0});
+            n.add(groups_, {to, each * from, 0});
+        }
+    }
+    return n;
+}
 KDNA_FUNC void channel_shuffle::run(input_views in, const nd_view<float>& y,
                                     const executor_ref& executor) const noexcept {
     const nd_view<const float>& x = in.front();
-    const index_t each = x.shape[1] / groups_;
-    detail::nest n;
-    for (index_t i = 0; i < x.rank(); ++i) {
-        const index_t s = x.stride[static_cast<std::size_t>(i)], t = y.stride[static_cast<std::size_t>(i)];
-        if (i != 1) {
-            n.add(x.shape[i], {t, s, 0});
-        } else {
-            n.add(each, {groups_ * t, s, 0});
-            n.add(groups_, {t, each * s, 0});
-        }
-    }
+    detail::nest n = moves(x.shape, x.stride, y.shape, y.stride);
     detail::copy_nest(n, y.data, x.data, executor);
 }
 

@@ -29,6 +29,11 @@ public:
     /// Throws kdna::error, naming `where`, for another number of inputs and for shapes that cannot be broadcast.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    [[nodiscard]] binary_kind kind() const noexcept { return kind_; }
+    /// 2, or 1 beside a scalar.
+    [[nodiscard]] index_t inputs() const noexcept { return inputs_; }
+    [[nodiscard]] float scalar() const noexcept { return scalar_; }
+    [[nodiscard]] bool scalar_first() const noexcept { return scalar_first_; }
 
 private:
     binary_kind kind_;
@@ -55,6 +60,11 @@ public:
     /// The input's shape.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+
+    [[nodiscard]] unary_kind kind() const noexcept { return kind_; }
+    /// The bounds of a clamp.
+    [[nodiscard]] float low() const noexcept { return a_; }
+    [[nodiscard]] float high() const noexcept { return b_; }
 
 private:
     unary(unary_kind kind, float a, float b) noexcept : kind_(kind), a_(a), b_(b) {}

@@ -33,6 +33,10 @@ public:
         f(std::span(shift_));
         act_.for_each_parameter(f);
     }
+    /// y = act(scale[c] * x + shift[c]).
+    [[nodiscard]] std::span<const float> scale() const noexcept { return scale_; }
+    [[nodiscard]] std::span<const float> shift() const noexcept { return shift_; }
+    [[nodiscard]] activation act() const noexcept { return act_.act(); }
 
 private:
     std::vector<float> scale_, shift_;

@@ -27,6 +27,9 @@ public:
     /// elements or circular with more.
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    [[nodiscard]] const axis_numbers& before() const noexcept { return before_; }
+    [[nodiscard]] pad_mode mode() const noexcept { return mode_; }
+    [[nodiscard]] float value() const noexcept { return value_; }
 
 private:
     axis_numbers before_{}, after_{};

@@ -43,6 +43,7 @@ public:
         return window_.output_shape(in, where);
     }
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    [[nodiscard]] const pool_window& window() const noexcept { return window_; }
 
 private:
     pool_window window_;
@@ -61,6 +62,9 @@ public:
         return window_.output_shape(in, where);
     }
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
+    [[nodiscard]] const pool_window& window() const noexcept { return window_; }
+    [[nodiscard]] bool count_include_pad() const noexcept { return count_include_pad_; }
+    [[nodiscard]] std::optional<index_t> divisor() const noexcept { return divisor_; }
 
 private:
     pool_window window_;

@@ -34,10 +34,13 @@ public:
     [[nodiscard]] KDNA_FUNC nd_shape output_shape(input_shapes in, std::string_view where) const;
     KDNA_FUNC void run(input_views in, const nd_view<float>& y, const executor_ref& executor) const noexcept;
 
+    [[nodiscard]] resize_mode mode() const noexcept { return mode_; }
+    [[nodiscard]] bool align_corners() const noexcept { return align_corners_; }
+    /// f of an axis, 0 for rows and 1 for columns, whose extents are those.
+    [[nodiscard]] KDNA_FUNC float factor(std::size_t axis, index_t in, index_t out) const noexcept;
+
 private:
     KDNA_FUNC void check(std::string_view where) const;
-    /// f of an axis, 0 for rows and 1 for columns.
-    [[nodiscard]] KDNA_FUNC float factor(std::size_t axis, index_t in, index_t out) const noexcept;
 
     resize_mode mode_;
     extent2 size_{1};
