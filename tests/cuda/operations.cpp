@@ -6,6 +6,7 @@
 
 #include "cuda/device_operations.hpp"
 #include "cuda/emulated.hpp"
+#include "cuda/random_layers.hpp"
 #include "graph/random_graph.hpp"
 #include "support/errors.hpp"
 
@@ -13,8 +14,6 @@ using namespace kdna;
 using namespace kdna_test;
 
 namespace {
-
-constexpr precision all_precisions[] = {precision::f32, precision::tf32, precision::f16, precision::bf16};
 
 /// A network from a file on the device and on the CPU; returns its plan's text.
 std::string check_file(const state_dict& file, const shape4& in, double roundings,

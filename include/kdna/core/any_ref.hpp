@@ -3,20 +3,30 @@
 
 #include <kdna/core/macros_push.hpp>
 
-#include <typeinfo>
-
 #include <kdna/core/config.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
-/// A reference to an object of any type, or to none. The object must outlive it.
+namespace detail {
+
+/// A variable for each type, whose address stands for the type: typeid is not there where a program is compiled without RTTI. Not
+/// constant, because linkers may merge constants that are alike.
+template <class T>
+struct type_mark {
+    inline static char of = 0;
+};
+
+}  // namespace detail
+
+/// A reference to an object of any type, or to none. The object must outlive it. A type named in another shared library is the same
+/// where the two share inline variables, as they do by default on Linux.
 class any_ref {
 public:
     any_ref() = default;
     template <class T>
     [[nodiscard]] static any_ref to(const T& object) noexcept {
         any_ref r;
-        r.type_ = &typeid(T);
+        r.type_ = &detail::type_mark<T>::of;
         r.object_ = &object;
         return r;
     }
@@ -26,11 +36,11 @@ public:
     /// The object if it was named as a T, else null.
     template <class T>
     [[nodiscard]] const T* as() const noexcept {
-        return type_ != nullptr && *type_ == typeid(T) ? static_cast<const T*>(object_) : nullptr;
+        return type_ == &detail::type_mark<T>::of ? static_cast<const T*>(object_) : nullptr;
     }
 
 private:
-    const std::type_info* type_ = nullptr;
+    const char* type_ = nullptr;
     const void* object_ = nullptr;
 };
 

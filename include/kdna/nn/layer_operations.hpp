@@ -116,17 +116,8 @@ public:
     }
     void run(operation_state& s, const operation_call& c) const noexcept override {
         auto& own = static_cast<state&>(s);
-        if (coefficients_ == 0) {
-            layer_->run_routed(own.plan, c.x(), c.y(), c.residual(), c.means, c.rows);
-            return;
-        }
-        // A sample's coefficients are contiguous for the layer, wherever the value lies.
-        const tensor_view<const float> from = c.image(1);
-        for (index_t n = 0; n < from.shape.n; ++n)
-            for (index_t i = 0; i < coefficients_; ++i)
-                own.coefficients.data()[n * coefficients_ + i] = from(n, i, 0, 0);
-        layer_->run_given(own.plan, c.x(), {own.coefficients.data(), coefficients_}, c.y(),
-                          layer_->takes_residual() ? c.image(2) : tensor_view<const float>{}, c.means);
+        if (coefficients_ > 0) return run_given(own, c);
+        layer_->run_routed(own.plan, c.x(), c.y(), c.residual(), c.means, c.rows);
     }
     void for_each_storage(const storage_visitor& f) const override { layer_->visit_storage(f); }
     [[nodiscard]] any_ref computes() const noexcept override { return layer_->as_any(); }
@@ -143,6 +134,15 @@ private:
         }
         buffer<float> coefficients;
     };
+    /// With the coefficients of each sample, which are contiguous for the layer wherever the value lies.
+    KDNA_NOINLINE void run_given(state& own, const operation_call& c) const noexcept {
+        const tensor_view<const float> from = c.image(1);
+        for (index_t n = 0; n < from.shape.n; ++n)
+            for (index_t i = 0; i < coefficients_; ++i)
+                own.coefficients.data()[n * coefficients_ + i] = from(n, i, 0, 0);
+        layer_->run_given(own.plan, c.x(), {own.coefficients.data(), coefficients_}, c.y(),
+                          layer_->takes_residual() ? c.image(2) : tensor_view<const float>{}, c.means);
+    }
     std::unique_ptr<const conv_layer<Backend>> layer_;
     index_t coefficients_;  // of a sample, that come with each call
 };
