@@ -93,7 +93,7 @@ private:
                    var = r_->floats(c_, 0.5, 2);
         const kdna::batch_norm bn{weight, bias, mean, var};
         add("batch norm", nn::batch_norm(net_, x_, bn));
-        for (const activation& act : {activation(activation::relu6), activation(activation_kind::silu),
+        for (const activation& act : {activation{activation::relu6}, activation{activation::silu},
                                       activation::prelu(slopes), activation::prelu(std::span(slopes).first(1))})
             add(concat("batch norm, ", to_string(act.kind)), nn::batch_norm(net_, x_, bn, "batch_norm", act));
     }

@@ -93,7 +93,7 @@ private:
                         const std::vector<std::string>& shapes = {});
     /// The same for a step of nn/ops.
     template <class Op>
-    void push_value(const node& n, Op op, bool samplewise, bool in_place = false, std::string what = {});
+    void push_value(const node& n, Op op, bool samplewise, bool in_place = false, const std::string& what = {});
     template <class Op, class Make>
     void push_shaped(const node& n, Make make, const std::vector<std::string>& shapes, bool samplewise = true);
     /// Records a layer that was added.
@@ -148,10 +148,10 @@ private:
 };
 
 template <class Op>
-void lowering::push_value(const node& n, Op op, bool samplewise, bool in_place, std::string what) {
+void lowering::push_value(const node& n, Op op, bool samplewise, bool in_place, const std::string& what) {
     push(n.out,
          std::make_unique<value_operation<Op>>(std::move(op), value_step{.name = n.name,
-                                                                         .what = what.empty() ? n.op : std::move(what),
+                                                                         .what = what.empty() ? n.op : what,
                                                                          .inputs = static_cast<index_t>(n.in.size()),
                                                                          .samplewise = samplewise,
                                                                          .in_place = in_place}),

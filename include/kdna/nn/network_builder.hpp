@@ -104,10 +104,10 @@ private:
         nd_shape shape{};
     };
     template <conv_backend B>
-    value add_convolution(std::unique_ptr<const conv_layer<B>> l, std::vector<value> inputs,
+    value add_convolution(std::unique_ptr<const conv_layer<B>> l, const std::vector<value>& inputs,
                           const std::optional<value>& residual) {
         const index_t filters = l->kernel().o;
-        return push(std::make_unique<convolution_operation<B>>(std::move(l)), std::move(inputs), residual, filters);
+        return push(std::make_unique<convolution_operation<B>>(std::move(l)), inputs, residual, filters);
     }
     template <class L>
     void check_layer(const L& l, const value& x, const std::optional<value>& residual) const {
