@@ -18,7 +18,7 @@ const shape4 small_images{few ? 1 : 2, 3, 32, few ? 17 : 32};
 
 }  // namespace
 
-TEST_CASE("The four networks on the emulated device give the CPU's logits") {
+TEST_CASE("The four networks on the emulated device give the CPU's logits", "[networks]") {
     emulator device(20);
     for (const arch a : all_archs) {
         const bool every = !few && (a == arch::resnet18 || a == arch::mobilenet_v2);
@@ -30,7 +30,7 @@ TEST_CASE("The four networks on the emulated device give the CPU's logits") {
     }
 }
 
-TEST_CASE("Networks of mixtures on the emulated device give the CPU's logits") {
+TEST_CASE("Networks of mixtures on the emulated device give the CPU's logits", "[networks]") {
     for (const dynamic_network& n : dynamic_networks) {
         // Of the others, one has more of the same kernels and takes its time, and one fewer.
         if (n.name != "mobilenet_v2_odconv_4x" && n.name != "resnet18_odconv_1x" && n.name != "resnet18_dyconv_4x")
@@ -42,7 +42,7 @@ TEST_CASE("Networks of mixtures on the emulated device give the CPU's logits") {
     }
 }
 
-TEST_CASE("Networks of warehouses on the emulated device give the CPU's logits, from cells stored once") {
+TEST_CASE("Networks of warehouses on the emulated device give the CPU's logits, from cells stored once", "[networks]") {
     for (const dynamic_network& n : dynamic_networks) {
         if (n.form != form::kernel_warehouse) continue;
         const bool residual = n.arch == arch::resnet18;

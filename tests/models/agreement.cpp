@@ -31,7 +31,7 @@ shape4 small_input(arch a) {
 
 }  // namespace
 
-TEST_CASE("Every network gives the logits of double precision") {
+TEST_CASE("Every network gives the logits of double precision", "[networks]") {
     for (const arch a : all_archs)
         for (const form f : {form::kernel_dna, form::plain}) {
             const auto keys = keys_of(a, f);

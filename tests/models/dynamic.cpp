@@ -73,7 +73,7 @@ TEST_CASE("The keys of every dynamic network are exactly those it asks for") {
     }
 }
 
-TEST_CASE("Dynamic networks give the logits of double precision") {
+TEST_CASE("Dynamic networks give the logits of double precision", "[networks]") {
     for (const dynamic_network& n : checked()) {
 #ifdef __OPTIMIZE__
         const tensor<float> x = random_image({1, 3, 33, 47}, 630);

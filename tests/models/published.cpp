@@ -168,7 +168,7 @@ TEST_CASE("A missing or superfluous warehouse of a published network is named") 
     }
 }
 
-TEST_CASE("Published networks give the logits of double precision") {
+TEST_CASE("Published networks give the logits of double precision", "[networks]") {
     const auto check = [](std::string_view name, arch a, form f, const key_list& keys) {
         INFO(name);
         const tensor<float> x = random_image({1, 3, 17, 20}, 661);
