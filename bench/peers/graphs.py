@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 from coverage import scatter  # noqa: E402
+from items import network_ncnn  # noqa: E402
 from kdna_torch import export  # noqa: E402
 from yolo import FORMS, Yolo  # noqa: E402
 
@@ -83,12 +84,31 @@ def median_of(run: Callable[[], object], repeat: int) -> float:
     return statistics.median(times)
 
 
-def ours(program: str, network: Path, x: Path, outputs: list[Path]) -> Callable[[int], float]:
+def write_files(name: str, folder: Path) -> tuple[Tensor, int]:
+    """The network for us (n.safetensors), its plain form for the peers (n.onnx; n.ncnn.param and n.ncnn.bin where there is pnnx),
+    and its input (x.npy). Returns the input and the number of outputs."""
+    net, x = make(name), image(name)
+    plain = make("yolo_plain") if name.startswith("yolo_") else net
+    with torch.no_grad():
+        outputs = net(x)
+        export(net, x, folder / "n.safetensors", check=False, say=lambda _: None)
+        torch.onnx.export(plain, (x,), str(folder / "n.onnx"), dynamo=False, opset_version=17)
+        network_ncnn(plain, x, folder / "n.ncnn.param")
+    np.save(folder / "x.npy", x.numpy())
+    return x, len(outputs) if isinstance(outputs, tuple) else 1
+
+
+def run_ours(program: str, folder: Path, outputs: int, *options: str) -> str:
+    """What kdna_run says on the files of a folder; it writes y0.npy and so on."""
+    command = [program, "--model", str(folder / "n.safetensors"), "--input", str(folder / "x.npy"), *options]
+    for i in range(outputs):
+        command += ["--output", f"output.{i}={folder / f'y{i}.npy'}" if outputs > 1 else str(folder / "y0.npy")]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def ours(program: str, folder: Path, outputs: int) -> Callable[[int], float]:
     def measure(repeat: int) -> float:
-        command = [program, "--model", str(network), "--input", str(x), "--repeat", str(repeat)]
-        for i, file in enumerate(outputs):
-            command += ["--output", f"output.{i}={file}" if len(outputs) > 1 else str(file)]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        text = run_ours(program, folder, outputs, "--repeat", str(repeat))
         return float(re.search(r"median ([0-9.]+) ms", text).group(1))
 
     return measure
@@ -116,15 +136,12 @@ def openvino_peer(folder: Path, x: np.ndarray) -> Started:
 
 def ncnn_peer(folder: Path, x: np.ndarray) -> Started:
     import ncnn
-    import pnnx
 
-    command = [pnnx.EXEC_PATH, "n.pt", f"inputshape=[{','.join(map(str, x.shape))}]f32", "fp16=0"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     net = ncnn.Net()
     net.opt.num_threads = 1
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = net.opt.use_bf16_storage = False
     files = [str(folder / f"n.ncnn.{kind}") for kind in ("param", "bin")]
-    if done.returncode != 0 or net.load_param(files[0]) != 0 or net.load_model(files[1]) != 0:
+    if not Path(files[0]).exists() or net.load_param(files[0]) != 0 or net.load_model(files[1]) != 0:
         raise Missing
     mat = ncnn.Mat(np.ascontiguousarray(x[0])).clone()
     first, names = net.input_names()[0], net.output_names()
@@ -193,19 +210,10 @@ def main() -> int:
     for name in args.names or NAMES:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            net, x = make(name), image(name)
-            plain = make("yolo_plain") if name.startswith("yolo_") else net
-            with torch.no_grad():
-                outputs = net(x)
-                count = len(outputs) if isinstance(outputs, tuple) else 1
-                export(net, x, folder / "n.safetensors", check=False, say=lambda _: None)
-                torch.onnx.export(plain, (x,), str(folder / "n.onnx"), dynamo=False, opset_version=17)
-                torch.jit.trace(plain, x).save(folder / "n.pt")
-            np.save(folder / "x.npy", x.numpy())
-            files = [folder / f"y{i}.npy" for i in range(count)]
-            measures = {"kdna": ours(args.kdna_run, folder / "n.safetensors", folder / "x.npy", files)}
+            x, count = write_files(name, folder)
+            measures = {"kdna": ours(args.kdna_run, folder, count)}
             measures["kdna"](1)
-            found = [np.load(file) for file in files]
+            found = [np.load(folder / f"y{i}.npy") for i in range(count)]
             for peer, start in PEERS.items():
                 try:
                     run, expected = start(folder, x.numpy())

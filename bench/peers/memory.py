@@ -18,10 +18,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import numpy as np
 import torch
-from graphs import image, make
-from kdna_torch import export
+from graphs import run_ours, write_files
 
 NAMES = "resnet18 resnet50 mobilenet_v2 mobilenet_v3_large efficientnet_b0 densenet121 shufflenet_v2_x1_0 yolo_plain".split()
 
@@ -79,37 +77,19 @@ def growth(folder: Path, code: str) -> int | None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=NAMES)
-    parser.add_argument("--kdna-run", required=True, type=Path)
+    parser.add_argument("--kdna-run", required=True)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     print("| network | activations | scratch | ONNX Runtime | ncnn | ours / larger peer |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in args.names or NAMES:
-        with tempfile.TemporaryDirectory() as temporary, torch.no_grad():
+        with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            net, x = make(name), image(name)
-            export(net, x, folder / "n.safetensors", check=False, say=lambda _: None)
-            torch.onnx.export(net, (x,), str(folder / "n.onnx"), dynamo=False, opset_version=17)
-            torch.jit.trace(net, x).save(folder / "n.pt")
-            np.save(folder / "x.npy", x.numpy())
-            count = 3 if name.startswith("yolo_") else 1
-            command = [str(args.kdna_run.resolve()), "--model", "n.safetensors", "--input", "x.npy", "--explain"]
-            for i in range(count):
-                command += ["--output", f"output.{i}=y{i}.npy" if count > 1 else "y.npy"]
-            said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+            _, outputs = write_files(name, folder)
+            said = run_ours(args.kdna_run, folder, outputs, "--explain")
             ours = [int(n) for n in re.search(r"activations (\d+) KiB at their peak, scratch (\d+) KiB", said).groups()]
-            peers = [growth(folder, ONNX_RUNTIME)]
-            try:
-                import pnnx
-
-                shape = ",".join(map(str, x.shape))
-                subprocess.run(
-                    [pnnx.EXEC_PATH, "n.pt", f"inputshape=[{shape}]f32", "fp16=0"], cwd=folder, capture_output=True
-                )
-                peers.append(growth(folder, NCNN))
-            except ImportError:
-                peers.append(None)
+            peers = [growth(folder, ONNX_RUNTIME), growth(folder, NCNN)]
             larger = max((p for p in peers if p is not None), default=0)
             cells = [*ours, *("-" if p is None else p for p in peers)]
             ratio = f"{sum(ours) / larger:.2f}" if larger else "-"

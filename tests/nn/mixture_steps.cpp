@@ -44,18 +44,11 @@ void check_mixture(rng& r, const conv_case& c) {
     const nd_view<const float> as_pixels = given, in_row{given.data, {c.in.n, n}, {given.stride.n, given.stride.c}};
     const nd_view<const float> in[] = {image_in, pixels ? as_pixels : in_row, added_in};
 
-    convolution f{.kernel = c.kernel, .params = c.params, .weights = c.weights};
-    f.mixture_bias = c.mixture_bias;
-    f.bias = c.bias;
-    f.spatial = c.spatial;
-    f.filter = c.filter;
-    f.bn = c.bn.empty() ? nullptr : &c.bn;
-    f.act = c.act;
     std::vector<factors> routed(static_cast<std::size_t>(c.in.n));
     for (index_t s = 0; s < c.in.n; ++s)
         for (index_t i = 0; i < n; ++i)
             routed[static_cast<std::size_t>(s)].mixture.push_back({static_cast<double>(given(s, i, 0, 0)), 0.0});
-    const expectation e = convolve(f, x.view(), routed, c.residual ? residual.view() : tensor_view<const float>{});
+    const expectation e = expected(c, x.view(), c.residual ? residual.view() : tensor_view<const float>{}, routed);
 
     for (const index_t threads : {1, 3}) {
         shuffling_executor workers(threads, r.bits());

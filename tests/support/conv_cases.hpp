@@ -321,8 +321,9 @@ inline std::vector<factors> routed_factors(const conv_case& c, const kdna::tenso
     return out;
 }
 
+/// With these routed factors, one set for each sample.
 inline expectation expected(const conv_case& c, const kdna::tensor_view<const float>& x,
-                            const kdna::tensor_view<const float>& residual) {
+                            const kdna::tensor_view<const float>& residual, const std::vector<factors>& routed) {
     convolution f{.kernel = c.kernel, .params = c.params, .weights = c.weights};
     f.mixture_bias = c.mixture_bias;
     f.bias = c.bias;
@@ -330,7 +331,11 @@ inline expectation expected(const conv_case& c, const kdna::tensor_view<const fl
     f.filter = c.filter;
     f.bn = c.bn.empty() ? nullptr : &c.bn;
     f.act = c.act;
-    return convolve(f, x, routed_factors(c, x), residual);
+    return convolve(f, x, routed, residual);
+}
+inline expectation expected(const conv_case& c, const kdna::tensor_view<const float>& x,
+                            const kdna::tensor_view<const float>& residual) {
+    return expected(c, x, residual, routed_factors(c, x));
 }
 
 }  // namespace kdna_test
