@@ -61,7 +61,7 @@ TEST_CASE("Networks of warehouses on the emulated device give the CPU's logits, 
     }
 }
 
-TEST_CASE("A DCD network on the emulated device gives the CPU's logits") {
+TEST_CASE("A DCD network on the emulated device gives the CPU's logits", "[networks]") {
     for (const dynamic_network& n : dynamic_networks) {
         if (n.form != form::dcd) continue;
         emulator device(4);
@@ -78,12 +78,12 @@ TEST_CASE("PyTorch's answers come out of the emulated device") {
     }
 }
 
-TEST_CASE("Plans on the emulated device share a network, and repeat their bits") {
+TEST_CASE("Plans on the emulated device share a network, and repeat their bits", "[networks]") {
     emulator device(4, 77);
     check_plans(device, 0, 0);
 }
 
-TEST_CASE("A published network is loaded to the emulated device by its backend's name") {
+TEST_CASE("A published network is loaded to the emulated device by its backend's name", "[networks]") {
     emulator device;
     check_loading(device, 0);
 }
@@ -98,7 +98,7 @@ TEST_CASE("The order in which threads and blocks run does not show in the emulat
     CHECK(same_bits(values_of(a.view()), values_of(b.view())));
 }
 
-TEST_CASE("A run on the emulated device allocates nothing, and children have no kernels of their own") {
+TEST_CASE("A run on the emulated device allocates nothing, and children have no kernels of their own", "[networks]") {
     const network host =
         models::load(arch::resnet18, form::kernel_dna, random_values(kernel_dna_keys(arch::resnet18), 942));
     emulator device(4);
@@ -121,7 +121,7 @@ TEST_CASE("A run on the emulated device allocates nothing, and children have no 
     CHECK(plan.explain().find("gate on the input") != std::string::npos);
 }
 
-TEST_CASE("A library runs the plain layers whose sums nobody wants, on the network's own weights and memory") {
+TEST_CASE("A library runs the plain layers whose sums nobody wants, on the network's own weights and memory", "[networks]") {
     emulator device(4);
     const network host =
         models::load(arch::resnet18, form::kernel_dna, random_values(kernel_dna_keys(arch::resnet18), 946));

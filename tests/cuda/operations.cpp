@@ -176,7 +176,7 @@ TEST_CASE("A run of operations on the emulated device allocates nothing, and ste
     CHECK(device.launches() - launches == 13);
 }
 
-TEST_CASE("Programs of operations move whole sectors") {
+TEST_CASE("Programs of operations move whole sectors", "[traffic]") {
     for (const precision p : all_precisions) {
         rng r(965, 0);
         const network host = operations_network(64, r).build();

@@ -170,7 +170,7 @@ constexpr layer_case whole_tiles{.o = 128, .c = 128, .window = 3, .in = {2, 128,
 
 }  // namespace
 
-TEST_CASE("Convolutions have no bank conflicts and move whole sectors, by every staging, tile and precision") {
+TEST_CASE("Convolutions have no bank conflicts and move whole sectors, by every staging, tile and precision", "[traffic]") {
     for (const precision p : device_precisions)
         for (const int multiprocessors : {1, 4}) {
             layer_case l = whole_tiles;
@@ -194,7 +194,7 @@ TEST_CASE("Convolutions have no bank conflicts and move whole sectors, by every 
         }
 }
 
-TEST_CASE("The other programs have no bank conflicts and move whole sectors") {
+TEST_CASE("The other programs have no bank conflicts and move whole sectors", "[traffic]") {
     for (const precision p : device_precisions) {
         layer_case l = whole_tiles;
         l.gate = true;
@@ -211,7 +211,7 @@ TEST_CASE("The other programs have no bank conflicts and move whole sectors") {
                       1.0);
 }
 
-TEST_CASE("An image comes in by whole sectors, and the first layer reads it by asynchronous copies") {
+TEST_CASE("An image comes in by whole sectors, and the first layer reads it by asynchronous copies", "[traffic]") {
     network_builder b;
     const auto x = b.input(3);
     const std::vector<float> w(64 * 3 * 49, 0.1F);

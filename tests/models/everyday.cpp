@@ -87,7 +87,7 @@ state_dict stored_as(dtype type, const state_dict& from) {
 
 }  // namespace
 
-TEST_CASE("Classes and input channels come from the tensors, in all networks and forms") {
+TEST_CASE("Classes and input channels come from the tensors, in all networks and forms", "[networks]") {
     for (const some_network& n : every_form()) {
         INFO(n.name);
         for (const auto& [channels, classes] : {std::pair<index_t, index_t>{1, 10}, {4, 7}}) {
@@ -137,7 +137,7 @@ TEST_CASE("Classifiers and stems whose tensors disagree are refused") {
     CHECK_THROWS_AS(load(), error);
 }
 
-TEST_CASE("Counts of batches are absent, of one element, or floating") {
+TEST_CASE("Counts of batches are absent, of one element, or floating", "[networks]") {
     for (const some_network& n : every_form()) {
         if (n.arch == arch::resnet18 && n.form != form::dcd) continue;
         INFO(n.name);
@@ -216,7 +216,7 @@ TEST_CASE("A codebook's index stays what it is") {
     check_error([&] { return state_dict_reader(dict).take<std::uint8_t>("index", {3}); }, "index", "uint8", "float16");
 }
 
-TEST_CASE("Prefixes of wrappers come off every network's names, and the report says which") {
+TEST_CASE("Prefixes of wrappers come off every network's names, and the report says which", "[networks]") {
     for (const std::string prefix : {"_orig_mod.", "model.", "module.model.", "_orig_mod.module."})
         for (const some_network& n : every_form()) {
             if (n.arch == arch::resnet50) continue;

@@ -128,7 +128,7 @@ TEST_CASE("The rules by which published networks are listed give the lists of th
     }
 }
 
-TEST_CASE("Every published ODConv and KernelWarehouse network loads, and nothing less or more does") {
+TEST_CASE("Every published ODConv and KernelWarehouse network loads, and nothing less or more does", "[networks]") {
     for (const published_network& n : published_networks()) {
 #ifndef __OPTIMIZE__
         if (n.millions > 5) continue;
@@ -195,7 +195,7 @@ TEST_CASE("Published networks give the logits of double precision", "[networks]"
 }
 
 #ifdef __OPTIMIZE__
-TEST_CASE("Layers of the basis variant find their own cells in the order of the public code") {
+TEST_CASE("Layers of the basis variant find their own cells in the order of the public code", "[networks]") {
     const published_keys published = resnet50_kw_1d2x();
     const state_dict weights = random_values(published.list(), 663);
     const tensor<float> x = random_image({1, 3, 17, 20}, 664);
