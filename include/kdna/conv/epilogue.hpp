@@ -67,14 +67,8 @@ KDNA_INLINE void add_to(float* sums, const simd::vec& v, index_t count) noexcept
     simd::store_strided(sums, simd::load_strided(sums, 1, count) + v, 1, count);
 }
 
-/// Whether a tile `vectors` wide is stored in whole vectors of contiguous filters.
-[[nodiscard]] inline bool whole_vectors(const tile_output& out, index_t vectors) noexcept {
-    return out.y_stride == 1 && (out.residual == nullptr || out.residual_stride == 1) &&
-           out.filters == vectors * simd::lanes;
-}
-
-/// Finishes rows [first, first + rows) of a tile that is not: their accumulators acc[row][vector] in memory, `vectors` of
-/// them in a row. Compiled once for all tiles, which keeps the micro-kernels small and quick to compile.
+/// Finishes rows [first, first + rows) of a tile that is not stored in whole vectors of contiguous filters: their
+/// accumulators acc[row][vector] in memory, `vectors` of them in a row. Compiled once for all tiles, which keeps the micro-kernels small and quick to compile.
 KDNA_NOINLINE void finish_strided(const float* acc, index_t rows, index_t vectors, index_t first,
                                   const tile_output& out) noexcept {
     const clamp_range range = range_of(out.act);

@@ -18,18 +18,6 @@ namespace detail {
 using conv::detail::modulate_panel;
 using conv::detail::part_sums;
 
-/// A tile whose rows are ready to be multiplied by every panel.
-struct prepared_tile {
-    index_t height, runs;
-    const float** rows;
-    const index_t* depth;
-    const float* factors;
-    float** y;               ///< [height], filter 0 of each pixel
-    const float** residual;  ///< likewise, or null
-    float* sums;             ///< of its part, or null
-    index_t n;               ///< a sample of which it has pixels, whose scale and shift it is finished with
-};
-
 /// Where in a thread's workspace the next tile's arrays go.
 struct tile_arrays {
     const float** rows;
@@ -51,42 +39,42 @@ struct tile_arrays {
 /// that are applied between runs, or null.
 inline index_t prepare_tiles(const conv::plan& p, const plan& own, const call& c, const window_source& window,
                              const workspace_view& space, const float* between, tile_arrays& arrays, index_t n,
-                             index_t first, index_t last, prepared_tile* tiles) noexcept {
+                             index_t first, index_t last, tile* tiles) noexcept {
     const bool packs = own.rows == input_rows::windows, kernel_rows = own.rows == input_rows::kernel_rows;
     const index_t most_runs = packs ? 1 : kernel_rows ? window.kernel.kh : window.kernel.taps();
     const auto* zeros = space.shared_at<float>(own.zeros_at);
     auto& [rows, y, residual, depth, factors, packed] = arrays;
     float* const y_sample = c.y.at(n, 0, 0, 0);
     const float* const residual_sample = c.residual.data != nullptr ? c.residual.at(n, 0, 0, 0) : nullptr;
-    window_origin origins[max_tile_height];
+    // What the loops need, by value: they store through pointers that the compiler cannot tell from these.
+    const index_t out_w = p.out.w, stride_w = c.params.stride.w, x_step = stride_w * window.x.stride.w,
+                  y_step = c.y.stride.w, residual_step = c.residual.stride.w;
+    window_piece pieces[max_tile_height];
     index_t offsets[max_tile_height];
-    index_t h = first / p.out.w, w = first % p.out.w;
+    index_t h = first / out_w, w = first % out_w;
     index_t count = 0;
     for (index_t pixel = first; pixel < last; ++count) {
         const index_t height = tile_height_for(last - pixel, own.tallest);
-        prepared_tile& tile = tiles[count];
-        tile = {height, 1, rows, depth, nullptr, y, residual, part_sums(p, space, n, first / own.tallest + count), n};
-        tile_windows windows{origins, offsets, height, true};
+        tile& of = tiles[count];
+        of = {height, 1, rows, depth, nullptr, y, residual, part_sums(p, space, n, first / own.tallest + count), n};
+        tile_windows windows{.pieces = pieces, .offsets = offsets, .height = height, .stride_w = stride_w};
         // Row by row of the map: pixel by pixel, with a division each, this took as long as a product of depth 16.
         for (index_t r = 0; r < height;) {
-            const index_t run = std::min(height - r, p.out.w - w);
-            const window_origin origin{h * c.params.stride.h - c.params.pad.top,
-                                       w * c.params.stride.w - c.params.pad.left};
-            const index_t offset = window.offset(origin), step = c.params.stride.w * window.x.stride.w;
-            float* const y_run = y_sample + ((h - c.rows.y_first) * c.y.stride.h + w * c.y.stride.w);
-            for (index_t i = 0; i < run; ++i) {
-                origins[r + i] = {origin.h, origin.w + i * c.params.stride.w};
-                offsets[r + i] = offset + i * step;
-                y[r + i] = y_run + i * c.y.stride.w;
-            }
+            const index_t run = std::min(height - r, out_w - w);
+            const window_origin origin{h * c.params.stride.h - c.params.pad.top, w * stride_w - c.params.pad.left};
+            pieces[windows.count++] = {origin, run};
+            const index_t offset = window.offset(origin);
+            for (index_t i = 0; i < run; ++i) offsets[r + i] = offset + i * x_step;
+            float* const y_run = y_sample + ((h - c.rows.y_first) * c.y.stride.h + w * y_step);
+            for (index_t i = 0; i < run; ++i) y[r + i] = y_run + i * y_step;
             if (residual != nullptr) {
-                const float* const residual_run = residual_sample + (h * c.residual.stride.h + w * c.residual.stride.w);
-                for (index_t i = 0; i < run; ++i) residual[r + i] = residual_run + i * c.residual.stride.w;
+                const float* const residual_run = residual_sample + (h * c.residual.stride.h + w * residual_step);
+                for (index_t i = 0; i < run; ++i) residual[r + i] = residual_run + i * residual_step;
             }
-            windows.inside = windows.inside && window.inside(origin, origins[r + run - 1]);
+            windows.inside = windows.inside && window.inside(origin, {origin.h, origin.w + (run - 1) * stride_w});
             r += run;
             w += run;
-            if (w == p.out.w) {
+            if (w == out_w) {
                 w = 0;
                 ++h;
             }
@@ -99,12 +87,12 @@ inline index_t prepare_tiles(const conv::plan& p, const plan& own, const call& c
             depth[0] = 0;
             packed += height * own.packed_row_floats;
         } else if (kernel_rows) {
-            tile.runs = point_kernel_rows(window, windows, rows, depth);
+            of.runs = point_kernel_rows(window, windows, rows, depth);
         } else {
-            tile.runs = point_rows(window, windows, between, zeros, rows, depth);
+            of.runs = point_rows(window, windows, between, zeros, rows, depth);
             if (between != nullptr) {
-                factors_between(between, depth, window.x.shape.c, tile.runs, factors);
-                tile.factors = factors;
+                factors_between(between, depth, window.x.shape.c, of.runs, factors);
+                of.factors = factors;
                 factors += most_runs;
             }
         }
@@ -135,8 +123,7 @@ inline index_t prepare_tiles(const conv::plan& p, const plan& own, const call& c
 /// Prepares pixels [first, last) of samples [n, n + samples) with their mixed windows. Tiles hold pixels of several
 /// samples if scale and shift are the same for all. Returns the number of tiles.
 inline index_t prepare_mixed_tiles(const conv::plan& p, const plan& own, const call& c, tile_arrays& arrays, index_t n,
-                                   index_t samples, index_t g, index_t first, index_t last,
-                                   prepared_tile* tiles) noexcept {
+                                   index_t samples, index_t g, index_t first, index_t last, tile* tiles) noexcept {
     const bool spans = c.factors.scale.stride == 0 && c.factors.shift.stride == 0;
     const index_t channels = c.source.layout().shape().channels_per_group(), pixels = last - first,
                   pieces = spans ? 1 : samples, piece = spans ? samples * pixels : pixels;
@@ -176,7 +163,7 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
     const index_t begin = c.rows.first * p.out.w, end = begin + c.rows.count * p.out.w,
                   first = begin + block * own.block_pixels;
     const index_t last = block + 1 < blocks_of(p, own, c.rows) ? first + own.block_pixels : end;
-    prepared_tile tiles[most_tiles];
+    tile tiles[most_tiles];
     tile_arrays arrays(own, c, space);
     index_t count = 0;
     if (mixes_input)
@@ -192,55 +179,74 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
 
     const index_t panel_first = chunk * own.chunk_panels,
                   panel_end = std::min(panel_first + own.chunk_panels, kernel.panels());
-    const bool clamps = is_clamp(c.act);
     const bool stored = mixes_input || c.source.scratch_floats() == 0;
-    const auto multiply = [&](const prepared_tile& tile, index_t panel, const float* weights, index_t part,
-                              index_t parts) {
-        const index_t vectors = kernel.width_of(panel) / simd::lanes;
-        tile_input in{.rows = tile.rows,
-                      .depth = tile.depth,
-                      .runs = tile.runs,
-                      .run = run,
-                      .panel = weights,
-                      .factors = tile.factors,
-                      .ahead = weights};
-        // The tiles prefetch together the next panel, or what it is assembled from.
-        if (stored) {
-            in.ahead_step = kernel.width_of(panel) / parts;
-            in.ahead += panel_depth * (kernel.width_of(panel) + part * in.ahead_step);
-        } else if (panel + 1 < panel_end) {
-            const std::span<const float> share = c.source.stored(g, panel + 1, {0, channels}, part, parts);
-            if (!share.empty()) in.ahead = share.data();
-            in.ahead_step = static_cast<index_t>(share.size()) / (std::max<index_t>(tile.runs, 1) * run);
-        }
-        const index_t first_filter = g * kernel.filters() + panel * panel_layout::width;
-        micro_kernel_for(tile.height, vectors)(in, {.y = tile.y,
-                                                    .residual = tile.residual,
-                                                    .y_stride = c.y.stride.c,
-                                                    .residual_stride = c.residual.stride.c,
-                                                    .scale = c.factors.scale.of(tile.n),
-                                                    .shift = c.factors.shift.of(tile.n),
-                                                    .first = first_filter,
-                                                    .filters = kernel.filters_of(panel),
-                                                    .act = c.act,
-                                                    .column_sums = clamps ? tile.sums : nullptr});
-        if (!clamps)
-            activate(c.act, tile.y, tile.height, c.y.stride.c, first_filter, kernel.filters_of(panel), tile.sums);
+    // Any other activation is applied to a few tiles at a time, while they are in L1.
+    const index_t most_pairs = is_clamp(c.act) ? most_tiles : 4;
+    // One series for all: built anew for each call, its copies waited for the stores of its parts.
+    tile_series in{.run = run,
+                   .out = {.y_stride = c.y.stride.c, .residual_stride = c.residual.stride.c, .act = c.act},
+                   .adds_column_sums = is_clamp(c.act)};
+    const auto multiply = [&](index_t panel) {
+        in.out.scale = c.factors.scale.of(in.tiles->n);
+        in.out.shift = c.factors.shift.of(in.tiles->n);
+        in.out.first = g * kernel.filters() + panel * panel_layout::width;
+        in.out.filters = kernel.filters() - panel * panel_layout::width;
+        micro_kernel_for(in.tiles->height, kernel.width_of(panel) / simd::lanes)(in);
+        if (!is_clamp(c.act))
+            for (index_t i = 0; i < in.count; ++i) {
+                const tile& of = in.tiles[i * in.tile_step];
+                const tile_output out = output_of(in, i, kernel.width_of(panel));
+                activate(c.act, of.y, of.height, out.y_stride, out.first, out.filters, of.column_sums);
+            }
     };
     if (own.tiles_outside) {
-        for (index_t i = 0; i < count; ++i)
-            for (index_t panel = panel_first; panel < panel_end; ++panel)
-                multiply(tiles[i], panel, c.source.panel(g, panel, nullptr, nullptr), 0, 1);
+        in.tile_step = 0;
+        for (index_t panel = panel_first, pairs = 0; panel < panel_end; panel += pairs) {
+            in.panel = c.source.panel(g, panel, nullptr, nullptr);
+            const index_t width = kernel.width_of(panel);
+            in.panel_step = in.ahead_between = panel_depth * width;
+            in.ahead = in.panel + in.panel_step;
+            in.ahead_step = width;
+            pairs = 1;
+            while (pairs < most_pairs && panel + pairs < panel_end && kernel.width_of(panel + pairs) == width &&
+                   c.source.panel(g, panel + pairs, nullptr, nullptr) == in.panel + pairs * in.panel_step)
+                ++pairs;
+            in.count = pairs;
+            for (index_t i = 0; i < count; ++i) {
+                in.tiles = tiles + i;
+                multiply(panel);
+            }
+        }
         return;
     }
+    const bool one_scale = c.factors.scale.stride == 0 && c.factors.shift.stride == 0;
     for (index_t panel = panel_first; panel < panel_end; ++panel) {
-        const float* weights =
-            mixes_input ? c.source.expanded(g, panel)
-                        : c.source.panel(g, panel, c.factors.mixture.of(n), space.at<float>(own.assembled_panel_at));
+        in.panel = mixes_input
+                       ? c.source.expanded(g, panel)
+                       : c.source.panel(g, panel, c.factors.mixture.of(n), space.at<float>(own.assembled_panel_at));
         if (!mixes_input && (gate != nullptr || (spatial != nullptr && !between)))
-            weights = modulate_panel(weights, spatial, gate, k.taps(), channels, kernel.width_of(panel),
-                                     space.at<float>(own.modulated_panel_at));
-        for (index_t i = 0; i < count; ++i) multiply(tiles[i], panel, weights, i, count);
+            in.panel = modulate_panel(in.panel, spatial, gate, k.taps(), channels, kernel.width_of(panel),
+                                      space.at<float>(own.modulated_panel_at));
+        for (index_t i = 0; i < count; i += in.count) {
+            in.tiles = tiles + i;
+            in.count = 1;
+            in.ahead = in.panel;
+            in.ahead_step = in.ahead_between = 0;
+            // The tiles prefetch together the next panel, or what it is assembled from.
+            if (stored) {
+                in.ahead_step = kernel.width_of(panel) / count;
+                in.ahead_between = panel_depth * in.ahead_step;
+                in.ahead += panel_depth * kernel.width_of(panel) + i * in.ahead_between;
+                while (in.count < most_pairs && i + in.count < count && tiles[i + in.count].height == tiles[i].height &&
+                       (one_scale || tiles[i + in.count].n == tiles[i].n))
+                    ++in.count;
+            } else if (panel + 1 < panel_end) {
+                const std::span<const float> share = c.source.stored(g, panel + 1, {0, channels}, i, count);
+                if (!share.empty()) in.ahead = share.data();
+                in.ahead_step = static_cast<index_t>(share.size()) / (std::max<index_t>(tiles[i].runs, 1) * run);
+            }
+            multiply(panel);
+        }
     }
 }
 

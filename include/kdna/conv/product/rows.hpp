@@ -38,13 +38,29 @@ struct window_source {
     }
 };
 
-/// The windows of a tile: their origins, where their first taps lie (offsets from x.data), and whether all lie on the
+/// Windows of neighbouring output pixels of a row.
+struct window_piece {
+    window_origin origin;  ///< of the first
+    index_t count;
+};
+
+/// The windows of a tile: pieces of rows, where their first taps lie (offsets from x.data), and whether all lie on the
 /// map.
 struct tile_windows {
-    window_origin* origins;
-    index_t* offsets;
+    const window_piece* pieces;
+    const index_t* offsets;
     index_t height;
-    bool inside;
+    index_t stride_w;
+    index_t count = 0;  ///< pieces
+    bool inside = true;
+
+    /// Calls f(row of the tile, origin of its window) for all rows.
+    template <class F>
+    void for_each(const F& f) const {
+        for (index_t i = 0, r = 0; i < count; ++i)
+            for (index_t j = 0; j < pieces[i].count; ++j)
+                f(r++, window_origin{pieces[i].origin.h, pieces[i].origin.w + j * stride_w});
+    }
 };
 
 /// Points the rows of a tile straight at the input, one run of channels per tap: rows [taps][height], depth [taps].
@@ -63,16 +79,17 @@ inline index_t point_rows(const window_source& s, const tile_windows& windows, c
             const float** row = rows + runs * height;
             if (windows.inside) {
                 const index_t to_tap = i * s.params.dilation.h * s.x.stride.h + j * s.params.dilation.w * s.x.stride.w;
-                for (index_t r = 0; r < height; ++r) row[r] = s.x.data + (windows.offsets[r] + to_tap);
+                const float* const from = s.x.data + to_tap;
+                for (index_t r = 0; r < height; ++r) row[r] = from + windows.offsets[r];
                 depth[runs++] = tap * s.x.shape.c;
                 continue;
             }
             bool any = false;
-            for (index_t r = 0; r < height; ++r) {
-                const float* from = s.under(windows.origins[r], i, j);
+            windows.for_each([&](index_t r, const window_origin& origin) {
+                const float* from = s.under(origin, i, j);
                 any = any || from != nullptr;
                 row[r] = from != nullptr ? from : zeros;
-            }
+            });
             if (any) depth[runs++] = tap * s.x.shape.c;
         }
     return runs;
@@ -84,8 +101,9 @@ inline index_t point_kernel_rows(const window_source& s, const tile_windows& win
                                  index_t* depth) noexcept {
     for (index_t i = 0; i < s.kernel.kh; ++i) {
         const index_t to_row = i * s.params.dilation.h * s.x.stride.h;
-        for (index_t r = 0; r < windows.height; ++r)
-            rows[i * windows.height + r] = s.x.data + (windows.offsets[r] + to_row);
+        const float* const from = s.x.data + to_row;
+        const float** const row = rows + i * windows.height;
+        for (index_t r = 0; r < windows.height; ++r) row[r] = from + windows.offsets[r];
         depth[i] = i * s.kernel.kw * s.x.shape.c;
     }
     return s.kernel.kh;
@@ -119,14 +137,14 @@ inline void factors_between(const float* spatial, const index_t* depth, index_t 
 /// with few channels.
 inline void pack_rows(const window_source& s, const tile_windows& windows, index_t row_floats, float* packed) noexcept {
     const index_t channels = s.x.shape.c;
-    for (index_t r = 0; r < windows.height; ++r) {
+    windows.for_each([&](index_t r, const window_origin& origin) {
         float* to = packed + r * row_floats;
         for (index_t i = 0; i < s.kernel.kh; ++i)
             for (index_t j = 0; j < s.kernel.kw; ++j, to += channels) {
-                const float* from = s.under(windows.origins[r], i, j);
+                const float* from = s.under(origin, i, j);
                 for (index_t c = 0; c < channels; ++c) to[c] = from != nullptr ? from[c] : 0.0F;
             }
-    }
+    });
 }
 
 /// One window, packed once for each of n kernels: packed[kernel][channel][tap] = mixture[kernel] * s[t] * g[c] * x.

@@ -8,10 +8,10 @@
 #include <span>
 
 #include <kdna/conv/epilogue.hpp>
-#include <kdna/conv/product/micro_kernel.hpp>
 #include <kdna/conv/winograd/direct.hpp>
 #include <kdna/conv/winograd/kernel.hpp>
 #include <kdna/conv/winograd/plan.hpp>
+#include <kdna/conv/winograd/products.hpp>
 #include <kdna/conv/winograd/transforms.hpp>
 
 namespace kdna::inline KDNA_ABI::conv::winograd {
@@ -242,43 +242,6 @@ inline void transform_panel(const transform_set& f, const call& c, index_t panel
         const channel_range some{channels.first + i, std::min(assembled_channels, channels.count - i)};
         c.source.assemble(0, panel, mixture, some, scratch);
         f.weights(scratch, some.count * width, spatial, width, some.count, stride, to + i * width);
-    }
-}
-
-/// What a panel's products at all positions are made of: products[position][tile][filter] = rows times weights.
-struct position_products {
-    index_t positions, count, width;  ///< positions, tiles, filters
-    const float* const* rows;         ///< [position][tile]
-    index_t skip;                     ///< floats from where a row points to where it begins
-    index_t depth;                    ///< channels
-    const float* weights;             ///< [channel][filter] of the first position
-    index_t weights_stride;           ///< floats between positions
-    bool add;                         ///< to what is there
-    float* products;
-};
-
-/// `ahead(position, first tile, height)` is what to prefetch during those tiles, contiguous.
-template <class Ahead>
-void multiply_positions(const position_products& m, const Ahead& ahead) noexcept {
-    const index_t vectors = m.width / simd::lanes, start = 0;
-    for (index_t q = 0; q < m.positions; ++q) {
-        const float* panel = m.weights + q * m.weights_stride;
-        for (index_t i = 0; i < m.count;) {
-            const index_t height = product::tile_height_for(m.count - i);
-            const std::span<const float> wanted = ahead(q, i, height);
-            product::micro_kernel_for(height, vectors)(
-                {.rows = m.rows + q * m.count + i,
-                 .depth = &start,
-                 .runs = 1,
-                 .run = m.depth,
-                 .panel = panel,
-                 .factors = nullptr,
-                 .ahead = wanted.empty() ? panel : wanted.data(),
-                 .ahead_step = static_cast<index_t>(wanted.size()) / m.depth,
-                 .skip = m.skip},
-                {.sums = m.products + (q * m.count + i) * m.width, .add_to_sums = m.add});
-            i += height;
-        }
     }
 }
 
