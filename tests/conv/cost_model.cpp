@@ -102,7 +102,7 @@ TEST_CASE("The 3x3 layers of the published networks are run by the variant that 
     if (lanes != 16) return;  // what the constants were fitted on
     const auto choice = [](index_t channels, index_t extent) {
         return chosen(kdna_test::explanation_of(layer_of({.o = channels, .i = channels, .kh = 3, .kw = 3}, {.pad = 1}),
-                                                {1, channels, extent, extent}));
+                                                {1, channels, extent, extent}, {.target = machine::named("zen4")}));
     };
     CHECK(choice(64, 56) == "winograd F(6x6)");
     CHECK(choice(128, 28) == "winograd F(4x4)");

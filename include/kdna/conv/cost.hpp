@@ -23,24 +23,28 @@ inline constexpr double stream_cycles = 2.5, assembly_cycles = 1.2;
 /// Share of the peak that long products from L1 and L2 reach: mostly 0.92 to 0.99 from a depth of 192 on.
 inline constexpr double product_efficiency = 0.95;
 
-// The machine.
-inline constexpr double l2_bytes = 1024.0 * 1024;       ///< activations up to this size cost nothing
-inline constexpr double l3_bytes = 24.0 * 1024 * 1024;  ///< weights up to this size come from L3
-inline constexpr double l3_bytes_per_cycle = 20.0, memory_bytes_per_cycle = 5.0;
+/// Weights up to this size stay in L3 from one run to the next: three quarters of it, as a cache does not drop exactly
+/// what was used longest ago.
+[[nodiscard]] inline double kept_weight_bytes(const machine& m) noexcept {
+    return 0.75 * static_cast<double>(m.l3_bytes);
+}
 
 [[nodiscard]] inline double real(index_t i) noexcept { return static_cast<double>(i); }
 [[nodiscard]] inline double pixels(const shape4& s) noexcept { return real(s.h) * real(s.w); }
 
-/// Input and output, as far as they do not stay in L2 from one layer to the next.
-[[nodiscard]] KDNA_COLD double activations(const shape4& in, const shape4& out) noexcept {
+/// Input and output, as far as they do not stay in L2 from one layer to the next. They come from L3, or from memory
+/// where there is none.
+[[nodiscard]] KDNA_COLD double activations(const shape4& in, const shape4& out, const machine& m) noexcept {
     const double floats = real(in.c) * real(in.h) * real(in.w) + real(out.c) * pixels(out);
-    return std::max(floats * sizeof(float) - l2_bytes, 0.0) / l3_bytes_per_cycle;
+    return std::max(floats * sizeof(float) - real(m.l2_bytes), 0.0) /
+           (m.l3_bytes > 0 ? m.l3_bytes_per_cycle : m.memory_bytes_per_cycle);
 }
 
 /// Products whose weights are read once meanwhile. They are prefetched, so the longer of both counts, and more where
 /// they are about as long (256 filters, F(4x4) on 7x7: products alone 620,000 cycles, weights 470,000, both 890,000).
-[[nodiscard]] KDNA_COLD double with_weights(double products, double bytes) noexcept {
-    return std::hypot(products, bytes / (bytes <= l3_bytes ? l3_bytes_per_cycle : memory_bytes_per_cycle));
+[[nodiscard]] KDNA_COLD double with_weights(double products, double bytes, const machine& m) noexcept {
+    const bool from_l3 = bytes <= kept_weight_bytes(m);
+    return std::hypot(products, bytes / (from_l3 ? m.l3_bytes_per_cycle : m.memory_bytes_per_cycle));
 }
 
 /// To assemble all panels once.

@@ -28,7 +28,7 @@ inline constexpr double gather = 0.6, scatter = 3.3;
     const double rows = real(r.out.h) * real(ceil_div(k.o, simd::lanes)), taps = real(r.out.w) * real(k.taps()),
                  last = part ? real(r.out.h) * taps * (part_tap - jumping_tap) : 0.0;
     return rows * (taps * (slides ? sliding_tap : jumping_tap) + (slides ? sliding_row : jumping_row)) + last +
-           activations(r.in, r.out);
+           activations(r.in, r.out, r.target());
 }
 
 /// The same for the choice, which takes channels last for half of the inputs and channels first for the others, so that

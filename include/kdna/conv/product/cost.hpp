@@ -52,11 +52,11 @@ inline constexpr double pack_cycles = 1;     ///< to copy a float of a window
     const double packing = own.packs() ? pack_cycles * groups * pixels(r.out) * real(r.kernel().depth()) : 0.0;
     double copied = own.gate_in_panel || (spatial && !between) ? kernel * real(own.blocks) : 0.0;
     if (p.stage == staging::always) copied += real(p.staged.rows()) * real(p.staged.row_floats());
-    return with_weights(products, kernel * sizeof(float)) + calls + rows + packing + (between ? outputs * runs : 0.0) +
-           copy_cycles * copied / simd::lanes +
+    return with_weights(products, kernel * sizeof(float), r.target()) + calls + rows + packing +
+           (between ? outputs * runs : 0.0) + copy_cycles * copied / simd::lanes +
            (own.mixes_input() ? (real(r.layer.mixes()) - 1.0) * (products + packing)
                               : assembly(r.layer) * real(own.blocks)) +
-           activations(r.map, r.out);
+           activations(r.map, r.out, r.target());
 }
 
 /// Whether mixing the input is expected to be faster than mixing the kernels, where the source can do either: n

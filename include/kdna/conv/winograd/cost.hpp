@@ -50,9 +50,9 @@ inline constexpr index_t fewest_tiles_of_6 = 8;
     for (auto left = static_cast<index_t>(tiles); left > 0; left -= product::tile_height_for(left))
         rows += std::max<index_t>(product::tile_height_for(left), 5);
     const double products = positions * outputs * real(k.i) * real(rows) / tiles / product_efficiency,
-                 transforms =
-                     inputs * input_transform[which] + outputs * output_transform[which] + activations(r.map, r.out);
-    if (!transforms_panels(r.layer, m)) return with_weights(products, bytes) + transforms;
+                 transforms = inputs * input_transform[which] + outputs * output_transform[which] +
+                              activations(r.map, r.out, r.target());
+    if (!transforms_panels(r.layer, m)) return with_weights(products, bytes, r.target()) + transforms;
     const double vectors = real(r.kernel().floats()) / 9.0 / simd::lanes;
     return products + transforms + vectors * kernel_transform[which] + assembly(r.layer);
 }
