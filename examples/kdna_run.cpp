@@ -73,7 +73,7 @@ int run(const arguments& a) {
     plan_options options;
     if (a.threads > 1) options.executor = pool;
     if (!a.winograd) options.transform_budget = 0;
-    if (!a.machine.empty()) options.target = machine::named(a.machine);
+    if (!a.machine.empty()) options.target = find_machine(a.machine);
     network_plan plan = net.plan(shapes, options);
     if (a.explain) std::cout << plan.explain() << "weights " << net.weight_bytes() / 1024 << " KiB in memory\n";
 
@@ -137,8 +137,9 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(index_t{1}, index_t{1000000}));
     app.add_option("--winograd", a.winograd, "on (the default) or off")
         ->transform(CLI::CheckedTransformer(std::map<std::string, bool>{{"on", true}, {"off", false}}));
-    app.add_option("--machine", a.machine,
-                   "plan for this machine, e.g. zen3, instead of the one that runs the program");
+    app.add_option(
+        "--machine", a.machine,
+        "plan for this machine, e.g. zen3, or one that kdna_calibrate wrote to a .json, instead of this one");
     return examples::run_program(app, argc, argv, [&] {
         if (a.model.empty() && (a.arch.empty() || a.weights.empty()))
             throw error("arguments", "--model, or --arch and --weights", "neither");

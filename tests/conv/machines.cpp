@@ -90,6 +90,19 @@ TEST_CASE("Blocks follow L2, and what is read from memory instead of L3 counts f
     };
     CHECK(cycles(256, 0) > cycles(256, 8192));
     CHECK(cycles(256, 8192) > cycles(2048, 8192));
+    // A machine that multiplies half as fast takes longer, but what is not multiplied it does as fast.
+    machine slow = with_caches(512, 8192);
+    slow.floats_per_cycle = static_cast<double>(lanes);
+    const machine fast = [&] {
+        machine m = slow;
+        m.floats_per_cycle *= 2.0;
+        return m;
+    }();
+    const auto cycles_on = [&](const machine& m) {
+        return layer.plan({1, 64, 96, 96}, {.target = m}).predicted_cycles();
+    };
+    CHECK(cycles_on(slow) > 1.5 * cycles_on(fast));
+    CHECK(cycles_on(slow) < 2.0 * cycles_on(fast));
 }
 
 TEST_CASE("Rows that compete for a set of L1 are found by the size of its ways") {

@@ -110,6 +110,10 @@ TEST_CASE("Descriptions are found by their names") {
     CHECK(machine::known().front() == machine{});
     CHECK(to_string(machine::named("zen3")) == "zen3 (32 KiB L1 in 8 ways, 512 KiB L2, 32768 KiB L3)");
     CHECK(to_string(machine::named("apple_m1")) == "apple_m1 (128 KiB L1 in 8 ways, 3072 KiB L2, no L3)");
+    const machine zen4 = machine::named("zen4");
+    CHECK(zen4.multiply_adds_per_cycle(4) == 2.0);
+    CHECK(zen4.multiply_adds_per_cycle(8) == 2.0);
+    CHECK(zen4.multiply_adds_per_cycle(16) == 1.0);
     check_error([] { return machine::named("zen"); }, "machine", "one of generic, zen2, zen3, zen4", "\"zen\"");
 }
 

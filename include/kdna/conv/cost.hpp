@@ -9,19 +9,31 @@
 #include <kdna/conv/algorithm.hpp>
 #include <kdna/simd/lanes.hpp>
 
-/// Cycles that one thread is expected to take, where a cycle is what one vector multiply-add takes when nothing else is
-/// in its way. The constants were fitted to warm runs of the 88 convolutions of the published networks on one machine
-/// (Zen 4, AVX-512: 16 floats a vector, one multiply-add a clock), but for copy_cycles and the packing of windows,
-/// which are estimates: those layers copy too little. docs/cost-model.md has the formula in words, predictions and
-/// measurements.
+/// Clock cycles that one thread is expected to take. What a machine is known by, multiply-adds a cycle, bytes a cycle and
+/// caches, is its description's (core/machine.hpp). What a micro-kernel or a transform takes beside its products is a
+/// constant of the code that the compiler makes for an instruction set: fitted to warm runs on one machine (Zen 4) of the
+/// 88 convolutions of the published networks, for each of three instruction sets, but for copy_cycles and the packing of
+/// windows, which are estimates: those layers copy too little. docs/cost-model.md has the formula in words, predictions
+/// and measurements.
 namespace kdna::inline KDNA_ABI::conv::cost {
 
+/// A constant of each instruction set: AVX-512; others with fused multiply-adds, as measured with AVX2; and those
+/// without, as measured with SSE2.
+[[nodiscard]] constexpr double by_instructions(double avx512, double avx2, double sse2) noexcept {
+    return simd::lanes == 16 ? avx512 : simd::fused ? avx2 : sse2;
+}
+
 inline constexpr double copy_cycles = 3;  ///< to load a vector, multiply a factor in, and store it
-/// To assemble a vector of weights, per multiply-add: a few terms are bound by the streams they come from, many by the
-/// arithmetic.
-inline constexpr double stream_cycles = 2.5, assembly_cycles = 1.2;
-/// Share of the peak that long products from L1 and L2 reach: mostly 0.92 to 0.99 from a depth of 192 on.
-inline constexpr double product_efficiency = 0.95;
+/// To assemble a vector of weights, per multiply-add: a few terms are bound by the streams they come from (narrower
+/// vectors, not measured, by their share), many by the arithmetic, in multiply-adds' time.
+inline constexpr double stream_cycles = by_instructions(2.5, 1.25, 0.7), assembly_share = 1.2;
+/// Clock cycles of a vector multiply-add, where there are many.
+[[nodiscard]] inline double multiply_add_cycles(const machine& m) noexcept {
+    return 1.0 / m.multiply_adds_per_cycle(simd::lanes);
+}
+/// Share of the peak that long products from L1 and L2 reach: mostly 0.92 to 0.99 from a depth of 192 on. Without fused
+/// multiply-adds each of them is two instructions, and copies of registers come on top.
+inline constexpr double product_efficiency = by_instructions(0.95, 0.95, 0.63);
 
 /// Weights up to this size stay in L3 from one run to the next: three quarters of it, as a cache does not drop exactly
 /// what was used longest ago.
@@ -52,7 +64,8 @@ inline constexpr double product_efficiency = 0.95;
     if (!q.assembles()) return 0.0;
     const index_t streams = std::min<index_t>(q.assembly_terms(), 8);
     return real(q.kernel().floats()) / simd::lanes *
-           (copy_cycles + stream_cycles * real(streams) + assembly_cycles * real(q.assembly_terms() - streams));
+           (copy_cycles + stream_cycles * real(streams) +
+            assembly_share * multiply_add_cycles(*q.target) * real(q.assembly_terms() - streams));
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::cost

@@ -32,6 +32,11 @@ struct machine {
 
     /// Addresses this far apart share a set of L1.
     [[nodiscard]] constexpr index_t l1_way_bytes() const noexcept { return l1_bytes / l1_ways; }
+    /// Multiply-adds a cycle of vectors of so many floats.
+    [[nodiscard]] constexpr double multiply_adds_per_cycle(index_t lanes) const noexcept {
+        const double of_floats = floats_per_cycle / static_cast<double>(lanes);
+        return of_floats < vectors_per_cycle ? of_floats : vectors_per_cycle;
+    }
 
     bool operator==(const machine&) const = default;
 
