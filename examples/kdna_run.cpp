@@ -4,6 +4,7 @@
 #include <common/program.hpp>
 #include <iostream>
 #include <kdna/interop/eigen_thread_pool.hpp>
+#include <kdna/io/machine_file.hpp>
 #include <kdna/load.hpp>
 #include <kdna/models.hpp>
 #include <vector>
