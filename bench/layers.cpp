@@ -91,8 +91,9 @@ template <class Plan>
 void report_prediction(benchmark::State& state, const Plan& plan, double measured_seconds) {
     state.counters["measured_ms"] = 1e3 * measured_seconds;
     if constexpr (requires { plan.predicted_cycles(); }) {
-        // The model's cycle is one vector multiply-add.
-        const double seconds = static_cast<double>(plan.predicted_cycles()) / peak_multiply_adds();
+        // The length of a cycle follows from how many multiply-adds it does.
+        const double per_cycle = machine::host().multiply_adds_per_cycle(simd::lanes);
+        const double seconds = plan.predicted_cycles() * per_cycle / peak_multiply_adds();
         state.counters["predicted_ms"] = 1e3 * seconds;
         state.counters["predicted/measured"] = seconds / measured_seconds;
     } else {

@@ -6,7 +6,7 @@
 
 # kdna_compiled_sources(<target>): what the library is made of.
 function(kdna_compiled_sources target)
-    set(sources conv dna nn ops)
+    set(sources core conv dna nn ops)
     if(TARGET kdna::io)
         list(APPEND sources io models graph)
     endif()

@@ -4,6 +4,7 @@
 #include <common/program.hpp>
 #include <iostream>
 #include <kdna/interop/eigen_thread_pool.hpp>
+#include <kdna/io/machine_file.hpp>
 #include <kdna/load.hpp>
 #include <kdna/models.hpp>
 #include <vector>
@@ -13,7 +14,7 @@ namespace {
 using namespace kdna;
 
 struct arguments {
-    std::string model, arch, form = "kernel_dna", weights;
+    std::string model, arch, form = "kernel_dna", weights, machine;
     std::vector<std::string> inputs, outputs;
     bool plain = false, explain = false, winograd = true;
     index_t threads = 1, repeat = 0;
@@ -73,6 +74,7 @@ int run(const arguments& a) {
     plan_options options;
     if (a.threads > 1) options.executor = pool;
     if (!a.winograd) options.transform_budget = 0;
+    if (!a.machine.empty()) options.target = find_machine(a.machine);
     network_plan plan = net.plan(shapes, options);
     if (a.explain) std::cout << plan.explain() << "weights " << net.weight_bytes() / 1024 << " KiB in memory\n";
 
@@ -136,6 +138,9 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(index_t{1}, index_t{1000000}));
     app.add_option("--winograd", a.winograd, "on (the default) or off")
         ->transform(CLI::CheckedTransformer(std::map<std::string, bool>{{"on", true}, {"off", false}}));
+    app.add_option(
+        "--machine", a.machine,
+        "plan for this machine, e.g. zen3, or one that kdna_calibrate wrote to a .json, instead of this one");
     return examples::run_program(app, argc, argv, [&] {
         if (a.model.empty() && (a.arch.empty() || a.weights.empty()))
             throw error("arguments", "--model, or --arch and --weights", "neither");

@@ -3,6 +3,7 @@
 #include <kdna/io/file.ipp>
 #include <kdna/io/foreign_file.ipp>
 #include <kdna/io/json.ipp>
+#include <kdna/io/machine_file.ipp>
 #include <kdna/io/npy.ipp>
 #include <kdna/io/safetensors.ipp>
 #include <kdna/io/shard_index.ipp>

@@ -124,6 +124,9 @@ struct plan_options {
     std::int64_t transform_budget =
         -1;                 ///< bytes of kernels kept transformed for Winograd; -1: any number, 0: no Winograd
     bool autotune = false;  ///< times the algorithms instead of relying on the cost model
+    /// The machine that the plan is made for, by its name ("zen3"; a name that is not known is an error that lists them), or by a
+    /// file that kdna_calibrate wrote ("mine.json"); empty: this one. The same machine gives the same bits wherever it is planned and run.
+    std::string machine{};
 };
 
 /// The memory and the decisions of one network for the shapes of its inputs. A plan serves one run at a time; make one per thread.

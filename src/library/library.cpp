@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include <kdna/io/machine_file.hpp>
 #include <kdna/library.hpp>
 #include <kdna/load.hpp>
 #include <kdna/models/zoo.hpp>
@@ -52,6 +53,7 @@ void check_position(std::int64_t i, std::int64_t count, const char* what) {
     out.order = options.channels_last ? input_order::nhwc : input_order::any;
     if (options.transform_budget >= 0) out.transform_budget = options.transform_budget;
     out.autotune = options.autotune;
+    if (!options.machine.empty()) out.target = find_machine(options.machine);
     return out;
 }
 

@@ -75,8 +75,8 @@ inline void run_windows(edge_runner& e, way w) {
     const bool depthwise = w == way::depthwise;
     const auto window = [&](const char* name, index_t kh, index_t kw, const kdna::conv_params& p, index_t h,
                             index_t columns) {
-        // With vectors of 4, fewer channels than these are computed in planes.
-        const index_t c = depthwise ? (lanes == 4 ? 33 : lanes + 1) : 9;
+        // With vectors of 4 and 8, fewer channels than these are computed in planes; with 4, so is a vector's rest.
+        const index_t c = depthwise ? (lanes == 4 ? 36 : lanes == 8 ? 33 : lanes + 1) : 9;
         e.run(name, w, {.o = depthwise ? c : 7, .i = c, .kh = kh, .kw = kw, .groups = depthwise ? c : 1}, p,
               {2, c, h, columns});
     };

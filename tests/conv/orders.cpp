@@ -117,7 +117,7 @@ TEST_CASE("A map whose input is mixed is cut into blocks, by threads or by deep 
     rng r(865, 0);
     for (const index_t channels : {24, 700}) {
         // One kernel is worth mixing on larger maps than several are.
-        const kernel_shape k{.o = 8 * simd::lanes, .i = channels, .kh = 1, .kw = 5};
+        const kernel_shape k{.o = 16 * simd::lanes, .i = channels, .kh = 1, .kw = 5};
         const auto weights = r.floats(weight_count(k), -0.1, 0.1);
         const linear_router router(r, k.i, {.mixture = 1, .channel = k.i});
         const auto make = [&]<class B>() {

@@ -96,6 +96,10 @@ int main(int, char** argv) {
     passed = largest > 0.0F && net.output_channels() == 1000 && net.weight_bytes() > 0 && passed;
     passed = throws([&] { return net.plan({1, 4, 64, 48}); }, "channels") && passed;
 
+    passed = throws([&] { return net.plan(in, {.machine = "zen"}); }, "one of generic") && passed;
+    passed =
+        net.plan(in, {.machine = "skylake"}).explain().find("planned for skylake (") != std::string::npos && passed;
+
     library::thread_pool threads(2);
     for (library::thread_pool* pool : {static_cast<library::thread_pool*>(nullptr), &threads}) {
         library::plan plan = net.plan(in, {.threads = pool});

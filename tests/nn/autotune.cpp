@@ -94,7 +94,7 @@ TEST_CASE("Depthwise layers are tuned between channels and columns in the vector
         rng r(804, 0);
         const kernel_shape k{.o = channels, .i = channels, .kh = 5, .kw = 5, .groups = channels};
         const conv2d layer(dense_kernel::pack(k, r.floats(weight_count(k), -0.2, 0.2)), {.pad = 2});
-        return kdna_test::explanation_of(layer, {1, channels, 40, 40}, options);
+        return kdna_test::explanation_of(layer, {1, channels, 48, 48}, options);
     };
     const std::string either = text_of(simd::lanes, {.autotune = true});  // expected to take about as long
     INFO(either);

@@ -2,6 +2,7 @@
 #include "nn/networks.hpp"
 #include "support/executors.hpp"
 #include "support/random.hpp"
+#include "support/random_machine.hpp"
 
 using namespace kdna;
 using namespace kdna_test;
@@ -92,7 +93,12 @@ TEST_CASE("Networks have the bits in bands that their layers have one by one, on
         rng r(471, static_cast<std::uint64_t>(i));
         const auto kernel = [&](kernel_shape k) { return dense_kernel::pack(k, r.floats(weight_count(k), -0.3, 0.3)); };
         const auto bn16 = bn_tensors::random(r, 16), bn32 = bn_tensors::random(r, 32);
-        twin_builder<backend::cpu> b(3);
+        machine target = machine::named("zen4");
+        if (i % 2 == 1) {
+            target = random_machine(r);
+            target.l2_bytes = std::min(target.l2_bytes, machine::named("zen4").l2_bytes);
+        }
+        twin_builder<backend::cpu> b(3, target);
         const index_t extent = r.pick<index_t>({3, 7});
         index_t v =
             b.convolution(conv2d(kernel({.o = 16, .i = 3, .kh = extent, .kw = extent}),
@@ -120,7 +126,7 @@ TEST_CASE("Networks have the bits in bands that their layers have one by one, on
         const auto expected = twins.one_by_one(x.view());
         for (index_t threads = 1; threads <= 3; ++threads) {
             shuffling_executor workers(threads, r.bits());
-            auto plan = twins.network->plan(in, {.executor = workers});
+            auto plan = twins.network->plan(in, {.executor = workers, .target = target});
             tensor<float> y(plan.output_shape());
             KDNA_TEST_CASE_INFO(i, concat(threads, " threads\n", plan.explain()));
             REQUIRE(plan.explain().find("in bands") != std::string::npos);
@@ -137,7 +143,8 @@ TEST_CASE("Steps in bands keep their algorithm when they are planned again for s
     // Timed by itself, the second convolution may well be faster with Winograd, which cannot run in bands.
     rng r(472, 0);
     const auto kernel = [&](kernel_shape k) { return dense_kernel::pack(k, r.floats(weight_count(k), -0.2, 0.2)); };
-    twin_builder<backend::cpu> b(3);
+    const machine target = machine::named("zen4");
+    twin_builder<backend::cpu> b(3, target);
     index_t v = b.convolution(conv2d(kernel({.o = 32, .i = 3, .kh = 3, .kw = 3}), {.stride = 2, .pad = 1}), 0);
     v = b.convolution(conv2d(kernel({.o = 16, .i = 32, .kh = 3, .kw = 3}), {.pad = 1}), v);
     v = b.convolution(conv2d(kernel({.o = 32, .i = 16}), {}), v);
@@ -148,7 +155,8 @@ TEST_CASE("Steps in bands keep their algorithm when they are planned again for s
     const auto expected = twins.one_by_one(x.view());
     for (const bool autotune : {false, true}) {
         shuffling_executor workers(3, r.bits());
-        auto plan = twins.network->plan({1, 3, 224, 224}, {.executor = workers, .autotune = autotune});
+        auto plan =
+            twins.network->plan({1, 3, 224, 224}, {.executor = workers, .target = target, .autotune = autotune});
         INFO(plan.explain());
         REQUIRE(plan.explain().find("in bands") != std::string::npos);
         tensor<float> y(plan.output_shape());

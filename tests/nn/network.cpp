@@ -189,7 +189,8 @@ TEST_CASE(
         const shape4 in{batch, 3, 120, 120}, one{1, 3, 120, 120};
         frame x(r, in, placement::nchw);
         x.fill(r);
-        auto plan = n.plan(in), single = n.plan(one);
+        auto plan = n.plan(in, {.target = machine::named("zen4")}),
+             single = n.plan(one, {.target = machine::named("zen4")});
         INFO(plan.explain());
         tensor<float> y(plan.output_shape()), z(single.output_shape());
         n.run(plan, x.view(), y.view());

@@ -35,12 +35,14 @@ struct twin_networks {
 template <class Backend>
 class twin_builder {
 public:
-    explicit twin_builder(index_t channels) { values_.push_back(net_.input(channels)); }
+    explicit twin_builder(index_t channels, const kdna::machine& target = kdna::machine::host()) : target_(target) {
+        values_.push_back(net_.input(channels));
+    }
 
     template <class Layer>
     index_t convolution(const Layer& layer, index_t x, index_t residual = -1) {
         values_.push_back(net_.add(layer, at(x), residual < 0 ? std::nullopt : std::optional(at(residual))));
-        return step([=](const twin_networks::values& v) {
+        return step([=, target = target_](const twin_networks::values& v) {
             const twin_networks::value& in = v[static_cast<std::size_t>(x)];
             const auto added =
                 residual < 0 ? kdna::tensor_view<const float>{} : v[static_cast<std::size_t>(residual)].data.view();
@@ -49,6 +51,7 @@ public:
                                    std::vector<float>(static_cast<std::size_t>(shape.n * shape.c))};
             auto plan = layer.plan(in.data.shape(),
                                    {.order = x == 0 ? kdna::conv::input_order::any : kdna::conv::input_order::nhwc,
+                                    .target = target,
                                     .channel_means = true});
             layer.run(plan, in.data.view(), y.data.view(), added, {in.known_means(), y.means.data()});
             return y;
@@ -97,6 +100,7 @@ private:
         return static_cast<index_t>(twin_.steps.size());
     }
 
+    kdna::machine target_;  // that both are planned for
     kdna::network_builder net_;
     std::vector<kdna::network::value> values_;
     twin_networks twin_;

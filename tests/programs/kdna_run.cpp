@@ -206,6 +206,7 @@ TEST_CASE("kdna_run --model runs a network file, inputs and outputs by name or p
     fails_with(concat(both, " --output logits=", mean), {"map, mean", "\"logits\""});
     fails_with(concat(both, out, " --output ", map, " --output ", map), {"--output", "at most 2", "3"});
     fails_with(concat(both, out, " --winograd maybe"), {"--winograd"});
+    fails_with(concat(both, out, " --machine maybe"), {"one of generic", "maybe"});
     fails_with(concat(both, out, " --arch resnet18"), {"--arch", "--model"});
     fails_with(concat(both, out, " --form plain"), {"--form", "--arch"});
     fails_with(concat(both, out, " --plain"), {"--plain", "--arch"});

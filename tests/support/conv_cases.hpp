@@ -105,6 +105,7 @@ struct conv_case {
     bool may_transform = true;  ///< Winograd allowed
     placement x_at = placement::nchw, y_at = placement::nchw, residual_at = placement::nchw;
     index_t threads = 1;
+    kdna::machine target = kdna::machine::host();  ///< that the plan is made for
 
     [[nodiscard]] std::string describe() const {
         const auto& [stride, pad, dilation, mode] = params;
@@ -122,7 +123,8 @@ struct conv_case {
             may_transform ? "" : ", no transform",
             kind == method::warehouse ? to_string(warehouse.cell) : std::string(),
             kind == method::dcd ? kdna::concat(", grid ", dcd.grid, ", rank ", dcd.rank) : std::string(),
-            kind == method::sparse ? kdna::concat(", ", sparse.bits, " bits") : std::string());
+            kind == method::sparse ? kdna::concat(", ", sparse.bits, " bits") : std::string(), ", for ",
+            to_string(target));
     }
 };
 

@@ -9,6 +9,7 @@
 
 #include "support/conv_cases.hpp"
 #include "support/executors.hpp"
+#include "support/random_machine.hpp"
 
 namespace kdna_test {
 
@@ -59,6 +60,7 @@ case_result run_case(rng& r, const conv_case& c) {
         auto plan = layer.plan(c.in, {.executor = threads,
                                       .order = c.order,
                                       .transform_budget = c.may_transform ? std::numeric_limits<index_t>::max() : 0,
+                                      .target = c.target,
                                       .channel_means = takes_means});
         const auto y_view = y.view();
         layer.run(plan, x.view(), y_view, c.in_place ? kdna::tensor_view<const float>(y_view) : added,
@@ -168,6 +170,8 @@ void run_random_cases(std::uint64_t stream, int count) {
         rng r(stream, static_cast<std::uint64_t>(i));
         conv_case c = random_case(r, Kind);
         if (r.chance(0.03)) c.threads = r.between(2, 4);
+        if (rng other(stream, static_cast<std::uint64_t>(i) + (1U << 30U)); other.chance(0.6))
+            c.target = random_machine(other);
         const case_result result = run_case<Kind>(r, c);
         cpu = std::max(cpu, result.cpu_error);
         reference = std::max(reference, result.reference_error);

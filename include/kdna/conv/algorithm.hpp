@@ -36,6 +36,7 @@ struct plan_request {
     bool circular = false;                     ///< whether there is such a copy
 
     [[nodiscard]] const panel_layout& kernel() const noexcept { return layer.kernel(); }
+    [[nodiscard]] const machine& target() const noexcept { return *layer.target; }
     [[nodiscard]] const kernel_shape& shape() const noexcept { return layer.shape(); }
 };
 
@@ -43,7 +44,7 @@ struct plan_request {
 ///
 /// Offers are compared in the order in which they are made: one is taken if its cost is below `share` times that of the
 /// one that would be taken without it. Costs are of one sample and depend on nothing but the shapes of the layer and
-/// the map. A batch so has the bits of its samples, on any number of threads. They leave a child's factors out: a child
+/// the map, and the machine that is planned for. A batch so has the bits of its samples, on any number of threads. They leave a child's factors out: a child
 /// with all of them at one has the bits of its parent.
 struct offer {
     std::string_view name{};  ///< a literal: "direct", "winograd F(4x4)"

@@ -16,6 +16,7 @@ namespace detail {
 
 [[nodiscard]] KDNA_COLD plan_request request_of(const problem& q, const shape4& in, input_order order, index_t threads,
                                                 std::string_view where) {
+    q.target->check();
     plan_request r{.layer = q,
                    .in = in,
                    .out = output_shape(in, q.shape(), q.params, where),
@@ -157,7 +158,7 @@ KDNA_FUNC_COLD std::string explain(const problem& q, const plan& p) {
                        q.source.scratch_floats() * static_cast<index_t>(sizeof(float)) / 1024, " KiB");
     return text + concat(", ", p.tasks, p.tasks == 1 ? " task on " : " tasks on ", p.threads,
                          p.threads == 1 ? " thread" : " threads", ", workspace ", (p.workspace_bytes + 1023) / 1024,
-                         " KiB");
+                         " KiB, for ", q.target->name);
 }
 
 KDNA_FUNC_COLD index_t row_multiple(const plan& p) noexcept {

@@ -28,8 +28,8 @@ class conv_layer;
 template <conv_backend Backend>
 class conv_plan : public layer_plan {
 public:
-    /// What the cost model expects of a run on one thread: cycles of a vector multiply-add a cycle, routing not included. 0
-    /// for backends without a cost model.
+    /// What the cost model expects of a run on one thread of the machine that was planned for: clock cycles, routing not
+    /// included. 0 for backends without a cost model.
     [[nodiscard]] double predicted_cycles() const noexcept {
         if constexpr (requires { decisions_.predicted_cycles; })
             return decisions_.predicted_cycles;

@@ -73,8 +73,8 @@ private:
                             index_t count, const conv::row_band& rows, index_t part,
                             std::span<nd_view<const float>> in) const noexcept;
     KDNA_FUNC void find_batch(network_plan& p) const;
-    KDNA_FUNC void find_stages(network_plan& p) const;
-    KDNA_FUNC void group_steps(network_plan& p) const;
+    KDNA_FUNC void find_stages(network_plan& p, const machine& target) const;
+    KDNA_FUNC void group_steps(network_plan& p, const machine& target) const;
     [[nodiscard]] KDNA_FUNC index_t place_means(network_plan& p) const;
     [[nodiscard]] KDNA_FUNC index_t place_in(network_plan& p) const;
     KDNA_FUNC void copy_outputs(network_plan& p, const arguments& a) const noexcept;

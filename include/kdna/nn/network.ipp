@@ -11,6 +11,7 @@
 #include <kdna/nn/network.hpp>
 #include <kdna/nn/network_schedule.ipp>
 #include <kdna/nn/ops/copy.hpp>
+#include <kdna/simd/lanes.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
@@ -28,7 +29,7 @@ KDNA_FUNC std::string network_plan::explain() const {
     }
     return text + concat("activations ", (arena_.bytes() + 1023) / 1024, " KiB at their peak, scratch ",
                          (workspace_.bytes() + 1023) / 1024, " KiB, transformed kernels ", transformed_bytes_ / 1024,
-                         " KiB\n");
+                         " KiB\nplanned for ", target_, ", vectors of ", simd::lanes, " floats\n");
 }
 
 KDNA_FUNC std::vector<network_plan::layer_gate> network_plan::gates(index_t n) const {
@@ -52,12 +53,14 @@ KDNA_FUNC network_plan network::plan(const shape4& in, const plan_options& optio
 }
 
 KDNA_FUNC network_plan network::plan(std::span<const nd_shape> in, const plan_options& options) const {
+    options.target.check();
     network_plan p;
     p.owner_ = identity_.token();
+    p.target_ = to_string(options.target);
     p.value_shapes_ = shapes(in);
     for (const output_port& o : outputs_) p.outputs_.push_back(o.id);
     find_batch(p);
-    find_stages(p);
+    find_stages(p, options.target);
     p.places_ = network_storage(*this, p.value_shapes_, p.batched_).place();
     p.means_ = buffer<float>(place_means(p), options.memory);
     std::size_t most = 0;
@@ -72,7 +75,7 @@ KDNA_FUNC network_plan network::plan(std::span<const nd_shape> in, const plan_op
         }
     p.step_inputs_.resize(most);
     p.executor_ = options.executor;
-    group_steps(p);
+    group_steps(p, options.target);
     for (network_plan::banded_group& g : p.groups_) plan_parts(p, g, options);
     index_t workspace = 0;
     for (const auto& s : p.states_) workspace = std::max(workspace, s->workspace_bytes());

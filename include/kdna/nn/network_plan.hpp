@@ -84,6 +84,7 @@ private:
     std::vector<nd_view<const float>> step_inputs_;  // of the step that runs
     index_t batch_ = 1;                              // samples that stages divide
     executor_ref executor_{};
+    std::string target_{};  // the machine, in words
     buffer<std::byte> arena_, workspace_;
     buffer<float> means_;
     index_t transformed_bytes_ = 0;

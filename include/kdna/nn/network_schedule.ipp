@@ -13,12 +13,12 @@ namespace kdna::inline KDNA_ABI {
 
 namespace detail {
 
-/// Bytes that a stage's step may touch in activations, twice a typical L2.
-inline constexpr index_t stage_bytes = index_t{2} << 20;
-/// A value from this size on, half a typical L2, is worth keeping in bands.
-inline constexpr index_t banded_bytes = 512 * 1024;
-/// The rows of all values inside a group of banded steps together.
-inline constexpr index_t band_buffer_bytes = 512 * 1024;
+/// Bytes that a stage's step may touch in activations: twice L2.
+[[nodiscard]] inline index_t stage_bytes(const machine& m) noexcept { return 2 * m.l2_bytes; }
+/// A value from this size on, half of L2, is worth keeping in bands.
+[[nodiscard]] inline index_t banded_bytes(const machine& m) noexcept { return m.l2_bytes / 2; }
+/// The rows of all values inside a group of banded steps together: half of L2.
+[[nodiscard]] inline index_t band_buffer_bytes(const machine& m) noexcept { return m.l2_bytes / 2; }
 
 }  // namespace detail
 
@@ -56,7 +56,7 @@ KDNA_FUNC void network::find_batch(network_plan& p) const {
 }
 
 /// Cuts the steps into stages: the most samples whose activations fit, never fewer than in the stage before.
-KDNA_FUNC void network::find_stages(network_plan& p) const {
+KDNA_FUNC void network::find_stages(network_plan& p, const machine& target) const {
     std::vector<index_t> most(steps_.size());
     for (std::size_t i = steps_.size(); i-- > 0;) {
         const auto bytes = [&](index_t id) {
@@ -69,8 +69,9 @@ KDNA_FUNC void network::find_stages(network_plan& p) const {
         for (const index_t id : s.inputs) touched = checked_add(touched, bytes(id), "network");
         if (!s.inputs.empty()) largest = std::max(largest, bytes(s.inputs.front()));
         // A large value is worth a band, and bands are of one sample.
-        index_t fitting =
-            largest >= detail::banded_bytes ? 1 : std::clamp<index_t>(detail::stage_bytes / touched, 1, p.batch_);
+        index_t fitting = largest >= detail::banded_bytes(target)
+                              ? 1
+                              : std::clamp<index_t>(detail::stage_bytes(target) / touched, 1, p.batch_);
         while (p.batch_ % fitting != 0) --fitting;
         most[i] = i + 1 < steps_.size() ? std::min(fitting, most[i + 1]) : fitting;
     }
@@ -81,7 +82,7 @@ KDNA_FUNC void network::find_stages(network_plan& p) const {
 }
 
 /// Groups neighbouring steps that can run in bands and have a large value between them that nobody else reads.
-KDNA_FUNC void network::group_steps(network_plan& p) const {
+KDNA_FUNC void network::group_steps(network_plan& p, const machine& target) const {
     const std::size_t values = p.value_shapes_.size();
     std::vector<index_t> uses(values, 0), tenants(values, 0);
     for (const step& s : steps_)
@@ -109,7 +110,7 @@ KDNA_FUNC void network::group_steps(network_plan& p) const {
             const std::size_t v = position(between);
             return !steps_[i].inputs.empty() && steps_[i].inputs.front() == between && uses[v] == 1 &&
                    tenants[v] == 1 && p.places_[v].root == between && supports(i - 1) && supports(i) &&
-                   row_bytes(v) * p.value_shapes_[v][2] >= detail::banded_bytes;
+                   row_bytes(v) * p.value_shapes_[v][2] >= detail::banded_bytes(target);
         };
         for (std::size_t first = part.first; first < part.last;) {
             std::size_t last = first + 1;
@@ -121,7 +122,7 @@ KDNA_FUNC void network::group_steps(network_plan& p) const {
                                      p.value_shapes_[position(steps_[i].inputs.front())][2],
                                      p.value_shapes_[position(value_of(i))][2], row_bytes(position(value_of(i)))});
                 network_plan::banded_group g{
-                    first, last, schedule_parts(steps, p.executor_.concurrency(), detail::band_buffer_bytes)};
+                    first, last, schedule_parts(steps, p.executor_.concurrency(), detail::band_buffer_bytes(target))};
                 for (std::size_t i = first; i < last; ++i) {
                     p.group_of_[i] = p.groups_.size();
                     if (i + 1 == last) continue;

@@ -12,6 +12,7 @@
 #include <kdna/conv/problem.hpp>
 #include <kdna/core/activation.hpp>
 #include <kdna/core/executor.hpp>
+#include <kdna/core/machine.hpp>
 #include <kdna/dna/algebra.hpp>
 #include <kdna/dna/factors.hpp>
 
@@ -37,6 +38,9 @@ struct plan_options {
     /// together; they are kept with the layer, beside the shared kernel. Kernels that differ from sample to sample, and those that
     /// do not fit the budget, are transformed panel by panel as they are used: 1 means all, and 0 forbids Winograd.
     index_t transform_budget = std::numeric_limits<index_t>::max();
+    /// The machine that the plan is made for: this one, one of machine::known (`machine::named("zen3")`), or one of your own.
+    /// Plans for one description are alike and give the same bits wherever they are made and run.
+    machine target = machine::host();
     /// A promise that the kernels of all samples of a call are the same, because their coefficients are given or because the
     /// samples are alike (tiles of one image): those of any one sample may be used for all, and are assembled once.
     bool equal_routes = false;

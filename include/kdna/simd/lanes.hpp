@@ -24,6 +24,13 @@ inline constexpr index_t registers = 32;
 inline constexpr index_t registers = 16;
 #endif
 
+/// Whether a multiply-add is one instruction.
+#if defined(__FMA__) || defined(__AVX512F__) || defined(__ARM_NEON)
+inline constexpr bool fused = true;
+#else
+inline constexpr bool fused = false;
+#endif
+
 /// Floats of a cache line.
 inline constexpr index_t line_floats = 16;
 

@@ -12,8 +12,8 @@
 
 namespace kdna::inline KDNA_ABI::conv::depthwise {
 
-/// Input rows of a block stay in cache while the panels pass over them.
-inline constexpr index_t block_bytes_target = 256 * 1024;
+/// Input rows of a block stay in cache while the panels pass over them: a quarter of L2.
+[[nodiscard]] inline index_t block_bytes(const machine& m) noexcept { return m.l2_bytes / 4; }
 
 [[nodiscard]] KDNA_COLD conv::plan make_plan(const plan_request& r, int) {
     conv::plan p = begin_plan(r, "depthwise");
@@ -22,7 +22,7 @@ inline constexpr index_t block_bytes_target = 256 * 1024;
                                           static_cast<index_t>(sizeof(float)) * r.params.stride.h, r.where);
     const partition parts = cut({.outer = r.in.n,
                                  .rows = r.out.h,
-                                 .most_rows = std::clamp<index_t>(block_bytes_target / row_bytes, 1, r.out.h)},
+                                 .most_rows = std::clamp<index_t>(block_bytes(r.target()) / row_bytes, 1, r.out.h)},
                                 p.threads);
     own.block_rows = parts.block_rows;
     p.tasks = checked_mul(r.in.n, parts.blocks, r.where);

@@ -12,8 +12,8 @@
 
 namespace kdna::inline KDNA_ABI::conv::planes {
 
-/// Copied input of a block of one channel.
-inline constexpr index_t block_bytes_target = 192 * 1024;
+/// Copied input of a block of one channel: three sixteenths of L2.
+[[nodiscard]] inline index_t block_bytes(const machine& m) noexcept { return m.l2_bytes / 16 * 3; }
 
 /// The copy has the padding, zeros or circular, in any case; so this is planned on the call's input.
 [[nodiscard]] KDNA_COLD conv::plan make_plan(const plan_request& r, int) {
@@ -36,7 +36,7 @@ inline constexpr index_t block_bytes_target = 192 * 1024;
     const nest_work work{.outer = checked_mul(r.in.n, r.in.c, r.where),
                          .rows = r.out.h,
                          .unit = tile_rows,
-                         .most_rows = std::max(block_bytes_target / row_bytes, 4 * tile_rows)};
+                         .most_rows = std::max(block_bytes(r.target()) / row_bytes, 4 * tile_rows)};
     const partition parts = cut(work, p.threads);
     own.block_rows = parts.block_rows;
     own.blocks = parts.blocks;

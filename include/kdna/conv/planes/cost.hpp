@@ -22,8 +22,9 @@ inline constexpr double gather = 1.4, scatter = 2.0;
     const padding& pad = r.layer.params.pad;
     const double vectors = real(ceil_div(r.out.h, tile_rows) * tile_rows) * real(ceil_div(r.out.w, simd::lanes)),
                  copied = real(r.in.h + pad.top + pad.bottom) * real(r.in.w + pad.left + pad.right);
-    return real(k.o) * (vectors * (real(k.taps()) * tap_cycles + vector_cycles) + copied * float_cycles) +
-           activations(r.in, r.out);
+    return real(k.o) * (vectors * (real(k.taps()) * tap_cycles * multiply_add_cycles(r.target()) + vector_cycles) +
+                        copied * float_cycles) +
+           activations(r.in, r.out, r.target());
 }
 
 /// The same for the choice, which takes channels last for half of the inputs and channels first for the others, so that

@@ -12,10 +12,12 @@ namespace cost {
 
 using namespace conv::cost;
 
-/// A call of a micro-kernel: prologue, and epilogue of 14 x 32 outputs. Beyond its products a call took 203 cycles at a
-/// depth of 16 and 176 at 32 (16-96 at 56x56, 32-192 at 28x28); 169 by least squares over all layers.
-inline constexpr double tile_cycles = 170;
-inline constexpr double row_cycles = 4;      ///< to point a tile's row at one run of the input
+/// A call of a micro-kernel: prologue, and epilogue of a tile's outputs (14 x 32, 6 x 16, 6 x 8). With AVX-512, beyond
+/// its products a call took 203 cycles at a depth of 16 and 176 at 32 (16-96 at 56x56, 32-192 at 28x28); 169 by least
+/// squares over all layers.
+inline constexpr double tile_cycles = by_instructions(170, 60, 67);
+/// To point a tile's row at one run of the input.
+inline constexpr double row_cycles = by_instructions(4, 5.7, 6.9);
 inline constexpr double strided_cycles = 8;  ///< more for a vector that is not stored whole (24 filters of 32)
 inline constexpr double pack_cycles = 1;     ///< to copy a float of a window
 
@@ -46,25 +48,26 @@ inline constexpr double pack_cycles = 1;     ///< to copy a float of a window
     // A tile within one row of the map leaves out the rows of taps that lie in the padding.
     const bool leaves_out = in_place && r.out.w >= own.tallest;
     const double tap_rows = leaves_out ? tap_rows_on_map(r) / real(r.out.h) : real(k.kh);
-    const double products = outputs * real(k.channels_per_group() * k.kw) * tap_rows / product_efficiency;
+    const double products =
+        outputs * real(k.channels_per_group() * k.kw) * tap_rows * multiply_add_cycles(r.target()) / product_efficiency;
     const double calls = tile_cycles * groups * tiles * real(r.kernel().panels());
     const double rows = groups * pixels(r.out) * (row_cycles * runs + strided_cycles * real(strided));
     const double packing = own.packs() ? pack_cycles * groups * pixels(r.out) * real(r.kernel().depth()) : 0.0;
     double copied = own.gate_in_panel || (spatial && !between) ? kernel * real(own.blocks) : 0.0;
     if (p.stage == staging::always) copied += real(p.staged.rows()) * real(p.staged.row_floats());
-    return with_weights(products, kernel * sizeof(float)) + calls + rows + packing + (between ? outputs * runs : 0.0) +
-           copy_cycles * copied / simd::lanes +
+    return with_weights(products, kernel * sizeof(float), r.target()) + calls + rows + packing +
+           (between ? outputs * runs : 0.0) + copy_cycles * copied / simd::lanes +
            (own.mixes_input() ? (real(r.layer.mixes()) - 1.0) * (products + packing)
                               : assembly(r.layer) * real(own.blocks)) +
-           activations(r.map, r.out);
+           activations(r.map, r.out, r.target());
 }
 
 /// Whether mixing the input is expected to be faster than mixing the kernels, where the source can do either: n
 /// convolutions in one deep product of packed windows, instead of assembling every panel for each sample. That is for
 /// maps of a few pixels.
 [[nodiscard]] KDNA_COLD bool mixing_input_pays(const plan_request& r) noexcept {
-    const double map = real(r.out.h * r.out.w) / product_efficiency, kernels = real(r.layer.mixes()),
-                 vectors = real(r.kernel().floats()) / simd::lanes,
+    const double map = real(r.out.h * r.out.w) * multiply_add_cycles(r.target()) / product_efficiency,
+                 kernels = real(r.layer.mixes()), vectors = real(r.kernel().floats()) / simd::lanes,
                  packing = pack_cycles * real(r.out.h * r.out.w * r.kernel().groups() * r.kernel().depth());
     return kernels * (map * vectors + packing) < map * vectors + assembly(r.layer);
 }

@@ -11,26 +11,31 @@
 
 namespace kdna::inline KDNA_ABI::conv::product {
 
-/// Rows of packed input that are kept while the panels pass over them: a third of a typical L2, so that a panel fits as
+/// Rows of packed input that are kept while the panels pass over them: five sixteenths of L2, so that a panel fits as
 /// well.
-inline constexpr index_t packed_bytes_target = 320 * 1024;
-/// A source that assembles panels gets larger blocks, since every block assembles all of them again.
-inline constexpr index_t packed_bytes_assembled = 4 * 1024 * 1024;
-/// Blocks have at most this many pixels and tiles.
-inline constexpr index_t most_block_pixels = 64 * max_tile_height;
-inline constexpr index_t most_tiles =
-    most_block_pixels / aligned_tile_height + static_cast<index_t>(tile_heights.size()) + 2;
+[[nodiscard]] inline index_t packed_bytes(const machine& m) noexcept { return m.l2_bytes / 16 * 5; }
+/// A source that assembles panels gets larger blocks, since every block assembles all of them again: an eighth of L3, or
+/// half of L2 if that is more.
+[[nodiscard]] inline index_t packed_bytes_assembled(const machine& m) noexcept {
+    return std::max(m.l3_bytes / 8, m.l2_bytes / 2);
+}
+/// Blocks have at most this many pixels, of this many tallest tiles; and a few lower ones.
+inline constexpr index_t most_block_pixels = 64 * max_tile_height, most_tall_tiles = 128;
+inline constexpr index_t most_tiles = most_tall_tiles + static_cast<index_t>(tile_heights.size()) + 2;
 /// Shortest run of channels that is worth reading through a table of row pointers. Below, the taps of a kernel row are
 /// made one run (the stem's three channels are the case in point), or windows are copied where groups prevent that.
 inline constexpr index_t shortest_direct_run = 8;
-/// A kernel up to this size stays in L2 while every tile meets all of it. The tile's input then stays in L1, and its
-/// output and the residual are passed over once, in order. Larger kernels are passed over once while the block's input
-/// stays, unless the output is the larger part: 256-1024 at 14x14 gains 3 %, 1024-256 nothing.
-inline constexpr index_t tiles_outside_bytes = 256 * 1024, tiles_outside_bytes_wide = 1100 * 1024;
-/// Rows a multiple of this apart compete for a few sets of L1: 1,024 channels (1x1, 14x14) ran at 88 GFLOP/s in place
-/// with tiles of 14 rows, at 110 from a copy, and at 116 in place with tiles of 7. Only larger kernels, which read each
-/// row several times, get the copy.
-inline constexpr index_t conflicting_row_bytes = 2048;
+/// A kernel up to this size, a quarter of L2, stays there while every tile meets all of it. The tile's input then stays
+/// in L1, and its output and the residual are passed over once, in order. Larger kernels are passed over once while the
+/// block's input stays, unless the output is the larger part (`wide`, up to all of L2): 256-1024 at 14x14 gains 3 %,
+/// 1024-256 nothing.
+[[nodiscard]] inline index_t tiles_outside_bytes(const machine& m, bool wide) noexcept {
+    return wide ? m.l2_bytes : m.l2_bytes / 4;
+}
+/// Rows a multiple of this apart, half a way of L1, compete for a few of its sets: 1,024 channels (1x1, 14x14) ran at 88
+/// GFLOP/s in place with tiles of 14 rows, at 110 from a copy, and at 116 in place with tiles of 7 (Zen 4: ways of 4
+/// KiB). Only larger kernels, which read each row several times, get the copy.
+[[nodiscard]] inline index_t conflicting_row_bytes(const machine& m) noexcept { return m.l1_way_bytes() / 2; }
 
 /// How many times the pixels of its map and output an input copied with its padding may have.
 inline constexpr double most_border = 16.0;
@@ -46,14 +51,15 @@ KDNA_COLD void plan_rows(conv::plan& p, plan& own, const plan_request& r) {
                                most_border * (cost::real(r.in.h * r.in.w) + cost::real(r.out.h * r.out.w));
     const bool kernel_rows = short_runs && k.groups == 1 && r.params.dilation.w == 1 && !mostly_border;
     own.rows = kernel_rows ? input_rows::kernel_rows : short_runs ? input_rows::windows : input_rows::in_place;
-    const bool conflicts = k.groups == 1 && k.i * static_cast<index_t>(sizeof(float)) % conflicting_row_bytes == 0;
+    const bool conflicts =
+        k.groups == 1 && k.i * static_cast<index_t>(sizeof(float)) % conflicting_row_bytes(r.target()) == 0;
     const index_t spread_floats = conflicts ? k.i + simd::lanes : k.i;
     // The gate goes into whichever has fewer elements: the panels, once per block, or the input, in a copy. A copy that
     // is made anyway takes it at no cost.
     own.gate_in_panel =
         gated && !kernel_rows && !conflicts && !r.circular && 2 * k.taps() * k.filters_per_group() <= r.map.h * r.map.w;
     const bool pointwise = k.taps() == 1 && !gated;
-    if (conflicts && pointwise) own.tallest = aligned_tile_height;
+    if (conflicts && pointwise) own.tallest = aligned_tile_height(r.target().l1_ways);
     if (kernel_rows)
         plan_stage(p, r, staging::always, k.i, r.params.pad);
     else if ((gated && !own.gate_in_panel) || (conflicts && !pointwise))
@@ -62,9 +68,9 @@ KDNA_COLD void plan_rows(conv::plan& p, plan& own, const plan_request& r) {
         plan_stage(p, r, staging::if_strided, k.i, 0);
 
     const bool wide = r.kernel().filters() >= 2 * r.kernel().depth();
-    own.tiles_outside = !r.layer.assembles() && !r.layer.spatial_factor && !own.gate_in_panel &&
-                        r.kernel().group_floats() * static_cast<index_t>(sizeof(float)) <=
-                            (wide ? tiles_outside_bytes_wide : tiles_outside_bytes);
+    own.tiles_outside =
+        !r.layer.assembles() && !r.layer.spatial_factor && !own.gate_in_panel &&
+        r.kernel().group_floats() * static_cast<index_t>(sizeof(float)) <= tiles_outside_bytes(r.target(), wide);
 
     own.one_kernel = r.layer.assembles() && r.layer.one_kernel();
     const bool mixes = r.layer.mixes() > 0 && !own.one_kernel && !r.layer.channel_means && cost::mixing_input_pays(r);
@@ -99,13 +105,14 @@ KDNA_COLD void plan_rows(conv::plan& p, plan& own, const plan_request& r) {
     own.packed_row_floats = own.packs() ? (ceil_div(row_depth, simd::lanes) + 1) * simd::lanes : channels;
     const index_t row_bytes = checked_mul(own.packed_row_floats, static_cast<index_t>(sizeof(float)), r.where);
     const bool assembles = r.layer.assembles() && !own.mixes_input();
-    const index_t target = assembles ? packed_bytes_assembled : packed_bytes_target;
+    const index_t target = assembles ? packed_bytes_assembled(r.target()) : packed_bytes(r.target());
     if (own.tallest == max_tile_height) own.remnant = 2 * tile_heights[1] - tile_heights[0];
     const nest_work work{.outer = checked_mul(r.in.n, kernel.groups(), r.where),
                          .rows = std::max<index_t>(pixels - own.remnant, 1),
                          .panels = kernel.panels(),
                          .unit = own.tallest,
-                         .most_rows = std::clamp<index_t>(target / row_bytes, own.tallest, most_block_pixels),
+                         .most_rows = std::clamp<index_t>(target / row_bytes, own.tallest,
+                                                          std::min(most_block_pixels, most_tall_tiles * own.tallest)),
                          .panel_rows = assembles                                     ? 8.0
                                        : r.layer.spatial_factor || own.gate_in_panel ? 2.0
                                                                                      : 0.5,

@@ -26,13 +26,14 @@ namespace cost {
 using namespace conv::cost;
 
 /// F(2x2), F(4x4), F(6x6), per tile and vector of channels, or of filters; with the calls of the products, which store
-/// sums and finish nothing. The larger two do not fit 16 registers.
-inline constexpr bool roomy = simd::registers >= 32;
-inline constexpr double input_transform[] = {125, roomy ? 330.0 : 400.0, roomy ? 640.0 : 820.0};
-inline constexpr double output_transform[] = {125, roomy ? 330.0 : 400.0, roomy ? 640.0 : 820.0};
-/// To transform a vector of weights (nine taps) from a panel, which waits for its stores to L2 (Zen 4 105 to 150 for
-/// F(4x4); Zen 5, with two multiply-adds a clock, 185).
-inline constexpr double kernel_transform[] = {65, 160, roomy ? 280.0 : 320.0};
+/// sums and finish nothing.
+inline constexpr double input_transform[] = {by_instructions(125, 100, 95), by_instructions(330, 210, 190),
+                                             by_instructions(640, 412, 380)};
+inline constexpr double output_transform[] = {input_transform[0], input_transform[1], input_transform[2]};
+/// To transform a vector of weights (nine taps) from a panel, which waits for its stores to L2 (AVX-512: Zen 4 105 to 150
+/// for F(4x4)).
+inline constexpr double kernel_transform[] = {by_instructions(65, 35, 20), by_instructions(160, 90, 42),
+                                              by_instructions(280, 188, 95)};
 /// F(6x6) has to be expected to take less than this share of the time of the others: its transformed kernel is the
 /// largest and its errors are. Nor is it for fewer tiles (12x12, 128 channels, 4 tiles: 5 % slower than F(4x4)).
 inline constexpr double share_of_6 = 0.97;
@@ -49,10 +50,11 @@ inline constexpr index_t fewest_tiles_of_6 = 8;
     index_t rows = 0;
     for (auto left = static_cast<index_t>(tiles); left > 0; left -= product::tile_height_for(left))
         rows += std::max<index_t>(product::tile_height_for(left), 5);
-    const double products = positions * outputs * real(k.i) * real(rows) / tiles / product_efficiency,
-                 transforms =
-                     inputs * input_transform[which] + outputs * output_transform[which] + activations(r.map, r.out);
-    if (!transforms_panels(r.layer, m)) return with_weights(products, bytes) + transforms;
+    const double products = positions * outputs * real(k.i) * real(rows) / tiles * multiply_add_cycles(r.target()) /
+                            product_efficiency,
+                 transforms = inputs * input_transform[which] + outputs * output_transform[which] +
+                              activations(r.map, r.out, r.target());
+    if (!transforms_panels(r.layer, m)) return with_weights(products, bytes, r.target()) + transforms;
     const double vectors = real(r.kernel().floats()) / 9.0 / simd::lanes;
     return products + transforms + vectors * kernel_transform[which] + assembly(r.layer);
 }

@@ -14,16 +14,22 @@ namespace kdna::inline KDNA_ABI::conv::winograd {
 using product::max_tile_height;
 using product::tile_heights;
 
-/// Transformed input of one block of tiles.
-inline constexpr index_t block_bytes_target = 340 * 1024;
-/// Transformed input up to this size is made once for all threads, which then share out the panels. With tiles shared
-/// out instead, each thread reads the whole transformed kernel, and few tiles cannot be shared evenly.
-inline constexpr index_t transform_first_bytes = 1536 * 1024;
-/// A transformed panel up to this size stays in L2, with a block's tiles and products, while all blocks pass over it.
-/// Larger ones are transformed some channels at a time, and all tiles of the task gather their products meanwhile.
-inline constexpr index_t transformed_panel_bytes = 640 * 1024, transformed_part_bytes = 640 * 1024;
-/// Transformed input and products of a task that transforms panels.
-inline constexpr index_t task_input_bytes = 4 * 1024 * 1024, task_products_bytes = 384 * 1024;
+/// Transformed input of one block of tiles: a third of L2.
+[[nodiscard]] inline index_t block_bytes(const machine& m) noexcept { return m.l2_bytes / 3; }
+/// Transformed input up to this size, one and a half times L2, is made once for all threads, which then share out the
+/// panels. With tiles shared out instead, each thread reads the whole transformed kernel, and few tiles cannot be shared
+/// evenly.
+[[nodiscard]] inline index_t transform_first_bytes(const machine& m) noexcept { return m.l2_bytes / 2 * 3; }
+/// A transformed panel up to this size, five eighths of L2, stays there, with a block's tiles and products, while all
+/// blocks pass over it. Larger ones are transformed some channels at a time, parts of this size, and all tiles of the
+/// task gather their products meanwhile.
+[[nodiscard]] inline index_t transformed_panel_bytes(const machine& m) noexcept { return m.l2_bytes / 8 * 5; }
+/// Transformed input of a task that transforms panels, an eighth of L3 or half of L2 if that is more; and its products,
+/// three eighths of L2.
+[[nodiscard]] inline index_t task_input_bytes(const machine& m) noexcept {
+    return std::max(m.l3_bytes / 8, m.l2_bytes / 2);
+}
+[[nodiscard]] inline index_t task_products_bytes(const machine& m) noexcept { return m.l2_bytes / 8 * 3; }
 
 /// Rows of the transformed input are whole vectors and one more, so that rows of 2 KiB and 4 KiB do not compete for the
 /// same cache sets.
@@ -37,18 +43,19 @@ KDNA_COLD void share_out_transforms(conv::plan& p, plan& own, const plan_request
                   channel_bytes = positions * panel_layout::width * static_cast<index_t>(sizeof(float)),
                   tile_input = checked_mul(positions * channels, static_cast<index_t>(sizeof(float)), r.where),
                   tile_products = channel_bytes, panels = r.kernel().panels();
-    const bool whole = checked_mul(channels, channel_bytes, r.where) <= transformed_panel_bytes;
+    const index_t panel_bytes = transformed_panel_bytes(r.target()), input_bytes = task_input_bytes(r.target()),
+                  products_bytes = task_products_bytes(r.target());
+    const bool whole = checked_mul(channels, channel_bytes, r.where) <= panel_bytes;
     // What the next part is made of is prefetched meanwhile.
     const index_t source_vectors = std::min<index_t>(9 * std::max<index_t>(r.layer.assembly_terms(), 1), 40),
                   part_bytes = channel_bytes / positions * (positions + source_vectors);
-    const index_t parts = whole ? 1 : ceil_div(channels * part_bytes, transformed_part_bytes),
+    const index_t parts = whole ? 1 : ceil_div(channels * part_bytes, panel_bytes),
                   vectors = ceil_div(channels, simd::lanes);
     own.part_channels = whole ? channels : ceil_div(vectors, parts) * simd::lanes;
     own.input_parts = ceil_div(channels, own.part_channels);
     own.row_floats = padded_row(own.part_channels);
     const index_t task_tiles =
-        std::max(whole ? task_input_bytes / tile_input
-                       : std::min(task_input_bytes / tile_input, task_products_bytes / tile_products),
+        std::max(whole ? input_bytes / tile_input : std::min(input_bytes / tile_input, products_bytes / tile_products),
                  max_tile_height);
     // Blocks of tall tiles while a whole panel is ready; otherwise all of a task's tiles at once.
     if (own.tiles <= task_tiles) {
@@ -78,7 +85,7 @@ KDNA_COLD void share_out_tiles(conv::plan& p, plan& own, const plan_request& r, 
         cut({.rows = own.tiles,
              .panels = r.kernel().panels(),
              .unit = few ? (own.transform_first ? own.tiles : ceil_div(own.tiles, p.threads)) : max_tile_height,
-             .most_rows = few ? own.tiles : std::max(block_bytes_target / tile_bytes, max_tile_height),
+             .most_rows = few ? own.tiles : std::max(block_bytes(r.target()) / tile_bytes, max_tile_height),
              .panel_rows = 0.5,
              .block_panels = own.transform_first ? 0.02 : 0.15},
             p.threads);
@@ -107,7 +114,8 @@ KDNA_COLD void share_out_tiles(conv::plan& p, plan& own, const plan_request& r, 
                   tile_bytes = checked_mul(positions * own.row_floats,
                                            own.input_parts * static_cast<index_t>(sizeof(float)), r.where),
                   all_tiles = own.all_tiles(r.in.n);
-    own.transform_first = p.threads > 1 && checked_mul(all_tiles, tile_bytes, r.where) <= transform_first_bytes;
+    own.transform_first =
+        p.threads > 1 && checked_mul(all_tiles, tile_bytes, r.where) <= transform_first_bytes(r.target());
     if (!own.transforms_panels) share_out_tiles(p, own, r, tile_bytes);
 
     workspace_regions w;
