@@ -54,7 +54,7 @@ network make_network() {
 }
 
 /// Your threads: anything with these two functions. This one starts threads for every call, to be short; a real program
-/// hands over the pool it has (kdna/interop/eigen_thread_pool.hpp does that for Eigen's).
+/// hands over the pool it has, or takes kdna::thread_pool.
 struct our_threads {
     index_t count;
     [[nodiscard]] index_t concurrency() const { return count; }

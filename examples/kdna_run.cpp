@@ -3,7 +3,7 @@
 #include <chrono>
 #include <common/program.hpp>
 #include <iostream>
-#include <kdna/interop/eigen_thread_pool.hpp>
+#include <kdna/core/thread_pool.hpp>
 #include <kdna/io/machine_file.hpp>
 #include <kdna/load.hpp>
 #include <kdna/models.hpp>
@@ -70,7 +70,7 @@ int run(const arguments& a) {
         x[to] = row_major_view<const float>(images[to].data.data(), shapes[to]);
     }
 
-    eigen_thread_pool pool(a.threads);
+    thread_pool pool(a.threads);
     plan_options options;
     if (a.threads > 1) options.executor = pool;
     if (!a.winograd) options.transform_budget = 0;

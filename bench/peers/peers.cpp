@@ -13,12 +13,8 @@
 #include <ctime>
 #include <exception>
 #include <iostream>
+#include <kdna/core/thread_pool.hpp>
 #include <kdna/simd/simd.hpp>
-#ifdef _OPENMP
-#include <kdna/interop/openmp.hpp>
-#else
-#include <kdna/interop/eigen_thread_pool.hpp>
-#endif
 #include <map>
 
 #include "eigen_gemm.hpp"
@@ -33,12 +29,6 @@ namespace {
 
 using peers::json;
 using clock_type = std::chrono::steady_clock;
-// kdna runs on the threads that oneDNN and Eigen use, where there are such.
-#ifdef _OPENMP
-using thread_pool = kdna::openmp_executor;
-#else
-using thread_pool = kdna::eigen_thread_pool;
-#endif
 
 double milliseconds_since(clock_type::time_point start) {
     return std::chrono::duration<double, std::milli>(clock_type::now() - start).count();
@@ -212,7 +202,7 @@ private:
     }
 
     int threads_;
-    thread_pool pool_;
+    kdna::thread_pool pool_;
     std::map<std::string, peers::runnable> ready_;
 };
 

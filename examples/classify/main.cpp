@@ -4,7 +4,7 @@
 #include <common/progress.hpp>
 #include <cstdio>
 #include <filesystem>
-#include <kdna/interop/eigen_thread_pool.hpp>
+#include <kdna/core/thread_pool.hpp>
 #include <numeric>
 #include <string>
 
@@ -85,7 +85,7 @@ int run(const arguments& a) {
     const index_t batch = std::min(a.batch, set.count);
     std::printf("in batches of %td on %td thread%s\n\n", batch, a.threads, a.threads == 1 ? "" : "s");
 
-    kdna::eigen_thread_pool pool(a.threads);
+    kdna::thread_pool pool(a.threads);
     const kdna::plan_options options{.executor = pool};
     const evaluation dna_result = evaluate("KernelDNA ", dna.net, set, batch, options);
     const evaluation plain_result = evaluate("plain twin", plain.net, set, batch, options);

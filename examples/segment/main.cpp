@@ -5,7 +5,7 @@
 #include <common/progress.hpp>
 #include <cstdio>
 #include <filesystem>
-#include <kdna/interop/eigen_thread_pool.hpp>
+#include <kdna/core/thread_pool.hpp>
 #include <map>
 #include <numeric>
 #include <string>
@@ -139,7 +139,7 @@ int run(const arguments& a) {
     std::printf("%s scenes from %s, in batches of %td on %td thread%s\n\n", grouped(set.images.count).c_str(),
                 set.name.c_str(), batch, a.threads, a.threads == 1 ? "" : "s");
 
-    kdna::eigen_thread_pool pool(a.threads);
+    kdna::thread_pool pool(a.threads);
     const kdna::plan_options options{.executor = pool};
     const contestant dna = evaluate("KernelDNA", a.weights, set, batch, options);
     const contestant twin = evaluate("plain twin", a.plain_weights, set, batch, options);

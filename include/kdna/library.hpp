@@ -101,10 +101,11 @@ template <class T>
     return out;
 }
 
-/// Threads for plans. It must outlive the plans that use it; it serves one run at a time.
+/// Threads for plans. It must outlive the plans that use it. Of runs at the same time one has the threads, and the others run on
+/// their calling threads.
 class KDNA_LIBRARY_API thread_pool {
 public:
-    /// Throws library::error if `threads` is less than 1, or more than 1 in a library that was built without a pool.
+    /// The calling thread and `threads` - 1 new ones. Throws library::error unless there are 1 to 1024.
     explicit thread_pool(int threads);
     ~thread_pool();
     thread_pool(const thread_pool&) = delete;

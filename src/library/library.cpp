@@ -6,13 +6,11 @@
 #include <utility>
 #include <vector>
 
+#include <kdna/core/thread_pool.hpp>
 #include <kdna/io/machine_file.hpp>
 #include <kdna/library.hpp>
 #include <kdna/load.hpp>
 #include <kdna/models/zoo.hpp>
-#ifdef KDNA_LIBRARY_POOL
-#include <kdna/interop/eigen_thread_pool.hpp>
-#endif
 
 namespace kdna::library {
 namespace {
@@ -74,27 +72,13 @@ error::error(const std::string& message, std::string where, std::string expected
 error::~error() = default;
 
 struct thread_pool::state {
-#ifdef KDNA_LIBRARY_POOL
-    explicit state(int n) : threads(n), executor(n) {}
-    int threads;
-    eigen_thread_pool executor;
-#else
-    explicit state(int n) : threads(n) {
-        if (n > 1) throw kdna::error("threads", "1 (this libkdna was built without Eigen's pool)", concat(n));
-    }
-    int threads;
-    serial_executor executor{};
-#endif
+    explicit state(int threads) : executor(threads) {}
+    kdna::thread_pool executor;
 };
 
-thread_pool::thread_pool(int threads) {
-    translated([&] {
-        if (threads < 1) throw kdna::error("threads", "at least 1", concat(threads));
-        state_ = std::make_unique<state>(threads);
-    });
-}
+thread_pool::thread_pool(int threads) : state_(translated([&] { return std::make_unique<state>(threads); })) {}
 thread_pool::~thread_pool() = default;
-int thread_pool::threads() const noexcept { return state_->threads; }
+int thread_pool::threads() const noexcept { return static_cast<int>(state_->executor.concurrency()); }
 
 struct plan::state {
     state(network_plan p, std::int64_t inputs, std::int64_t outputs)
