@@ -121,7 +121,8 @@ TEST_CASE("A run on the emulated device allocates nothing, and children have no 
     CHECK(plan.explain().find("gate on the input") != std::string::npos);
 }
 
-TEST_CASE("A library runs the plain layers whose sums nobody wants, on the network's own weights and memory", "[networks]") {
+TEST_CASE("A library runs the plain layers whose sums nobody wants, on the network's own weights and memory",
+          "[networks]") {
     emulator device(4);
     const network host =
         models::load(arch::resnet18, form::kernel_dna, random_values(kernel_dna_keys(arch::resnet18), 946));

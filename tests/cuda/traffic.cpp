@@ -170,7 +170,8 @@ constexpr layer_case whole_tiles{.o = 128, .c = 128, .window = 3, .in = {2, 128,
 
 }  // namespace
 
-TEST_CASE("Convolutions have no bank conflicts and move whole sectors, by every staging, tile and precision", "[traffic]") {
+TEST_CASE("Convolutions have no bank conflicts and move whole sectors, by every staging, tile and precision",
+          "[traffic]") {
     for (const precision p : device_precisions)
         for (const int multiprocessors : {1, 4}) {
             layer_case l = whole_tiles;
