@@ -29,11 +29,12 @@ namespace kdna::inline KDNA_ABI {
 /// and may be called from several threads at once and from inside a task: one call has the workers, the others run on their
 /// calling threads alone.
 ///
-/// Workers wait awake for 50 us, as long as the gaps between the layers of a network are, and then sleep. Where other
+/// Workers wait awake for 50 us, as long as the gaps between the layers of a network are, and for a quarter of the time that
+/// their last tasks took if that is longer (up to 500 us), as others may have longer ones; then they sleep. Where other
 /// processes want the processors, threads are interrupted for milliseconds, and a call that waits for one may take longer than
 /// the calling thread alone would. The pool notices both: a worker that was interrupted while it waited goes to sleep at once
 /// for a while, and when waiting has cost more than the workers' help was worth, calls run on the calling thread alone, for
-/// 10 ms at first and up to 320 ms if that repeats. So nothing may rely on two tasks running at the same time.
+/// 20 ms at first and up to 640 ms if that repeats. So nothing may rely on two tasks running at the same time.
 ///
 ///     kdna::thread_pool pool(4);
 ///     auto plan = network.plan(shape, {.executor = pool});
@@ -81,14 +82,15 @@ private:
     using milliseconds = std::chrono::milliseconds;
 
     static constexpr index_t max_threads = 1024;
-    static constexpr clock::duration worker_spin = microseconds(50),  ///< that a worker waits awake for work
-        caller_spin = microseconds(30),    ///< that a caller waits awake for workers to finish
+    static constexpr clock::duration worker_spin = microseconds(50),  ///< that a worker waits awake for work, at least
+        caller_spin = microseconds(30),    ///< that a caller waits awake for workers to finish, at least
+        most_spin = microseconds(500),     ///< that either does after long tasks
         brief_spin = microseconds(2),      ///< instead of worker_spin after an interruption
         interruption = microseconds(100),  ///< between two looks at the clock: another process ran
-        interrupted_for = milliseconds(50),
+        interrupted_for = milliseconds(100),
                                      most_loss = microseconds(300),  ///< before the workers are left out
-        least_pause = milliseconds(10), most_pause = milliseconds(320),
-                                     proof = milliseconds(20);  ///< saved by workers who then count as good again
+        least_pause = milliseconds(20), most_pause = milliseconds(640),
+                                     proof = milliseconds(100);  ///< saved by workers who then count as good again
 
     static void relax() noexcept {
         for (int i = 0; i < 8; ++i) {
@@ -141,7 +143,15 @@ private:
         const index_t mine = work();
         const clock::time_point worked = clock::now();
         if (unfinished_.fetch_sub(mine, std::memory_order_acq_rel) == mine) return account(n, mine, worked - begin, {});
-        account(n, mine, worked - begin, wait_for_workers(worked) - worked);
+        // While the machine may be busy, a processor that waits is one that the worker could have.
+        const clock::duration awake = pause_ > clock::duration{} ? caller_spin : patience(worked - begin, caller_spin);
+        account(n, mine, worked - begin, wait_for_workers(worked, awake) - worked);
+    }
+
+    /// How long to wait awake after tasks that took `worked`. The others' tasks may be longer by a part of that, and who sleeps
+    /// meanwhile wakes up 30 to 50 us late.
+    [[nodiscard]] static clock::duration patience(clock::duration worked, clock::duration least) noexcept {
+        return std::clamp(worked / 4, least, most_spin);
     }
 
     void wake(index_t workers) noexcept {
@@ -151,12 +161,12 @@ private:
     }
 
     /// Returns when that was. A caller who sleeps leaves its processor to a worker that is waiting for one.
-    [[nodiscard]] clock::time_point wait_for_workers(clock::time_point since) noexcept {
+    [[nodiscard]] clock::time_point wait_for_workers(clock::time_point since, clock::duration awake) noexcept {
         clock::time_point now = since;
         while (unfinished_.load(std::memory_order_acquire) != 0) {
             relax();
             now = clock::now();
-            if (now - since < caller_spin) continue;
+            if (now - since < awake) continue;
             std::unique_lock lock(mutex_);
             caller_sleeps_.store(true);
             work_done_.wait(lock, [&] { return unfinished_.load() == 0; });
@@ -184,15 +194,18 @@ private:
     /// What a worker does.
     void serve() noexcept {
         clock::time_point idle_since = clock::now(), spins_again = idle_since;
+        clock::duration awake = worker_spin;
         while (true) {
+            const clock::time_point begin = clock::now();
             if (const index_t mine = work(); mine > 0) {
                 if (unfinished_.fetch_sub(mine) == mine && caller_sleeps_.load()) {
                     { const std::lock_guard lock(mutex_); }
                     work_done_.notify_one();
                 }
                 idle_since = clock::now();
+                awake = patience(idle_since - begin, worker_spin);
             }
-            const clock::duration spin = idle_since < spins_again ? brief_spin : worker_spin;
+            const clock::duration spin = idle_since < spins_again ? brief_spin : awake;
             clock::time_point now = idle_since;
             while (unclaimed_.load(std::memory_order_relaxed) == 0 && now - idle_since < spin) {
                 relax();
