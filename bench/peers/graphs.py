@@ -155,32 +155,19 @@ def ncnn_peer(folder: Path, x: np.ndarray) -> Started:
 
 
 def mnn_peer(folder: Path, x: np.ndarray) -> Started:
-    import MNN
+    from peer_mnn import Session
 
-    file = folder / "n.mnn"
-    command = ["-f", "ONNX", "--modelFile", str(folder / "n.onnx"), "--MNNModel", str(file), "--bizCode", "kdna"]
-    code = f"import sys; from MNN.tools import mnnconvert; sys.argv[1:] = {command!r}; mnnconvert.main()"
-    subprocess.run([sys.executable, "-c", code], capture_output=True)
-    if not file.exists():
-        raise Missing
-    interpreter = MNN.Interpreter(str(file))
-    session = interpreter.createSession({"numThread": 1, "precision": "high", "backend": "CPU"})
-    to = interpreter.getSessionInput(session)
-    value = MNN.Tensor(x.shape, MNN.Halide_Type_Float, x, MNN.Tensor_DimensionType_Caffe)
-    outputs = interpreter.getSessionOutputAll(session)
+    try:
+        session = Session(folder / "n.onnx", 1)
+    except RuntimeError as error:
+        raise Missing from error
 
-    def run() -> list[object]:
-        to.copyFrom(value)
-        interpreter.runSession(session)
-        results = []
-        for tensor in outputs.values():
-            shape = tensor.getShape()
-            host = MNN.Tensor(shape, MNN.Halide_Type_Float, np.zeros(shape, np.float32), MNN.Tensor_DimensionType_Caffe)
-            tensor.copyToHostTensor(host)
-            results.append(host)
-        return results
+    def run() -> list[np.ndarray]:
+        session.set_input(x)
+        session.run()
+        return session.outputs()
 
-    return run, [np.array(y.getData(), np.float32).reshape(y.getShape()) for y in run()]
+    return run, run()
 
 
 PEERS = {"ONNX Runtime": onnxruntime_peer, "OpenVINO": openvino_peer, "ncnn": ncnn_peer, "MNN": mnn_peer}

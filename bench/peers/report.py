@@ -20,7 +20,7 @@ from typing import Any
 Json = dict[str, Any]
 TITLES = {
     "kdna": "kdna", "onednn": "oneDNN", "eigen": "Eigen", "ort": "ONNX Runtime", "openvino": "OpenVINO", "ncnn": "ncnn",
-    "torch": "PyTorch",
+    "mnn": "MNN", "torch": "PyTorch",
 }  # fmt: skip
 OTHERS = [name for name in TITLES if name != "kdna"]
 
@@ -130,7 +130,7 @@ def network_section(items: list[Json]) -> str:
         for ours, r in found.items():
             if r is not None:
                 summary[ours].append((r, item["name"]))
-        peers = [best(item, name) for name in ("ort", "openvino", "ncnn", "torch")]
+        peers = [best(item, name) for name in ("ort", "openvino", "ncnn", "mnn", "torch")]
         rows.append([
             item["name"], text(median_of(item, "kdna child")), text(median_of(item, "kdna plain")),
             *(f"{text(median_of(item, key))}" if key else "-" for key in peers),
@@ -141,7 +141,7 @@ def network_section(items: list[Json]) -> str:
             *(text(median_of(item, key)) for key in ("kdna child", "kdna plain", "torch child", "torch expanded",
               "torch plain", "ort child", "ort expanded", "ort plain", "openvino expanded", "openvino plain")),
         ])  # fmt: skip
-    head = ["network", "kdna, KernelDNA", "kdna, plain", "ONNX Runtime", "OpenVINO", "ncnn", "PyTorch", "fastest peer"]
+    head = ["network", "kdna, KernelDNA", "kdna, plain", "ONNX Runtime", "OpenVINO", "ncnn", "MNN", "PyTorch", "fastest peer"]
     out = table([*head, "KernelDNA / fastest", "plain / fastest"], rows)
     for ours, title in (("kdna child", "KernelDNA"), ("kdna plain", "Plain")):
         if summary[ours]:

@@ -7,6 +7,9 @@
 #     python3 -m venv .venv && .venv/bin/pip install -r bench/peers/requirements.txt
 #     PYTHON=.venv/bin/python bash bench/peers/run.sh
 #
+# ARCH=x86-64-v3 compiles ours for that instruction set and holds oneDNN to it; the other libraries have no such setting. Its
+# results go to build/peers/ as well.
+#
 # What is not installed is left out, and the tables say so.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -23,7 +26,13 @@ for option in "$@"; do
     fi
 done
 
-cmake -S . -B build/peers -DCMAKE_BUILD_TYPE=Release -DKDNA_BUILD_TESTS=OFF -DKDNA_BUILD_EXAMPLES=OFF
+if [[ -n ${ARCH:-} ]]; then
+    results=build/peers/$ARCH.json
+    plot=build/peers/$ARCH.png
+    if [[ $ARCH == x86-64-v3 ]]; then export DNNL_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2; fi
+fi
+
+cmake -S . -B build/peers -DCMAKE_BUILD_TYPE=Release "-DKDNA_ARCH=${ARCH:-}" -DKDNA_BUILD_TESTS=OFF -DKDNA_BUILD_EXAMPLES=OFF
 cmake --build build/peers --target kdna_bench_peers --parallel "$(parallel_jobs)"
 "$python" bench/peers/peers.py --server build/peers/bench/peers/peers --out "$results" "$@"
 "$python" bench/peers/report.py "$results" --plot "$plot" > build/peers/tables.md
