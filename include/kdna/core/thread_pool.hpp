@@ -17,6 +17,8 @@
 
 #if defined(_MSC_VER)
 #include <intrin.h>
+#elif defined(__linux__)
+#include <sched.h>
 #endif
 
 #include <kdna/core/executor.hpp>
@@ -86,6 +88,7 @@ private:
         caller_spin = microseconds(30),    ///< that a caller waits awake for workers to finish, at least
         most_spin = microseconds(500),     ///< that either does after long tasks
         brief_spin = microseconds(2),      ///< instead of worker_spin after an interruption
+        nap = milliseconds(1),             ///< of a worker in the caller's place
         interruption = microseconds(100),  ///< between two looks at the clock: another process ran
         interrupted_for = milliseconds(100),
                                      most_loss = microseconds(300),  ///< before the workers are left out
@@ -104,6 +107,20 @@ private:
             __asm__ __volatile__("yield");
 #endif
         }
+    }
+
+    /// The processor that the calling thread runs on, or -1 where that cannot be told.
+    [[nodiscard]] static int processor() noexcept {
+#if defined(__linux__)
+        return sched_getcpu();
+#else
+        return -1;
+#endif
+    }
+    /// Whether a worker runs where the caller of the current call, or of the last one, did: in its place, then.
+    [[nodiscard]] bool displaces_caller() const noexcept {
+        const int here = processor();
+        return here >= 0 && here == caller_processor_.load(std::memory_order_relaxed);
     }
 
     [[nodiscard]] clock::time_point alone_until() const noexcept {
@@ -137,6 +154,7 @@ private:
     void share(index_t n, const task_ref& task, clock::time_point begin) noexcept {
         task_ = &task;
         count_ = n;
+        caller_processor_.store(processor(), std::memory_order_relaxed);
         unfinished_.store(n, std::memory_order_relaxed);
         unclaimed_.store(n);  // sequentially consistent, as sleepers_: a worker sees the work or is seen asleep
         if (const index_t sleepers = sleepers_.load(); sleepers > 0) wake(std::min(sleepers, n - 1));
@@ -197,6 +215,11 @@ private:
         clock::duration awake = worker_spin;
         while (true) {
             const clock::time_point begin = clock::now();
+            if (unclaimed_.load(std::memory_order_relaxed) > 0 && displaces_caller()) {
+                std::unique_lock lock(mutex_);
+                if (work_came_.wait_for(lock, nap, [&] { return stopped_; })) return;
+                continue;
+            }
             if (const index_t mine = work(); mine > 0) {
                 if (unfinished_.fetch_sub(mine) == mine && caller_sleeps_.load()) {
                     { const std::lock_guard lock(mutex_); }
@@ -207,7 +230,7 @@ private:
             }
             const clock::duration spin = idle_since < spins_again ? brief_spin : awake;
             clock::time_point now = idle_since;
-            while (unclaimed_.load(std::memory_order_relaxed) == 0 && now - idle_since < spin) {
+            while (unclaimed_.load(std::memory_order_relaxed) == 0 && now - idle_since < spin && !displaces_caller()) {
                 relax();
                 const clock::time_point before = std::exchange(now, clock::now());
                 if (now - before > interruption) spins_again = now + interrupted_for;
@@ -235,6 +258,7 @@ private:
     bool stopped_ = false;  ///< guarded by the mutex
 
     // Of the caller that has the workers.
+    std::atomic<int> caller_processor_{-1};
     alignas(alignment) std::atomic<bool> in_use_{false};
     std::atomic<clock::rep> alone_until_{clock::time_point::min().time_since_epoch().count()};
     clock::duration pause_{}, balance_{}, proven_{};
