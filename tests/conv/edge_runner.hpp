@@ -94,7 +94,7 @@ inline void run_windows(edge_runner& e, way w) {
     window("dilation over the padding", 3, 3, {.pad = {4, 3, 2, 5}, .dilation = {3, 4}}, 5, 4);
     window("dilation skips the whole map", 3, 3, {.pad = 5, .dilation = 5}, 2, 2);
     window("one row", 1, 3, {.pad = {0, 1}}, 1, 11);
-    window("one column", 3, 1, {.pad = {1, 0}}, 11, 1);
+    window("one column", 3, 1, {.pad = {1, 0}}, 9, 1);
     e.require_ran({"kernel larger than the map", "kernel fills the map", "1x1 output of a 1x1 map",
                    "windows wholly in the padding", "padding on one side", "stride larger than the kernel",
                    "stride leaves a remainder", "one stride per axis", "dilation over the padding",

@@ -11,9 +11,13 @@
 #include <string>
 #include <string_view>
 
-#include <kdna/core/machine.hpp>
+#include <kdna/core/config.hpp>
 
-namespace kdna::inline KDNA_ABI::detail {
+namespace kdna::inline KDNA_ABI {
+
+struct machine;
+
+namespace detail {
 
 /// The caches of one core as somebody tells them; 0 for what is not told.
 struct core_caches {
@@ -43,7 +47,8 @@ using cpuid_function = std::array<std::uint32_t, 4> (*)(std::uint32_t leaf, std:
 /// The machine that this runs on.
 [[nodiscard]] KDNA_FUNC_COLD machine detect_machine();
 
-}  // namespace kdna::inline KDNA_ABI::detail
+}  // namespace detail
+}  // namespace kdna::inline KDNA_ABI
 
 #ifndef KDNA_COMPILED
 #include <kdna/core/machine_detection.ipp>

@@ -10,6 +10,7 @@
 #include <memory>
 
 #include <kdna/core/error.hpp>
+#include <kdna/core/machine.hpp>
 #include <kdna/core/machine_detection.hpp>
 
 #if defined(__APPLE__)
