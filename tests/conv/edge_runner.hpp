@@ -10,6 +10,9 @@
 
 namespace kdna_test {
 
+/// Filters of a panel.
+inline constexpr index_t panel_width = 2 * lanes;
+
 /// Ways through the loop nests, by the words of explain() that tell them: rows read in place, rows of a copy, kernel
 /// rows of a padded copy, copied windows, and depthwise.
 enum class way { in_place, copied, kernel_rows, im2col, depthwise };

@@ -3,12 +3,6 @@
 
 using namespace kdna_test;
 
-namespace {
-
-constexpr index_t width = 2 * lanes;
-
-}  // namespace
-
 TEST_CASE("Every remainder of depthwise channels is computed") {
     edge_runner e;
     const auto channels = [&](const char* name, index_t c) {
@@ -23,11 +17,11 @@ TEST_CASE("Every remainder of depthwise channels is computed") {
     channels("channels == lanes - 1", lanes - 1);
     channels("channels == lanes", lanes);
     channels("channels == lanes + 1", lanes + 1);
-    channels("channels == panel - 1", width - 1);
-    channels("channels == panel", width);
-    channels("channels == panel + 1", width + 1);
-    channels("narrow last panel", 2 * width + lanes - 1);
-    channels("wide last panel", 2 * width + lanes + 1);
+    channels("channels == panel - 1", panel_width - 1);
+    channels("channels == panel", panel_width);
+    channels("channels == panel + 1", panel_width + 1);
+    channels("narrow last panel", 2 * panel_width + lanes - 1);
+    channels("wide last panel", 2 * panel_width + lanes + 1);
     e.require_ran({"two channels", "channels == lanes - 1", "channels == lanes", "channels == lanes + 1",
                    "channels == panel - 1", "channels == panel", "channels == panel + 1", "narrow last panel",
                    "wide last panel"});
@@ -41,11 +35,12 @@ TEST_CASE("Every position of a window against the edges of its input is computed
 TEST_CASE("Every cut of a depthwise convolution into blocks and threads is computed", "[threads]") {
     edge_runner e;
     for (const index_t threads : {2, 3, 5, 16}) {
-        e.run("rows shared out", way::depthwise, {.o = width, .i = width, .kh = 3, .kw = 3, .groups = width},
-              {.pad = 1}, {1, width, 11, 4}, threads);
+        e.run("rows shared out", way::depthwise,
+              {.o = panel_width, .i = panel_width, .kh = 3, .kw = 3, .groups = panel_width}, {.pad = 1},
+              {1, panel_width, 11, 4}, threads);
         e.run("channel panels shared out", way::depthwise,
-              {.o = 5 * width, .i = 5 * width, .kh = 3, .kw = 3, .groups = 5 * width}, {.pad = 1}, {1, 5 * width, 3, 3},
-              threads);
+              {.o = 5 * panel_width, .i = 5 * panel_width, .kh = 3, .kw = 3, .groups = 5 * panel_width}, {.pad = 1},
+              {1, 5 * panel_width, 3, 3}, threads);
     }
     e.require_ran({"rows shared out", "channel panels shared out"});
 }

@@ -8,7 +8,7 @@ using kdna::kernel_shape;
 
 namespace {
 
-constexpr index_t width = 2 * lanes, tallest = kdna::conv::product::max_tile_height;
+constexpr index_t tallest = kdna::conv::product::max_tile_height;
 constexpr index_t shortest = kdna::conv::product::shortest_direct_run;
 
 /// A map of `pixels` pixels, as square as it gets.
@@ -26,7 +26,8 @@ TEST_CASE("Every remainder of pixels by tile height is computed") {
     for (const way w : {way::in_place, way::copied}) {
         const auto pixels = [&](const char* name, index_t count) {
             e.run(name, w, {.o = 5, .i = shortest}, {}, map_of(count, shortest));
-            e.run(name, w, {.o = width + 1, .i = shortest, .kh = 3, .kw = 3}, {.pad = 1}, map_of(count, shortest));
+            e.run(name, w, {.o = panel_width + 1, .i = shortest, .kh = 3, .kw = 3}, {.pad = 1},
+                  map_of(count, shortest));
         };
         pixels("pixels == tile", tallest);
         for (index_t p = 1; p < tallest; ++p) pixels("pixels < tile", p);
@@ -51,12 +52,12 @@ TEST_CASE("Every remainder of filters by panel width is computed") {
         filters("filters == lanes - 1", lanes - 1);
         filters("filters == lanes", lanes);
         filters("filters == lanes + 1", lanes + 1);
-        filters("filters == panel - 1", width - 1);
-        filters("filters == panel", width);
-        filters("filters == panel + 1", width + 1);
-        filters("narrow last panel", 2 * width + lanes);
-        filters("wide last panel", 2 * width + lanes + 1);
-        filters("filters % panel == 0", 3 * width);
+        filters("filters == panel - 1", panel_width - 1);
+        filters("filters == panel", panel_width);
+        filters("filters == panel + 1", panel_width + 1);
+        filters("narrow last panel", 2 * panel_width + lanes);
+        filters("wide last panel", 2 * panel_width + lanes + 1);
+        filters("filters % panel == 0", 3 * panel_width);
     }
     e.require_ran({"one filter", "filters == lanes - 1", "filters == lanes", "filters == lanes + 1",
                    "filters == panel - 1", "filters == panel", "filters == panel + 1", "narrow last panel",
@@ -107,9 +108,9 @@ TEST_CASE("Every cut of a matrix product into blocks, chunks and threads is comp
           {1, 1031, 1, 14 * 5 * tallest + 1});
     for (const index_t threads : {2, 3, 5, 16}) {
         e.run("more threads than tasks", way::in_place, {.o = 3, .i = 8}, {}, {1, 8, 1, 1}, threads);
-        e.run("panels shared out", way::in_place, {.o = 4 * width + 1, .i = 8, .kh = 3, .kw = 3}, {.pad = 1},
+        e.run("panels shared out", way::in_place, {.o = 4 * panel_width + 1, .i = 8, .kh = 3, .kw = 3}, {.pad = 1},
               {1, 8, 2, 3}, threads);
-        e.run("panels shared out", way::copied, {.o = 4 * width + 1, .i = 8, .kh = 3, .kw = 3}, {.pad = 1},
+        e.run("panels shared out", way::copied, {.o = 4 * panel_width + 1, .i = 8, .kh = 3, .kw = 3}, {.pad = 1},
               {1, 8, 2, 3}, threads);
         e.run("blocks shared out", way::copied, {.o = 3, .i = 8, .kh = 3, .kw = 3}, {.pad = 1}, {1, 8, 13, 11},
               threads);
