@@ -35,7 +35,7 @@ namespace kdna::inline KDNA_ABI {
 /// their last tasks took if that is longer (up to 500 us), as others may have longer ones; then they sleep. Where other
 /// processes want the processors, threads are interrupted for milliseconds, and a call that waits for one may take longer than
 /// the calling thread alone would. The pool notices both: a worker that was interrupted while it waited goes to sleep at once
-/// for a while, and when waiting has cost more than the workers' help was worth, calls run on the calling thread alone, for
+/// for a while, one that finds itself on the caller's processor moves to another that it may run on (on Linux), and when waiting has cost more than the workers' help was worth, calls run on the calling thread alone, for
 /// 20 ms at first and up to 640 ms if that repeats. So nothing may rely on two tasks running at the same time.
 ///
 ///     kdna::thread_pool pool(4);
@@ -91,9 +91,9 @@ private:
         nap = milliseconds(1),             ///< of a worker in the caller's place
         interruption = microseconds(100),  ///< between two looks at the clock: another process ran
         interrupted_for = milliseconds(100),
-                                     most_loss = microseconds(300),  ///< before the workers are left out
-        least_pause = milliseconds(20), most_pause = milliseconds(640),
-                                     proof = milliseconds(100);  ///< saved by workers who then count as good again
+                                     most_loss = milliseconds(2),  ///< before the workers are left out
+        least_pause = milliseconds(5), most_pause = milliseconds(640),
+                                     proof = milliseconds(20);  ///< saved by workers who then count as good again
 
     static void relax() noexcept {
         for (int i = 0; i < 8; ++i) {
@@ -121,6 +121,24 @@ private:
     [[nodiscard]] bool displaces_caller() const noexcept {
         const int here = processor();
         return here >= 0 && here == caller_processor_.load(std::memory_order_relaxed);
+    }
+
+    /// Moves the calling thread to another processor that it may run on; false if it is not known how, or there is none. The
+    /// system wakes a thread where it was woken from, and moves it to an idle processor only after it has been ready there
+    /// for milliseconds, which a worker that sleeps between layers never is.
+    [[nodiscard]] static bool move_away() noexcept {
+#if defined(__linux__)
+        cpu_set_t all, others;
+        if (sched_getaffinity(0, sizeof(all), &all) != 0) return false;
+        const int here = processor();
+        if (here < 0 || here >= CPU_SETSIZE) return false;
+        others = all;
+        CPU_CLR(static_cast<std::size_t>(here), &others);
+        if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) != 0) return false;
+        return sched_setaffinity(0, sizeof(all), &all) == 0;
+#else
+        return false;
+#endif
     }
 
     [[nodiscard]] clock::time_point alone_until() const noexcept {
@@ -173,7 +191,10 @@ private:
     }
 
     void wake(index_t workers) noexcept {
-        { const std::lock_guard lock(mutex_); }
+        {
+            const std::lock_guard lock(mutex_);
+            ++wakes_;
+        }
         if (workers == static_cast<index_t>(workers_.size())) return work_came_.notify_all();
         for (index_t i = 0; i < workers; ++i) work_came_.notify_one();
     }
@@ -215,7 +236,7 @@ private:
         clock::duration awake = worker_spin;
         while (true) {
             const clock::time_point begin = clock::now();
-            if (unclaimed_.load(std::memory_order_relaxed) > 0 && displaces_caller()) {
+            if (unclaimed_.load(std::memory_order_relaxed) > 0 && displaces_caller() && !move_away()) {
                 std::unique_lock lock(mutex_);
                 if (work_came_.wait_for(lock, nap, [&] { return stopped_; })) return;
                 continue;
@@ -238,9 +259,13 @@ private:
             if (unclaimed_.load(std::memory_order_relaxed) > 0) continue;
             std::unique_lock lock(mutex_);
             sleepers_.fetch_add(1);
-            work_came_.wait(lock, [&] { return unclaimed_.load() > 0 || stopped_; });
+            // Who wakes when a short layer is over already waits awake for the next one.
+            work_came_.wait(lock, [&, seen = wakes_] { return unclaimed_.load() > 0 || wakes_ != seen || stopped_; });
             sleepers_.fetch_sub(1);
             if (stopped_) return;
+            lock.unlock();
+            if (displaces_caller()) static_cast<void>(move_away());
+            idle_since = clock::now();
         }
     }
 
@@ -255,7 +280,8 @@ private:
     alignas(alignment) std::atomic<index_t> sleepers_{0};
     std::mutex mutex_{};
     std::condition_variable work_came_{}, work_done_{};
-    bool stopped_ = false;  ///< guarded by the mutex
+    bool stopped_ = false;  ///< guarded by the mutex, as is how often a call has woken workers
+    index_t wakes_ = 0;
 
     // Of the caller that has the workers.
     std::atomic<int> caller_processor_{-1};
