@@ -88,7 +88,6 @@ private:
         caller_spin = microseconds(30),    ///< that a caller waits awake for workers to finish, at least
         most_spin = microseconds(500),     ///< that either does after long tasks
         brief_spin = microseconds(2),      ///< instead of worker_spin after an interruption
-        nap = milliseconds(1),             ///< of a worker in the caller's place
         interruption = microseconds(100),  ///< between two looks at the clock: another process ran
         interrupted_for = milliseconds(100),
                                      most_loss = milliseconds(2),  ///< before the workers are left out
@@ -236,11 +235,7 @@ private:
         clock::duration awake = worker_spin;
         while (true) {
             const clock::time_point begin = clock::now();
-            if (unclaimed_.load(std::memory_order_relaxed) > 0 && displaces_caller() && !move_away()) {
-                std::unique_lock lock(mutex_);
-                if (work_came_.wait_for(lock, nap, [&] { return stopped_; })) return;
-                continue;
-            }
+            if (unclaimed_.load(std::memory_order_relaxed) > 0 && displaces_caller()) static_cast<void>(move_away());
             if (const index_t mine = work(); mine > 0) {
                 if (unfinished_.fetch_sub(mine) == mine && caller_sleeps_.load()) {
                     { const std::lock_guard lock(mutex_); }
