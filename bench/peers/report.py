@@ -207,7 +207,7 @@ def plot(results: Json, path: Path) -> None:
     threads = min(item["threads"] for item in results["items"])
     layers = of_kind(results, "layer", threads)
     networks = of_kind(results, "network", threads)
-    marks = dict(zip(OTHERS, ("os^Dv*")))
+    marks = dict(zip(OTHERS, ("os^DvP*")))
     colours = dict(zip(OTHERS, ("#d55e00", "#999999", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")))
     rows = [(item, "kdna plain") for item in layers]
     rows += [(item, form) for item in networks for form in ("kdna plain", "kdna child")]
