@@ -8,19 +8,14 @@
 #include <kdna/interop/eigen_thread_pool.hpp>
 
 #include "support/catch.hpp"
+#include "support/pool_calls.hpp"
 
 namespace {
 
 using kdna::eigen_thread_pool;
 using kdna::index_t;
-
-// How often each index is called.
-std::vector<int> calls(eigen_thread_pool& pool, index_t n) {
-    std::vector<std::atomic<int>> count(static_cast<std::size_t>(n));
-    pool.parallel_for(n, [&](index_t i) { ++count[static_cast<std::size_t>(i)]; });
-    return {count.begin(), count.end()};
-}
-std::vector<int> once_each(index_t n) { return std::vector<int>(static_cast<std::size_t>(n), 1); }
+using kdna_test::calls;
+using kdna_test::once_each;
 
 // Keeps all threads of a pool busy until released.
 class blockade {

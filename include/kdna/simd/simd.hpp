@@ -63,11 +63,6 @@ KDNA_INLINE void prefetch_near(const float* from) noexcept {
     static_cast<void>(from);
 #endif
 }
-/// The two lines at an address.
-KDNA_INLINE void prefetch(const float* from) noexcept {
-    prefetch_line(from);
-    prefetch_line(from + line_floats);
-}
 KDNA_INLINE void prefetch_to_write(const float* to) noexcept {
 #if defined(__GNUC__)
     __builtin_prefetch(to, 1, 2);
