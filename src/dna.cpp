@@ -15,4 +15,6 @@
 #include <kdna/dna/runtime_kernel.ipp>
 #include <kdna/dna/sparse_kernel.ipp>
 #include <kdna/dna/squeeze_excite.ipp>
+#include <kdna/simd/widen.ipp>
 #include <kdna/tensor/packed_kernel.ipp>
+#include <kdna/tensor/packed_once.ipp>

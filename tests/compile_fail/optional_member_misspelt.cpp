@@ -1,15 +1,15 @@
 // A kernel source lists its optional members: one that is listed and not there, because its name is misspelt, is an error.
 // expect: kernel_source
-// expect: assemble
+// expect: assembly_terms
 #include <kdna/nn/conv2d.hpp>
 
 struct mine : kdna::dense_kernel {
-    using optional_members = kdna::members<kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
-                                           kdna::member::copy_weights, kdna::member::assemble>;
+    using optional_members = kdna::members<kdna::member::assemble, kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
+                                           kdna::member::copy_weights, kdna::member::assembly_terms>;
 #ifdef SHOULD_NOT_COMPILE
-    void asemble(kdna::index_t, kdna::index_t, const float*, const kdna::channel_range&, float*) const noexcept {}
+    [[nodiscard]] static kdna::index_t asembly_terms() noexcept { return 2; }
 #else
-    void assemble(kdna::index_t, kdna::index_t, const float*, const kdna::channel_range&, float*) const noexcept {}
+    [[nodiscard]] static kdna::index_t assembly_terms() noexcept { return 2; }
 #endif
 };
 

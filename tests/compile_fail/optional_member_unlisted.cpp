@@ -5,7 +5,7 @@
 
 struct mine : kdna::dense_kernel {
 #ifndef SHOULD_NOT_COMPILE
-    using optional_members = kdna::members<kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
+    using optional_members = kdna::members<kdna::member::assemble, kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
                                            kdna::member::copy_weights, kdna::member::bias>;
 #endif
     [[nodiscard]] static bool has_bias() noexcept { return true; }

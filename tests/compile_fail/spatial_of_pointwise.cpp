@@ -3,7 +3,7 @@
 #include <kdna/nn/conv2d.hpp>
 
 struct pointwise_kernel : kdna::dense_kernel {
-    using optional_members = kdna::members<kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
+    using optional_members = kdna::members<kdna::member::assemble, kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
                                            kdna::member::copy_weights, kdna::member::pointwise>;
 #ifdef SHOULD_NOT_COMPILE
     static constexpr bool pointwise = true;

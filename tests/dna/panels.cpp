@@ -19,16 +19,17 @@ namespace {
 /// something where there are many.
 template <class Source>
 void check_stored(const Source& source, index_t g, index_t p, const channel_range& range) {
+    [[maybe_unused]] volatile std::byte touched{};
     if constexpr (requires { source.stored(g, p, range, index_t{0}, index_t{1}); })
         for (const index_t n : {1, 7, 64}) {
-            std::map<const float*, const float*> shares;
+            std::map<const std::byte*, const std::byte*> shares;
             for (index_t i = 0; i < n; ++i) {
-                const std::span<const float> share = source.stored(g, p, range, i, n);
+                const std::span<const std::byte> share = source.stored(g, p, range, i, n);
                 if (share.empty()) continue;
-                if (!std::isfinite(share.front() + share.back())) FAIL("share " << i << " of " << n);
+                touched = share.front() ^ share.back();
                 shares.emplace(share.data(), share.data() + share.size());
             }
-            const float* end = nullptr;
+            const std::byte* end = nullptr;
             for (const auto& [first, last] : shares) {
                 if (end != nullptr && std::less<>()(first, end)) FAIL("shares of " << n << " overlap");
                 end = last;
@@ -114,6 +115,10 @@ kernel_shape random_shape(rng& r) {
     return k;
 }
 
+number_format random_format(rng& r) {
+    return r.pick({number_format::float32, number_format::float16, number_format::bfloat16});
+}
+
 std::size_t common(const std::set<const void*>& a, const std::set<const void*>& b) {
     return static_cast<std::size_t>(std::count_if(a.begin(), a.end(), [&](const void* p) { return b.contains(p); }));
 }
@@ -124,9 +129,10 @@ TEST_CASE("Panels of a dense kernel are its weights") {
     for (int i = 0; i < scaled(200); ++i) {
         rng r(360, static_cast<std::uint64_t>(i));
         const kernel_shape k = random_shape(r);
-        const auto weights = r.floats(weight_count(k));
-        KDNA_TEST_CASE_INFO(i, to_string(k));
-        check_source(dense_kernel::pack(k, weights), k, exact(weights));
+        const number_format format = random_format(r);
+        const auto weights = rounded_to(format, r.floats(weight_count(k)));
+        KDNA_TEST_CASE_INFO(i, concat(to_string(k), " as ", to_string(format)));
+        check_source(dense_kernel::pack(k, weights, "kernel", format), k, exact(weights));
     }
 }
 
@@ -135,7 +141,8 @@ TEST_CASE("Panels of a mixture are sums of its kernels, and so are biases") {
         rng r(361, static_cast<std::uint64_t>(i));
         const kernel_shape k = random_shape(r);
         const index_t n = r.between(1, 9), size = weight_count(k);
-        const auto weights = r.floats(n * size), biases = r.floats(n * k.o), a = r.floats(n);
+        const number_format format = random_format(r);
+        const auto weights = rounded_to(format, r.floats(n * size)), biases = r.floats(n * k.o), a = r.floats(n);
         const auto sum = [&](const std::vector<float>& parts, index_t count) {
             bounded_vector out;
             for (index_t w = 0; w < count; ++w) {
@@ -147,8 +154,8 @@ TEST_CASE("Panels of a mixture are sums of its kernels, and so are biases") {
             }
             return out;
         };
-        const auto source = mixture_kernel::pack(n, k, weights, biases);
-        KDNA_TEST_CASE_INFO(i, concat(n, " of ", to_string(k)));
+        const auto source = mixture_kernel::pack(n, k, weights, biases, "kernel", format);
+        KDNA_TEST_CASE_INFO(i, concat(n, " of ", to_string(k), " as ", to_string(format)));
         check_source(source, k, sum(weights, size), a);
         const auto bias = sum(biases, k.o);
         for (index_t o = 0; o < k.o; ++o) {
@@ -160,10 +167,12 @@ TEST_CASE("Panels of a mixture are sums of its kernels, and so are biases") {
 }
 
 TEST_CASE("Panels of a warehouse kernel are its cells, wherever they begin in a panel") {
-    const auto check = [](rng& r, const kernel_shape& k, const warehouse_tensors& tensors) {
+    const auto check = [](rng& r, const kernel_shape& k, warehouse_tensors tensors) {
+        const number_format format = random_format(r);
+        tensors.cells = rounded_to(format, std::move(tensors.cells));
         const auto alpha = r.floats(tensors.combinations * tensors.cell.n);
-        const auto source = tensors.kernel(k);
-        INFO(to_string(k) << " from " << to_string(tensors.cell));
+        const auto source = tensors.kernel(k, format);
+        INFO(to_string(k) << " as " << to_string(format) << " from " << to_string(tensors.cell));
         CHECK(source.combinations() == tensors.combinations);
         check_source(source, k, tensors.expand(k, exact(alpha)), alpha);
     };
@@ -228,7 +237,8 @@ TEST_CASE("Panels of a DCD kernel are scaled weights and a low-rank part on the 
         k.kh |= 1;
         k.kw |= 1;
         const auto tensors = dcd_tensors::random(r, k);
-        const auto w0 = r.floats(weight_count(k));
+        const number_format format = random_format(r);
+        const auto w0 = rounded_to(format, r.floats(weight_count(k)));
         const index_t l = tensors.rank;
         const auto lambda = r.floats(k.o, 0.0, 2.0), t = r.floats(l * l), u = r.floats(l);
         const dcd_route_layout at{k.o, l};
@@ -239,8 +249,8 @@ TEST_CASE("Panels of a DCD kernel are scaled weights and a low-rank part on the 
             for (index_t b = 0; b < l; ++b)
                 routed[static_cast<std::size_t>(at.core_at() + b * l + a)] = t[static_cast<std::size_t>(a * l + b)];
         const dcd_tensors::routed given{exact(lambda), exact(t), exact(u)};
-        const dcd_kernel source(dense_kernel::pack(k, w0), tensors.view(), tensors.bias);
-        KDNA_TEST_CASE_INFO(i, concat(to_string(k), ", rank ", l));
+        const dcd_kernel source(dense_kernel::pack(k, w0, "w0", format), tensors.view(), tensors.bias);
+        KDNA_TEST_CASE_INFO(i, concat(to_string(k), ", rank ", l, " as ", to_string(format)));
         check_source(source, k, tensors.expand(k, w0, given), routed);
         const auto bias = tensors.shift(given);
         for (index_t o = 0; o < k.o; ++o) {

@@ -12,6 +12,7 @@
 #include "support/frames.hpp"
 #include "support/lanes.hpp"
 #include "support/method_tensors.hpp"
+#include "support/number_formats.hpp"
 #include "support/oracle.hpp"
 
 namespace kdna_test {
@@ -106,6 +107,14 @@ struct conv_case {
     placement x_at = placement::nchw, y_at = placement::nchw, residual_at = placement::nchw;
     index_t threads = 1;
     kdna::machine target = kdna::machine::host();  ///< that the plan is made for
+    kdna::number_format storage = kdna::number_format::float32;
+
+    /// Stores the kernels, or cells, in a format, which has to be able to hold them exactly: they become its numbers.
+    void store_in(kdna::number_format format) {
+        storage = format;
+        weights = rounded_to(format, std::move(weights));
+        warehouse.cells = rounded_to(format, std::move(warehouse.cells));
+    }
 
     [[nodiscard]] std::string describe() const {
         const auto& [stride, pad, dilation, mode] = params;
@@ -123,8 +132,8 @@ struct conv_case {
             may_transform ? "" : ", no transform",
             kind == method::warehouse ? to_string(warehouse.cell) : std::string(),
             kind == method::dcd ? kdna::concat(", grid ", dcd.grid, ", rank ", dcd.rank) : std::string(),
-            kind == method::sparse ? kdna::concat(", ", sparse.bits, " bits") : std::string(), ", for ",
-            to_string(target));
+            kind == method::sparse ? kdna::concat(", ", sparse.bits, " bits") : std::string(), ", stored as ",
+            to_string(storage), ", for ", to_string(target));
     }
 };
 
@@ -253,7 +262,7 @@ auto make_layer(const conv_case& c) {
     conv_options options{.bias = c.bias, .residual = c.residual, .act = c.act, .name = "layer"};
     if (!c.bn.empty()) options.bn = view_of(c.bn);
     if constexpr (is_mixture(Kind)) {
-        auto kernel = adapt(mixture_kernel::pack(c.mixture, c.kernel, c.weights, c.mixture_bias), adapter);
+        auto kernel = adapt(mixture_kernel::pack(c.mixture, c.kernel, c.weights, c.mixture_bias, "layer", c.storage), adapter);
         if constexpr (Kind == method::condconv)
             return conv2d<mixture_kernel, condconv_router, Backend>(
                 std::move(kernel), c.params, options, condconv_router(c.routing_weight, c.routing_bias, c.kernel.i));
@@ -266,7 +275,7 @@ auto make_layer(const conv_case& c) {
         else
             return conv2d<mixture_kernel, linear_router, Backend>(std::move(kernel), c.params, options, c.router);
     } else if constexpr (Kind == method::warehouse) {
-        return conv2d<warehouse_kernel, warehouse_router, Backend>(adapt(c.warehouse.kernel(c.kernel), adapter),
+        return conv2d<warehouse_kernel, warehouse_router, Backend>(adapt(c.warehouse.kernel(c.kernel, c.storage), adapter),
                                                                    c.params, options, c.warehouse.router(c.kernel.i));
     } else if constexpr (Kind == method::acdc) {
         return conv2d<acdc_kernel, no_router, Backend>(adapt(c.acdc.kernel(c.kernel), adapter), c.params, options);
@@ -275,11 +284,11 @@ auto make_layer(const conv_case& c) {
         for (const float a : c.spatial) kernel.spatial_factors.push_back(1.0F + a);
         return conv2d<codebook_kernel, no_router, Backend>(std::move(kernel), c.params, options);
     } else if constexpr (Kind == method::dcd) {
-        dcd_kernel kernel(dense_kernel::pack(c.kernel, c.weights), c.dcd.view(), c.dcd.bias);
+        dcd_kernel kernel(dense_kernel::pack(c.kernel, c.weights, "layer", c.storage), c.dcd.view(), c.dcd.bias);
         return conv2d<dcd_kernel, dcd_router, Backend>(adapt(std::move(kernel), adapter), c.params, options,
                                                        c.dcd.router());
     } else {
-        auto kernel = adapt(dense_kernel::pack(c.kernel, c.weights), adapter);
+        auto kernel = adapt(dense_kernel::pack(c.kernel, c.weights, "layer", c.storage), adapter);
         if constexpr (Kind == method::plain)
             return conv2d<dense_kernel, no_router, Backend>(std::move(kernel), c.params, options);
         else if constexpr (Kind == method::gated)

@@ -110,6 +110,7 @@ inline std::set<std::string> features_of(const conv_case& c, const case_result& 
     note("depthwise", depthwise);
     note("1x1 kernel", c.kernel.taps() == 1);
     note("2x2 pooling", c.dcd.grid == 2);
+    note("16 bits", c.storage != kdna::number_format::float32);
     note("basis cells", !c.warehouse.fc3.weight.empty());
     note("pieces of cells", c.kind == method::warehouse && c.warehouse.cell.taps() != c.kernel.taps());
     return out;
@@ -124,6 +125,7 @@ inline std::set<std::string> required_features(method kind) {
         if (kind == method::dcd) out.insert("2x2 pooling");
         if (kind == method::warehouse) out.insert({"basis cells", "pieces of cells"});
         if (is_static(kind)) out.insert(": winograd");
+        if (kind != method::acdc && kind != method::sparse) out.insert("16 bits");
         return out;
     }
     std::set<std::string> out{": direct,",
@@ -144,7 +146,8 @@ inline std::set<std::string> required_features(method kind) {
                               "groups",
                               "depthwise multiplier",
                               "depthwise with spatial adapter",
-                              "broadcast"};
+                              "broadcast",
+                              "16 bits"};
     for (const placement p : {placement::nchw, placement::nhwc, placement::padded_nchw, placement::padded_nhwc,
                               placement::permuted, placement::reversed}) {
         out.insert(to_string(p));
@@ -170,8 +173,11 @@ void run_random_cases(std::uint64_t stream, int count) {
         rng r(stream, static_cast<std::uint64_t>(i));
         conv_case c = random_case(r, Kind);
         if (r.chance(0.03)) c.threads = r.between(2, 4);
-        if (rng other(stream, static_cast<std::uint64_t>(i) + (1U << 30U)); other.chance(0.6))
+        if (rng other(stream, static_cast<std::uint64_t>(i) + (1U << 30U)); other.chance(0.6)) {
             c.target = random_machine(other);
+            if (other.chance(0.4) && Kind != method::acdc && Kind != method::sparse)
+                c.store_in(other.pick({kdna::number_format::float16, kdna::number_format::bfloat16}));
+        }
         const case_result result = run_case<Kind>(r, c);
         cpu = std::max(cpu, result.cpu_error);
         reference = std::max(reference, result.reference_error);

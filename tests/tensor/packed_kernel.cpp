@@ -7,10 +7,12 @@
 #include <thread>
 #include <vector>
 
+#include "support/number_formats.hpp"
 #include "support/errors.hpp"
 #include "support/random.hpp"
 
 using namespace kdna;
+using namespace kdna_test;
 using kdna_test::check_error;
 
 TEST_CASE("Every weight has a place of its own inside its panel, and the rest are zeros") {
@@ -50,6 +52,36 @@ TEST_CASE("Every weight has a place of its own inside its panel, and the rest ar
             if (!used.contains(at) && packed.panel(0, 0)[at] != 0.0F) FAIL("padding is not zero");
         CHECK(packed.bytes() == 4 * l.floats());
     }
+}
+
+TEST_CASE("A kernel in 16 bits takes half the memory, before and after it is packed, and gives its rounded weights back") {
+    rng r(222, 0);
+    const kernel_shape k{.o = 3 * simd::lanes, .i = 16, .kh = 3, .kw = 3};
+    const auto weights = r.floats(weight_count(k), -1, 1);
+    for (const number_format format : {number_format::float16, number_format::bfloat16}) {
+        const packed_kernel kernel(k, weights, "conv1", format);
+        const auto rounded = rounded_to(format, weights);
+        CHECK(rounded != weights);
+        std::vector<float> copy(weights.size());
+        for (const bool packed : {false, true}) {
+            if (packed) kernel.prepare();
+            kernel.copy_weights(copy);
+            CHECK(copy == rounded);
+            CHECK(kernel.bytes() == 2 * static_cast<index_t>(weights.size()));
+        }
+        CHECK(kernel.weight(5, 7, 4) == rounded[(5 * 16 + 7) * 9 + 4]);
+    }
+}
+
+TEST_CASE("A weight that a format cannot hold is refused, an infinite one is not") {
+    const kernel_shape k{.o = 2};
+    const std::vector<float> large{1.0F, 65520.0F}, infinite{INFINITY, NAN};
+    check_error([&] { packed_kernel(k, large, "conv1.weight", number_format::float16); }, "conv1.weight",
+                "within the range of float16", "65520");
+    CHECK(packed_kernel(k, large, "conv1.weight", number_format::bfloat16).weight(1, 0, 0) == 65536.0F);
+    const packed_kernel kept(k, infinite, "conv1.weight", number_format::float16);
+    CHECK(kept.weight(0, 0, 0) == INFINITY);
+    CHECK(std::isnan(kept.weight(1, 0, 0)));
 }
 
 TEST_CASE("Packing rejects what is not the kernel's weights") {

@@ -30,7 +30,7 @@ void celled_layout::assemble(const cell_bank& bank, index_t group, index_t p, co
                 const float* a[most];
                 float* to[most];
                 index_t rows = 0;
-                const float* from = bank.rows(block, tap, k % cell_.c) + in_block;
+                const stored_numbers from = bank.rows(block, tap, k % cell_.c) + in_block;
                 for (index_t s = 0; s < pieces_; ++s) {
                     index_t j = (s * filters_ + o) * channels_ + k / cell_.c;
                     float* row = panel + ((s * cell_.taps() + tap) * range.count - range.first) * width + f;

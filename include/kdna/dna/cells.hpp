@@ -28,19 +28,22 @@ struct cell_shape {
 /// in blocks of as many filters as a panel has, so that a combination of all cells streams them front to back.
 class cell_bank {
 public:
-    /// `weights` [n, o, c, kh, kw]. Throws kdna::error if an extent is not positive or the count is not the shape's.
+    /// `weights` [n, o, c, kh, kw], stored in `format`. Throws kdna::error if an extent is not positive, the count is not the
+    /// shape's, or a weight is out of the format's range.
     [[nodiscard]] KDNA_FUNC static cell_bank pack(const cell_shape& s, std::span<const float> weights,
-                                                  std::string_view where = "cell_bank");
+                                                  std::string_view where = "cell_bank",
+                                                  number_format format = number_format::float32);
 
     [[nodiscard]] const cell_shape& shape() const noexcept { return storage_->shape; }
-    /// Filters of block b, with the zeros that fill its last vector: the distance between cells in floats.
+    [[nodiscard]] number_format format() const noexcept { return storage_->weights.format(); }
+    /// Filters of block b, with the zeros that fill its last vector: the distance between cells in numbers.
     [[nodiscard]] index_t width_of(index_t block) const noexcept { return storage_->width_of(block); }
     /// Filter 0 of a block in cell 0; those of cell i follow i * width_of(block) later.
-    [[nodiscard]] KDNA_FUNC const float* rows(index_t block, index_t tap, index_t channel) const noexcept;
+    [[nodiscard]] KDNA_FUNC stored_numbers rows(index_t block, index_t tap, index_t channel) const noexcept;
     [[nodiscard]] KDNA_FUNC float weight(index_t cell, index_t o, index_t c, index_t t) const noexcept;
     /// Packs the cells, so that reading them allocates nothing afterwards.
     KDNA_FUNC void prepare() const;
-    /// The cells [n, o, c, kh, kw] that it was made of.
+    /// The cells [n, o, c, kh, kw] that it was made of, as they were rounded.
     KDNA_FUNC void copy_weights(std::span<float> to) const;
     template <class F>
     void for_each_storage(F&& f) const {
@@ -49,14 +52,14 @@ public:
 
 private:
     struct storage {
-        storage(const cell_shape& s, std::span<const float> cells, std::string_view where)
-            : shape(s), weights(cells, floats_of(s, where)) {}
-        [[nodiscard]] static index_t floats_of(const cell_shape& s, std::string_view where) {
+        storage(const cell_shape& s, std::span<const float> cells, std::string_view where, number_format format)
+            : shape(s), weights(cells, numbers_of(s, where), format, where) {}
+        [[nodiscard]] static index_t numbers_of(const cell_shape& s, std::string_view where) {
             const index_t padded = checked_add(s.o, simd::lanes - 1, where) / simd::lanes * simd::lanes;
-            const index_t floats = checked_mul(checked_mul(padded, s.c * s.taps(), where), s.n, where);
-            return checked_add(floats, simd::lanes, where);  // whole vectors are read from any filter on
+            const index_t numbers = checked_mul(checked_mul(padded, s.c * s.taps(), where), s.n, where);
+            return checked_add(numbers, simd::lanes, where);  // whole vectors are read from any filter on
         }
-        [[nodiscard]] const float* data() const { return weights.packed(*this); }
+        [[nodiscard]] stored_numbers data() const { return weights.packed(*this); }
         /// Calls f(offset in the bank, place in PyTorch's order) for every weight.
         template <class F>
         void for_each_weight(const F& f) const {
@@ -103,10 +106,10 @@ public:
     template <class Factors>
     void assemble(const cell_bank& bank, index_t group, index_t p, const Factors& factors, const channel_range& range,
                   float* panel) const noexcept;
-    /// Share i of n of the cells' floats that those rows are made of.
-    [[nodiscard]] KDNA_FUNC std::span<const float> stored(const cell_bank& bank, index_t group, index_t p,
-                                                          const channel_range& range, index_t i,
-                                                          index_t n) const noexcept;
+    /// Share i of n of the cells' memory that those rows are made of.
+    [[nodiscard]] KDNA_FUNC std::span<const std::byte> stored(const cell_bank& bank, index_t group, index_t p,
+                                                              const channel_range& range, index_t i,
+                                                              index_t n) const noexcept;
     [[nodiscard]] channel_range all_channels() const noexcept { return {0, channels_ * cell_.c}; }
     template <class Factors>
     [[nodiscard]] double weight(const cell_bank& bank, index_t o, index_t c, index_t t,

@@ -12,17 +12,18 @@ KDNA_FUNC std::string to_string(const cell_shape& s) {
     return concat("(", s.n, " cells of O ", s.o, ", I ", s.c, ", ", s.kh, "x", s.kw, ")");
 }
 
-KDNA_FUNC cell_bank cell_bank::pack(const cell_shape& s, std::span<const float> weights, std::string_view where) {
+KDNA_FUNC cell_bank cell_bank::pack(const cell_shape& s, std::span<const float> weights, std::string_view where,
+                                    number_format format) {
     if (s.n < 1 || s.o < 1 || s.c < 1 || s.kh < 1 || s.kw < 1)
         throw error(std::string(where), "extents >= 1", to_string(s));
     const index_t cell = checked_mul(checked_mul(s.o, s.c, where), checked_mul(s.kh, s.kw, where), where);
     if (static_cast<index_t>(weights.size()) != checked_mul(s.n, cell, where))
         throw error(std::string(where), concat(s.n, " x ", cell, " weights for ", to_string(s)),
                     concat(weights.size()));
-    return cell_bank(std::make_shared<const storage>(s, weights, where));
+    return cell_bank(std::make_shared<const storage>(s, weights, where, format));
 }
 
-KDNA_FUNC const float* cell_bank::rows(index_t block, index_t tap, index_t channel) const noexcept {
+KDNA_FUNC stored_numbers cell_bank::rows(index_t block, index_t tap, index_t channel) const noexcept {
     return storage_->data() + storage_->offset(block, tap, channel);
 }
 
@@ -45,7 +46,7 @@ KDNA_FUNC celled_layout::celled_layout(const kernel_shape& k, const cell_shape& 
     channels_ = channels / cell.c;
 }
 
-KDNA_FUNC std::span<const float> celled_layout::stored(const cell_bank& bank, index_t group, index_t p,
+KDNA_FUNC std::span<const std::byte> celled_layout::stored(const cell_bank& bank, index_t group, index_t p,
                                                        const channel_range& range, index_t i,
                                                        index_t n) const noexcept {
     const index_t in_cell = first_filter(group, p) % cell_.o, block = in_cell / panel_layout::width,

@@ -107,7 +107,7 @@ KDNA_FUNC dense_kernel low_rank_factors::q_kernel() const {
 
 KDNA_FUNC void low_rank_factors::middle(index_t panel, const float* t, float* m) const noexcept {
     const index_t width = p_.layout().width_of(panel);
-    combine(t, rank_, rank_, p_.panel(0, panel), width, rank_, width, m, width);
+    combine(t, rank_, rank_, p_.panel(0, panel).floats(), width, rank_, width, m, width);
 }
 
 KDNA_FUNC double low_rank_factors::middle(index_t j, index_t o, const float* t) const noexcept {
@@ -162,7 +162,7 @@ KDNA_FUNC index_t dcd_kernel::assembly_terms() const noexcept {
 }
 
 KDNA_FUNC index_t dcd_kernel::scratch_floats() const noexcept {
-    return layout().panel_floats() + low_->rank() * panel_layout::width;
+    return layout().panel_floats() + low_->rank() * panel_layout::width + w0_.scratch_floats();
 }
 
 KDNA_FUNC const float* dcd_kernel::panel(index_t, index_t p, const float* routed, float* scratch) const noexcept {
@@ -172,7 +172,7 @@ KDNA_FUNC const float* dcd_kernel::panel(index_t, index_t p, const float* routed
     low_->middle(p, routed + in_.core_at(), m);
     combine(low_->q(), rank, channels, m, width, rank, width, scratch + centre * width, width);
     const float* lambda = routed + p * panel_layout::width;
-    const float* from = w0_.panel(0, p, nullptr, nullptr);
+    const float* from = w0_.panel(0, p, nullptr, m + rank * panel_layout::width);
     for (index_t j = 0; j < width; j += simd::lanes) {
         const simd::vec scale = simd::load(lambda + j);
         const auto rows = [&](index_t first, index_t last, const auto& add) {

@@ -22,7 +22,7 @@ KDNA_FUNC void warehouse_kernel::assemble(index_t group, index_t p, const float*
     layout_.assemble(cells_, group, p, factors, channels, panel);
 }
 
-KDNA_FUNC std::span<const float> warehouse_kernel::stored(index_t group, index_t p, const channel_range& channels,
+KDNA_FUNC std::span<const std::byte> warehouse_kernel::stored(index_t group, index_t p, const channel_range& channels,
                                                           index_t i, index_t n) const noexcept {
     return layout_.stored(cells_, group, p, channels, i, n);
 }

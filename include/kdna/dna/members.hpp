@@ -4,6 +4,7 @@
 #include <kdna/core/macros_push.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <span>
 #include <type_traits>
 
@@ -86,7 +87,7 @@ struct expanded {
 struct stored {
     template <class T> static constexpr bool named = requires { requires detail::is_function<decltype(&T::stored)>; };
     template <class T> static constexpr bool fits = requires(const T& t, index_t i, const channel_range& channels) {
-        { t.stored(i, i, channels, i, i) } noexcept -> std::same_as<std::span<const float>>;
+        { t.stored(i, i, channels, i, i) } noexcept -> std::same_as<std::span<const std::byte>>;
     };
 };
 /// Of a source: static constexpr bool needs_mixture.

@@ -22,14 +22,16 @@ public:
                                      member::copy_weights, member::expanded, member::stored, member::needs_mixture>;
     static constexpr bool needs_mixture = true;
 
-    /// `weights` [n, O, I/groups, KH, KW]; `biases` [n, O], mixed with the same coefficients, or empty. Throws kdna::error
-    /// if n < 1 or a length does not fit.
+    /// `weights` [n, O, I/groups, KH, KW], stored in `format`; `biases` [n, O], mixed with the same coefficients, or empty.
+    /// Throws kdna::error if n < 1, a length does not fit, or a weight is out of the format's range.
     [[nodiscard]] KDNA_FUNC static mixture_kernel pack(index_t n, const kernel_shape& k, std::span<const float> weights,
                                                        std::span<const float> biases = {},
-                                                       std::string_view where = "mixture_kernel");
+                                                       std::string_view where = "mixture_kernel",
+                                                       number_format format = number_format::float32);
 
     [[nodiscard]] const kernel_shape& shape() const noexcept { return layout().shape(); }
     [[nodiscard]] const panel_layout& layout() const noexcept { return storage_->layout; }
+    [[nodiscard]] number_format format() const noexcept { return storage_->weights.format(); }
     [[nodiscard]] index_t mixture_size() const noexcept { return storage_->n; }
     [[nodiscard]] index_t scratch_floats() const noexcept { return layout().panel_floats(); }
     [[nodiscard]] index_t assembly_terms() const noexcept { return storage_->n; }
@@ -38,15 +40,17 @@ public:
                                                float* scratch) const noexcept;
     KDNA_FUNC void assemble(index_t group, index_t p, const float* mixture, const channel_range& channels,
                             float* to) const noexcept;
-    /// [kernel][channel][tap][filter].
-    [[nodiscard]] const float* expanded(index_t group, index_t p) const noexcept { return rows(group, p, 0); }
-    [[nodiscard]] KDNA_FUNC std::span<const float> stored(index_t group, index_t p, const channel_range& channels,
-                                                          index_t i, index_t n) const noexcept;
+    /// [kernel][channel][tap][filter]; null unless they are float32.
+    [[nodiscard]] const float* expanded(index_t group, index_t p) const noexcept {
+        return format() == number_format::float32 ? rows(group, p, 0).floats() : nullptr;
+    }
+    [[nodiscard]] KDNA_FUNC std::span<const std::byte> stored(index_t group, index_t p, const channel_range& channels,
+                                                              index_t i, index_t n) const noexcept;
     [[nodiscard]] KDNA_FUNC double weight(index_t o, index_t c, index_t t, const float* mixture) const noexcept;
 
     /// Packs the kernels, so that reading them allocates nothing afterwards.
     KDNA_FUNC void prepare() const;
-    /// The kernels [n, O, I/groups, KH, KW] that it was made of.
+    /// The kernels [n, O, I/groups, KH, KW] that it was made of, as they were rounded.
     KDNA_FUNC void copy_weights(std::span<float> to) const;
     /// One weight, and one bias, of kernel i.
     [[nodiscard]] KDNA_FUNC float kernel_weight(index_t i, index_t o, index_t c, index_t t) const noexcept;
@@ -63,16 +67,16 @@ public:
 
 private:
     /// Tap 0 of one channel of a panel, in kernel 0.
-    [[nodiscard]] KDNA_FUNC const float* rows(index_t group, index_t p, index_t c) const noexcept;
+    [[nodiscard]] KDNA_FUNC stored_numbers rows(index_t group, index_t p, index_t c) const noexcept;
     /// data[group][panel][kernel][channel][tap][filter]: what some channels are made of is one stream for each kernel.
     struct storage {
         storage(index_t kernels, const kernel_shape& k, std::span<const float> kernel_weights,
-                std::span<const float> bias, std::string_view where)
+                std::span<const float> bias, std::string_view where, number_format format)
             : n(kernels),
               layout(k),
               biases(bias.begin(), bias.end()),
-              weights(kernel_weights, checked_mul(kernels, layout.floats(), where)) {}
-        [[nodiscard]] const float* data() const { return weights.packed(*this); }
+              weights(kernel_weights, checked_mul(kernels, layout.floats(), where), format, where) {}
+        [[nodiscard]] stored_numbers data() const { return weights.packed(*this); }
         /// Calls f(offset in the panels, place in PyTorch's order) for every weight.
         template <class F>
         void for_each_weight(const F& f) const {

@@ -9,14 +9,15 @@
 namespace kdna::inline KDNA_ABI {
 
 KDNA_FUNC mixture_kernel mixture_kernel::pack(index_t n, const kernel_shape& k, std::span<const float> weights,
-                                              std::span<const float> biases, std::string_view where) {
+                                              std::span<const float> biases, std::string_view where,
+                                              number_format format) {
     if (n < 1) throw error(std::string(where), "at least one kernel", concat(n));
     const index_t size = weight_count(k, where);
     if (static_cast<index_t>(weights.size()) != checked_mul(n, size, where))
         throw error(std::string(where), concat(n, " x ", size, " weights for ", to_string(k)), concat(weights.size()));
     if (!biases.empty() && static_cast<index_t>(biases.size()) != checked_mul(n, k.o, where))
         throw error(concat(where, " bias"), concat(n, " x ", k.o, " values"), concat(biases.size()));
-    return mixture_kernel(std::make_shared<const storage>(n, k, weights, biases, where));
+    return mixture_kernel(std::make_shared<const storage>(n, k, weights, biases, where, format));
 }
 
 KDNA_FUNC const float* mixture_kernel::panel(index_t group, index_t p, const float* mixture,
@@ -29,17 +30,18 @@ KDNA_FUNC void mixture_kernel::assemble(index_t group, index_t p, const float* m
                                         float* to) const noexcept {
     const index_t width = layout().width_of(p), taps = shape().taps(), n = storage_->n,
                   stride = layout().depth() * width;
-    for (index_t c = 0; c < channels.count; ++c) {
-        const float* from = rows(group, p, channels.first + c);
-        if (width == simd::lanes)
-            combine_runs<1>(mixture, from, stride, n, taps, to + c * width, channels.count * width);
-        else
-            combine_runs<2>(mixture, from, stride, n, taps, to + c * width, channels.count * width);
-    }
+    rows(group, p, channels.first).visit([&](const auto* from) {
+        for (index_t c = 0; c < channels.count; ++c, from += taps * width) {
+            if (width == simd::lanes)
+                combine_runs<1>(mixture, from, stride, n, taps, to + c * width, channels.count * width);
+            else
+                combine_runs<2>(mixture, from, stride, n, taps, to + c * width, channels.count * width);
+        }
+    });
 }
 
-KDNA_FUNC std::span<const float> mixture_kernel::stored(index_t group, index_t p, const channel_range& channels,
-                                                        index_t i, index_t n) const noexcept {
+KDNA_FUNC std::span<const std::byte> mixture_kernel::stored(index_t group, index_t p, const channel_range& channels,
+                                                            index_t i, index_t n) const noexcept {
     const index_t width = layout().width_of(p);
     return share_of_runs(rows(group, p, channels.first), layout().depth() * width, storage_->n,
                          channels.count * shape().taps() * width, i, n);
@@ -71,7 +73,7 @@ KDNA_FUNC float mixture_kernel::bias(index_t o, const float* mixture) const noex
     return sum;
 }
 
-KDNA_FUNC const float* mixture_kernel::rows(index_t group, index_t p, index_t c) const noexcept {
+KDNA_FUNC stored_numbers mixture_kernel::rows(index_t group, index_t p, index_t c) const noexcept {
     return storage_->data() + storage_->n * layout().offset(group, p) + c * shape().taps() * layout().width_of(p);
 }
 

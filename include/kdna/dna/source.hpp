@@ -4,23 +4,26 @@
 #include <kdna/core/macros_push.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <memory>
 #include <span>
 #include <string_view>
 
 #include <kdna/dna/factors.hpp>
 #include <kdna/dna/members.hpp>
+#include <kdna/simd/widen.hpp>
 #include <kdna/tensor/packed_kernel.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
-/// Share i of n of `runs` runs of `floats` neighbours, `stride` floats apart: a part of one run, empty where they do not divide.
-[[nodiscard]] inline std::span<const float> share_of_runs(const float* from, index_t stride, index_t runs,
-                                                          index_t floats, index_t i, index_t n) noexcept {
+/// Share i of n of the memory of `runs` runs of `count` numbers each, `stride` numbers apart: a part of one run, empty where they do
+/// not divide.
+[[nodiscard]] inline std::span<const std::byte> share_of_runs(const stored_numbers& from, index_t stride, index_t runs,
+                                                              index_t count, index_t i, index_t n) noexcept {
     const index_t each = std::max<index_t>(n / runs, 1), run = i / each, piece = i % each;
     if (run >= runs) return {};
-    const index_t first = floats * piece / each;
-    return {from + run * stride + first, static_cast<std::size_t>(floats * (piece + 1) / each - first)};
+    const index_t first = count * piece / each;
+    return (from + (run * stride + first)).bytes(count * (piece + 1) / each - first);
 }
 
 /// A kernel source serves one packed panel of filters at a time. A static source returns a pointer into what it stores; one
@@ -45,9 +48,8 @@ namespace kdna::inline KDNA_ABI {
 ///                                       when a layer is planned
 ///     copy_weights(to)                  writes everything that is stored in PyTorch's order (the function copy_weights)
 ///     expanded(group, p)                all n kernels of a mixture, [kernel][channel][tap][filter]: what a panel is the sum of, so
-///                                       that the input can be mixed instead
-///     stored(group, p, channels, i, n)  share i of n of the stored floats that those rows are made of, contiguous in memory,
-///                                       to be prefetched
+///                                       that the input can be mixed instead; null where they are not stored as float32
+///     stored(group, p, channels, i, n)  share i of n of the memory that those rows are made of, contiguous, to be prefetched
 ///     needs_mixture                     static constexpr bool: whether mixture_size() is above 0, where the type knows
 ///     pointwise                         static constexpr bool: whether every kernel is 1x1, where the type knows
 ///
@@ -91,15 +93,20 @@ void copy_weights(const S& stored, std::span<float> to) {
 
 /// One kernel [O, I/groups, KH, KW], packed once and shared by everyone who copies this handle: a plain convolution's
 /// kernel, and the parent of any number of children. Its weights live as long as the last layer that uses them.
+///
+/// Stored in 16 bits it takes half the memory, and its panels are widened one at a time into scratch, as others are assembled.
 class dense_kernel {
 public:
-    using optional_members = members<member::prepare, member::copy_weights, member::stored, member::needs_mixture>;
+    using optional_members =
+        members<member::assemble, member::prepare, member::copy_weights, member::stored, member::needs_mixture>;
     static constexpr bool needs_mixture = false;
 
-    /// `weights` in PyTorch's order; they are copied into panels. Throws kdna::error if their count is not the shape's.
+    /// `weights` in PyTorch's order; they are copied into panels, rounded to `format`. Throws kdna::error if their count is not the
+    /// shape's, or if one is out of the format's range.
     [[nodiscard]] static dense_kernel pack(const kernel_shape& k, std::span<const float> weights,
-                                           std::string_view where = "parent_kernel") {
-        return dense_kernel(std::make_shared<const packed_kernel>(k, weights, where));
+                                           std::string_view where = "parent_kernel",
+                                           number_format format = number_format::float32) {
+        return dense_kernel(std::make_shared<const packed_kernel>(k, weights, where, format));
     }
 
     /// A child: this kernel, shared, with an adapter of its own. Throws kdna::error if the adapter does not fit.
@@ -109,18 +116,29 @@ public:
 
     [[nodiscard]] const kernel_shape& shape() const noexcept { return packed_->layout().shape(); }
     [[nodiscard]] const panel_layout& layout() const noexcept { return packed_->layout(); }
+    [[nodiscard]] number_format format() const noexcept { return packed_->format(); }
     [[nodiscard]] static index_t mixture_size() noexcept { return 0; }
-    [[nodiscard]] static index_t scratch_floats() noexcept { return 0; }
-    [[nodiscard]] const float* panel(index_t group, index_t p, const float*, float*) const noexcept {
-        return packed_->panel(group, p);
+    [[nodiscard]] index_t scratch_floats() const noexcept {
+        return format() == number_format::float32 ? 0 : layout().panel_floats();
+    }
+    [[nodiscard]] const float* panel(index_t group, index_t p, const float*, float* scratch) const noexcept {
+        const stored_numbers from = packed_->panel(group, p);
+        if (from.format() == number_format::float32) return from.floats();
+        widen(from, layout().depth() * layout().width_of(p), scratch);
+        return scratch;
+    }
+    void assemble(index_t group, index_t p, const float*, const channel_range& channels, float* to) const noexcept {
+        const index_t width = layout().width_of(p), taps = shape().taps(), depth = layout().depth() / taps;
+        for (index_t t = 0; t < taps; ++t)
+            widen(packed_->panel(group, p) + (t * depth + channels.first) * width, channels.count * width,
+                  to + t * channels.count * width);
     }
     [[nodiscard]] double weight(index_t o, index_t c, index_t t, const float*) const noexcept {
         return packed_->weight(o, c, t);
     }
-    [[nodiscard]] std::span<const float> stored(index_t group, index_t p, const channel_range& channels, index_t i,
-                                                index_t n) const noexcept {
-        const panel_layout& l = layout();
-        const index_t width = l.width_of(p), taps = l.shape().taps(), depth = l.depth() / taps;
+    [[nodiscard]] std::span<const std::byte> stored(index_t group, index_t p, const channel_range& channels, index_t i,
+                                                    index_t n) const noexcept {
+        const index_t width = layout().width_of(p), taps = shape().taps(), depth = layout().depth() / taps;
         return share_of_runs(packed_->panel(group, p) + channels.first * width, depth * width, taps,
                              channels.count * width, i, n);
     }
@@ -161,8 +179,9 @@ public:
               return static_cast<double>(static_cast<const S*>(p)->weight(o, c, t, mixture));
           }) {
         using has = typename S::optional_members;
+        // The panels of a source that makes none are read where they are stored, in parts as well.
         if constexpr (has::template has<member::assemble>)
-            assemble_ = [](const void* p, index_t group, index_t panel, const float* mixture,
+            if (scratch_floats_ > 0) assemble_ = [](const void* p, index_t group, index_t panel, const float* mixture,
                            const channel_range& channels, float* to) noexcept {
                 static_cast<const S*>(p)->assemble(group, panel, mixture, channels, to);
             };
@@ -208,14 +227,14 @@ public:
         assemble_(source_, group, panel, mixture, channels, to);
     }
     /// Whether it is a mixture whose kernels can be had as they are stored.
-    [[nodiscard]] bool expands() const noexcept { return expanded_ != nullptr; }
+    [[nodiscard]] bool expands() const noexcept { return expanded_ != nullptr && expanded(0, 0) != nullptr; }
     [[nodiscard]] const float* expanded(index_t group, index_t panel) const noexcept {
         return expanded_(source_, group, panel);
     }
     /// Empty where a source does not say.
-    [[nodiscard]] std::span<const float> stored(index_t group, index_t panel, const channel_range& channels, index_t i,
-                                                index_t n) const noexcept {
-        return stored_ == nullptr ? std::span<const float>() : stored_(source_, group, panel, channels, i, n);
+    [[nodiscard]] std::span<const std::byte> stored(index_t group, index_t panel, const channel_range& channels,
+                                                    index_t i, index_t n) const noexcept {
+        return stored_ == nullptr ? std::span<const std::byte>() : stored_(source_, group, panel, channels, i, n);
     }
 
 private:
@@ -227,7 +246,7 @@ private:
     void (*prepare_)(const void*) = nullptr;
     void (*assemble_)(const void*, index_t, index_t, const float*, const channel_range&, float*) noexcept = nullptr;
     const float* (*expanded_)(const void*, index_t, index_t) noexcept = nullptr;
-    std::span<const float> (*stored_)(const void*, index_t, index_t, const channel_range&, index_t,
+    std::span<const std::byte> (*stored_)(const void*, index_t, index_t, const channel_range&, index_t,
                                       index_t) noexcept = nullptr;
     float (*bias_)(const void*, index_t, const float*) noexcept = nullptr;
 };

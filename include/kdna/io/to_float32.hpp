@@ -3,7 +3,6 @@
 
 #include <kdna/core/macros_push.hpp>
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -35,22 +34,6 @@ struct load_report {
 [[nodiscard]] KDNA_FUNC std::string to_string(const load_report& report);
 
 namespace detail {
-
-// IEEE 754 binary16: every value, NaN payloads included, is one of float32.
-[[nodiscard]] constexpr float float_of_half(std::uint16_t half) noexcept {
-    const std::uint32_t sign = (half & 0x8000U) << 16U, exponent = (half >> 10U) & 31U, mantissa = half & 0x3ffU;
-    if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000U | mantissa << 13U);
-    if (exponent == 0) {
-        const float magnitude = static_cast<float>(mantissa) * 0x1p-24F;
-        return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(magnitude));
-    }
-    return std::bit_cast<float>(sign | (exponent + 112U) << 23U | mantissa << 13U);
-}
-
-// The upper half of a float32.
-[[nodiscard]] constexpr float float_of_bfloat(std::uint16_t bfloat) noexcept {
-    return std::bit_cast<float>(static_cast<std::uint32_t>(bfloat) << 16U);
-}
 
 // Whether float32 can be made of a type. It is for float16, bfloat16 and float64 only.
 [[nodiscard]] constexpr bool converts_to_float32(dtype type) noexcept {

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include <kdna/core/error.hpp>
+#include <kdna/core/number_format.hpp>
 #include <kdna/io/to_float32.hpp>
 
 namespace kdna::inline KDNA_ABI {
@@ -51,9 +52,9 @@ KDNA_FUNC float32_values to_float32(dtype type, std::span<const std::byte> bytes
     for (std::size_t i = 0; i < out.values.span().size(); ++i) {
         float& to = out.values.span()[i];
         if (type == dtype::f16) {
-            to = float_of_half(read(i, std::uint16_t{}));
+            to = widen(read(i, float16{}));
         } else if (type == dtype::bf16) {
-            to = float_of_bfloat(read(i, std::uint16_t{}));
+            to = widen(read(i, bfloat16{}));
         } else {
             const double from = read(i, double{});
             if (std::abs(from) >= too_large && !std::isinf(from)) {

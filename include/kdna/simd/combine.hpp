@@ -1,4 +1,4 @@
-// Linear combinations of rows of floats: how kernels are assembled.
+// Linear combinations of rows of numbers: how kernels are assembled.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
@@ -7,21 +7,27 @@
 #include <type_traits>
 #include <utility>
 
+#include <kdna/core/stored_numbers.hpp>
 #include <kdna/simd/simd.hpp>
 
 namespace kdna::inline KDNA_ABI {
 
 namespace detail {
 
-/// Distance in floats at which what is combined is prefetched, where the terms of a row are contiguous (one stream), and in each of
+/// Distance in bytes at which what is combined is prefetched, where the terms of a row are contiguous (one stream), and in each of
 /// several streams. The processor's own prefetching stops at every page and is slow with several streams (Zen 5, from L3: four
 /// streams 78 GB/s, with this 96; KernelWarehouse's cells at 512@7 28 % faster).
-inline constexpr index_t combined_ahead = 1536, run_ahead = 576;
+inline constexpr index_t combined_ahead = 6144, run_ahead = 2304;
+
+template <class T>
+KDNA_INLINE void prefetch_ahead(const T* from, index_t bytes) noexcept {
+    simd::prefetch_near(from + bytes / static_cast<index_t>(sizeof(T)));
+}
 
 /// `Vectors` vectors of each of `Rows` combinations, kept in registers while the terms pass by. Only `count` floats of each
 /// are stored, unless that is more than there are.
-template <int Rows, int Vectors>
-void combine_tile(const float* const* factors, const float* from, index_t from_stride, index_t terms, float* const* to,
+template <int Rows, int Vectors, class T>
+void combine_tile(const float* const* factors, const T* from, index_t from_stride, index_t terms, float* const* to,
                   index_t offset, index_t count) noexcept {
     simd::vec acc[Rows][Vectors];
     const float* a[Rows];
@@ -36,7 +42,7 @@ void combine_tile(const float* const* factors, const float* from, index_t from_s
         simd::vec v[Vectors];
         KDNA_UNROLL
         for (int j = 0; j < Vectors; ++j) {
-            simd::prefetch_near(from + j * simd::lanes + combined_ahead);
+            prefetch_ahead(from + j * simd::lanes, combined_ahead);
             v[j] = simd::load(from + j * simd::lanes);
         }
         KDNA_UNROLL
@@ -66,14 +72,16 @@ inline constexpr index_t most_combined = simd::registers >= 32 ? 9 : 5;
 
 /// to[r][0 ... count) = sum over k < terms of factors[r][k] * from[k * from_stride + (0 ... count)], for r < rows.
 ///
-/// Whole vectors of `from` are read, so up to lanes - 1 floats past `count` have to be readable; nothing is written there.
-inline void combine(const float* const* factors, index_t rows, const float* from, index_t from_stride, index_t terms,
+/// `T` is float, float16 or bfloat16. Whole vectors of `from` are read, so up to lanes - 1 numbers past `count` have to be readable;
+/// nothing is written there.
+template <class T>
+void combine(const float* const* factors, index_t rows, const T* from, index_t from_stride, index_t terms,
                     index_t count, float* const* to) noexcept {
-    using tile_fn = void (*)(const float* const*, const float*, index_t, index_t, float* const*, index_t, index_t);
+    using tile_fn = void (*)(const float* const*, const T*, index_t, index_t, float* const*, index_t, index_t);
     using tiles = std::array<std::array<tile_fn, 2>, static_cast<std::size_t>(detail::most_combined)>;
     static constexpr auto table = []<std::size_t... R>(std::index_sequence<R...>) {
-        return tiles{{{&detail::combine_tile<static_cast<int>(R) + 1, 1>,
-                       &detail::combine_tile<static_cast<int>(R) + 1, 2>}...}};
+        return tiles{{{&detail::combine_tile<static_cast<int>(R) + 1, 1, T>,
+                       &detail::combine_tile<static_cast<int>(R) + 1, 2, T>}...}};
     }
     (std::make_index_sequence<static_cast<std::size_t>(detail::most_combined)>());
     for (index_t r = 0; r < rows;) {
@@ -83,6 +91,12 @@ inline void combine(const float* const* factors, index_t rows, const float* from
             tile[count - i > simd::lanes ? 1 : 0](factors + r, from, from_stride, terms, to + r, i, count - i);
         r += height;
     }
+}
+
+/// The same from numbers of any format.
+inline void combine(const float* const* factors, index_t rows, const stored_numbers& from, index_t from_stride,
+                    index_t terms, index_t count, float* const* to) noexcept {
+    from.visit([&](const auto* numbers) { combine(factors, rows, numbers, from_stride, terms, count, to); });
 }
 
 /// The same for rows that lie at equal distances: to[r * to_stride + ...] from factors[r * factor_stride + k].
@@ -106,8 +120,8 @@ inline void combine(const float* factors, index_t factor_stride, index_t rows, c
 ///
 /// Several streams come from memory twice as fast as one in which the terms of a row are contiguous (Zen 4: 28 against
 /// 13 GB/s).
-template <int Vectors>
-void combine_runs(const float* factors, const float* from, index_t stride, index_t terms, index_t rows, float* to,
+template <int Vectors, class T>
+void combine_runs(const float* factors, const T* from, index_t stride, index_t terms, index_t rows, float* to,
                   index_t to_stride) noexcept {
     constexpr index_t width = Vectors * simd::lanes;
     const auto tile = [&]<int Rows>(std::integral_constant<int, Rows>) {
@@ -117,15 +131,15 @@ void combine_runs(const float* factors, const float* from, index_t stride, index
             KDNA_UNROLL
             for (int j = 0; j < Vectors; ++j) acc[r][j] = simd::zero();
         }
-        const float* v = from;
+        const T* v = from;
         for (index_t k = 0; k < terms; ++k, v += stride) {
             const simd::vec factor = simd::broadcast(factors[k]);
             KDNA_UNROLL
             for (int r = 0; r < Rows; ++r) {
                 KDNA_UNROLL
                 for (int j = 0; j < Vectors; ++j) {
-                    const float* at = v + r * width + j * simd::lanes;
-                    simd::prefetch_near(at + detail::run_ahead);
+                    const T* at = v + r * width + j * simd::lanes;
+                    detail::prefetch_ahead(at, detail::run_ahead);
                     acc[r][j] = simd::multiply_add(factor, simd::load(at), acc[r][j]);
                 }
             }

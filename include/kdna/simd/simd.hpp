@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include <kdna/core/config.hpp>
+#include <kdna/core/number_format.hpp>
 #include <kdna/simd/lanes.hpp>
 
 // GCC 12 reports uninitialised temporaries inside xsimd's own headers when they are inlined at -O2.
@@ -47,8 +48,50 @@ static_assert(lanes == static_cast<index_t>(vec::size),
 #endif
     return v;
 }
+/// Numbers of 16 bits, widened: bfloat16 by a shift; float16 by the instruction for it, or where there is none by the bits.
+[[nodiscard]] KDNA_INLINE vec load(const bfloat16* from) noexcept {
+#if defined(__AVX512F__)
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+#elif defined(__AVX2__)
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+#elif defined(__SSE2__) && !defined(__AVX__)
+    const __m128i bits = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+    return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), bits));
+#elif defined(__aarch64__)
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&from->bits), 16));
+#else
+    alignas(64) float lane[lanes];
+    for (index_t i = 0; i < lanes; ++i) lane[i] = widen(from[i]);
+    return load(lane);
+#endif
+}
+[[nodiscard]] KDNA_INLINE vec load(const float16* from) noexcept {
+#if defined(__AVX512F__)
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__AVX__) && defined(__F16C__)
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#elif defined(__SSE2__) && !defined(__AVX__)
+    const __m128i zero = _mm_setzero_si128(),
+                  bits = _mm_unpacklo_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)), zero),
+                  rest = _mm_slli_epi32(_mm_and_si128(bits, _mm_set1_epi32(0x7fff)), 13),
+                  sign = _mm_slli_epi32(_mm_and_si128(bits, _mm_set1_epi32(0x8000)), 16),
+                  special = _mm_cmpgt_epi32(rest, _mm_set1_epi32(0x0f7fffff));
+    // The exponent's bias is 112 less; infinities and NaN get all bits of the exponent.
+    const __m128 value = _mm_mul_ps(_mm_castsi128_ps(rest), _mm_set1_ps(0x1p112F));
+    const __m128i all = _mm_or_si128(sign, _mm_and_si128(special, _mm_set1_epi32(0x7f800000)));
+    return _mm_or_ps(value, _mm_castsi128_ps(all));
+#elif defined(__aarch64__)
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&from->bits)));
+#else
+    alignas(64) float lane[lanes];
+    for (index_t i = 0; i < lanes; ++i) lane[i] = widen(from[i]);
+    return load(lane);
+#endif
+}
 /// Prefetches the cache line of an address, which may be any address, into L2: to be read, or to be written.
-KDNA_INLINE void prefetch_line(const float* from) noexcept {
+KDNA_INLINE void prefetch_line(const void* from) noexcept {
 #if defined(__GNUC__)
     __builtin_prefetch(from, 0, 2);
 #else
@@ -56,7 +99,7 @@ KDNA_INLINE void prefetch_line(const float* from) noexcept {
 #endif
 }
 /// As prefetch_line, into L1.
-KDNA_INLINE void prefetch_near(const float* from) noexcept {
+KDNA_INLINE void prefetch_near(const void* from) noexcept {
 #if defined(__GNUC__)
     __builtin_prefetch(from, 0, 3);
 #else

@@ -75,17 +75,19 @@ private:
 /// A kernel that is packed once, when its panels are first read (packed_once.hpp).
 class packed_kernel {
 public:
-    /// `weights` are dense [O, I/groups, KH, KW] (PyTorch's order). Throws kdna::error if their count is not the shape's.
+    /// `weights` are dense [O, I/groups, KH, KW] (PyTorch's order), stored in `format`. Throws kdna::error if their count is
+    /// not the shape's, or if one is out of the format's range.
     KDNA_FUNC packed_kernel(const kernel_shape& k, std::span<const float> weights,
-                            std::string_view where = "packed_kernel");
+                            std::string_view where = "packed_kernel", number_format format = number_format::float32);
 
     /// Packs the panels, so that reading them allocates nothing afterwards.
     KDNA_FUNC void prepare() const;
 
     [[nodiscard]] const panel_layout& layout() const noexcept { return layout_; }
-    [[nodiscard]] KDNA_FUNC const float* panel(index_t group, index_t panel) const noexcept;
+    [[nodiscard]] number_format format() const noexcept { return weights_.format(); }
+    [[nodiscard]] KDNA_FUNC stored_numbers panel(index_t group, index_t panel) const noexcept;
     [[nodiscard]] KDNA_FUNC float weight(index_t o, index_t c, index_t t) const noexcept;
-    /// The weights [O, I/groups, KH, KW] that it was made of.
+    /// The weights [O, I/groups, KH, KW] that it was made of, as they were rounded.
     KDNA_FUNC void copy_weights(std::span<float> to) const;
     /// Bytes that it holds: the weights, and once it is packed the panels instead.
     [[nodiscard]] index_t bytes() const { return weights_.bytes(); }
@@ -93,7 +95,7 @@ public:
 private:
     KDNA_FUNC static panel_layout checked(const kernel_shape& k, std::span<const float> weights,
                                           std::string_view where);
-    [[nodiscard]] KDNA_FUNC const float* data() const;
+    [[nodiscard]] KDNA_FUNC stored_numbers data() const;
     panel_layout layout_;
     packed_once weights_;
 };

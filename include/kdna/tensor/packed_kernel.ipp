@@ -42,12 +42,13 @@ KDNA_FUNC index_t panel_layout::offset_of(index_t o, index_t c, index_t t) const
     return offset(at.group, at.panel) + at.offset;
 }
 
-KDNA_FUNC packed_kernel::packed_kernel(const kernel_shape& k, std::span<const float> weights, std::string_view where)
-    : layout_(checked(k, weights, where)), weights_(weights, layout_.floats()) {}
+KDNA_FUNC packed_kernel::packed_kernel(const kernel_shape& k, std::span<const float> weights, std::string_view where,
+                                       number_format format)
+    : layout_(checked(k, weights, where)), weights_(weights, layout_.floats(), format, where) {}
 
 KDNA_FUNC void packed_kernel::prepare() const { static_cast<void>(data()); }
 
-KDNA_FUNC const float* packed_kernel::panel(index_t group, index_t panel) const noexcept {
+KDNA_FUNC stored_numbers packed_kernel::panel(index_t group, index_t panel) const noexcept {
     return data() + layout_.offset(group, panel);
 }
 
@@ -57,7 +58,7 @@ KDNA_FUNC float packed_kernel::weight(index_t o, index_t c, index_t t) const noe
 
 KDNA_FUNC void packed_kernel::copy_weights(std::span<float> to) const { weights_.copy(to, layout_); }
 
-KDNA_FUNC const float* packed_kernel::data() const { return weights_.packed(layout_); }
+KDNA_FUNC stored_numbers packed_kernel::data() const { return weights_.packed(layout_); }
 
 KDNA_FUNC panel_layout packed_kernel::checked(const kernel_shape& k, std::span<const float> weights,
                                               std::string_view where) {

@@ -4,6 +4,8 @@
 #include <kdna/core/macros_push.hpp>
 
 #include <array>
+#include <cstddef>
+#include <span>
 
 #include <kdna/conv/epilogue.hpp>
 #include <kdna/conv/product/tile.hpp>
@@ -51,6 +53,11 @@ struct tile_series {
     tile_output out{};
     bool adds_column_sums = false;
 };
+
+/// Memory to be prefetched as a tile_series counts it, in floats, whatever is stored there.
+[[nodiscard]] inline std::span<const float> as_lines(std::span<const std::byte> memory) noexcept {
+    return {reinterpret_cast<const float*>(memory.data()), memory.size() / sizeof(float)};
+}
 
 namespace detail {
 

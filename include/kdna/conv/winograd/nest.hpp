@@ -272,8 +272,8 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
         multiply_positions({positions, count, width, rows, 0, p.in.c, weights, floats, false, products},
                            [&](index_t q, index_t i, index_t height) {
                                // The next position's weights follow these; each tile prefetches its share of them.
-                               return std::span(weights + (q + 1) * floats + floats * i / count,
-                                                static_cast<std::size_t>(floats * height / count));
+                               return std::as_bytes(std::span(weights + (q + 1) * floats + floats * i / count,
+                                                              static_cast<std::size_t>(floats * height / count)));
                            });
         f.output(p, own, c, space, first, count, panel, products);
     }
@@ -333,7 +333,7 @@ inline void run_transforming_task(const conv::plan& p, const plan& own, const ca
                         {positions, count, width, rows + at, from / depth * positions * count * own.row_floats,
                          range.count, part, stride, from > 0, block_products},
                         [&](index_t q, index_t i, index_t height) {
-                            if (!prefetches || !last_block) return std::span<const float>();
+                            if (!prefetches || !last_block) return std::span<const std::byte>();
                             return c.source.stored(0, next_panel, next, (q * count + i) / height,
                                                    positions * count / height);
                         });

@@ -38,7 +38,7 @@ void multiply_positions(const position_products& m, const Ahead& ahead) noexcept
                 tiles[pairs++] = {height, 1, m.rows + q * m.count + i, &start, nullptr, nullptr, nullptr, nullptr, 0};
                 i += height;
             } while (i < m.count && pairs < series_tiles && product::tile_height_for(m.count - i) == height);
-            const std::span<const float> wanted = ahead(q, first, i - first);
+            const std::span<const float> wanted = product::as_lines(ahead(q, first, i - first));
             const index_t step = static_cast<index_t>(wanted.size()) / (m.depth * pairs);
             product::micro_kernel_for(
                 height, vectors)({.tiles = tiles,

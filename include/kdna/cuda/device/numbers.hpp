@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include <kdna/core/config.hpp>
+#include <kdna/core/number_format.hpp>
 #include <kdna/cuda/device/qualifiers.hpp>
 
 namespace kdna::inline KDNA_ABI::cuda {
@@ -23,14 +24,8 @@ enum class precision { f32, tf32, f16, bf16 };
 inline constexpr std::array<std::string_view, 4> precision_names{"f32", "tf32", "f16", "bf16"};
 [[nodiscard]] inline std::string_view to_string(precision p) { return precision_names[static_cast<std::size_t>(p)]; }
 
-/// IEEE binary16, 1 sign, 5 exponent and 10 fraction bits.
-struct half {
-    std::uint16_t bits = 0;
-};
-/// The upper half of a float32: 1 sign, 8 exponent and 7 fraction bits.
-struct bfloat16 {
-    std::uint16_t bits = 0;
-};
+using half = kdna::float16;
+using kdna::bfloat16;
 
 namespace detail {
 
@@ -55,14 +50,7 @@ KDNA_HOST_DEVICE float to_float(half v) {
     asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(v.bits));
     return out;
 #else
-    const std::uint32_t sign = static_cast<std::uint32_t>(v.bits & 0x8000U) << 16U, rest = v.bits & 0x7fffU;
-    // Zero and what is below 2^-14 lie a multiple of 2^-24 apart.
-    if (rest < 0x0400U) {
-        const float magnitude = static_cast<float>(rest) * 0x1p-24F;
-        return sign != 0 ? -magnitude : magnitude;
-    }
-    const std::uint32_t exponent = rest >= 0x7c00U ? 0x7f800000U : ((rest >> 10U) + 112U) << 23U;
-    return detail::bits_as<float>(sign | exponent | (rest & 0x03ffU) << 13U);
+    return widen(v);
 #endif
 }
 
@@ -77,16 +65,7 @@ KDNA_HOST_DEVICE T from_float(float v) {
         asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
         return out;
 #else
-        const auto all = detail::bits_as<std::uint32_t>(v);
-        const std::uint32_t sign = all >> 16U & 0x8000U;
-        std::uint32_t u = all & 0x7fffffffU;
-        if (u > 0x7f800000U) return {0x7fffU};
-        if (u >= 0x47800000U) return {static_cast<std::uint16_t>(sign | 0x7c00U)};
-        if (u < 0x38800000U)  // below 2^-14: near one half, floats lie 2^-24 apart
-            u = detail::bits_as<std::uint32_t>(detail::bits_as<float>(u) + 0.5F) - 0x3f000000U;
-        else
-            u = (u + 0x0fffU + (u >> 13U & 1U) - (112U << 23U)) >> 13U;
-        return {static_cast<std::uint16_t>(sign | u)};
+        return narrow<half>(v);
 #endif
     } else {
         static_assert(std::is_same_v<T, bfloat16>, "kdna: devices compute in float, half or bfloat16");
@@ -95,9 +74,7 @@ KDNA_HOST_DEVICE T from_float(float v) {
         asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
         return out;
 #else
-        const auto u = detail::bits_as<std::uint32_t>(v);
-        if ((u & 0x7fffffffU) > 0x7f800000U) return {0x7fffU};
-        return {static_cast<std::uint16_t>((u + 0x7fffU + (u >> 16U & 1U)) >> 16U)};
+        return narrow<bfloat16>(v);
 #endif
     }
 }
