@@ -10,6 +10,8 @@
 //     acdc_expanded              ACDC with four atoms, its kernel written out when it is loaded
 //     acdc, acdc_assembled       put together panel by panel: when it is first planned, and in every run
 //     child                      KernelDNA
+//     ..._bf16, ..._f16          the same with kernels stored in bfloat16 or float16
+//     plain_transformed_bf16, _f16  the plain layer, its kernel kept transformed for Winograd in 16 bits
 //     constant, runtime          blur kernels of one channel for RGB images, circular: one known beforehand, and one
 //                                for each sample that comes with the call
 //
@@ -74,6 +76,18 @@ struct blur {
     }
     basic_runtime_conv2d<B> conv;
     std::vector<float> kernels;
+};
+
+/// A method with its kernels stored in another format.
+template <class Method, number_format Storage>
+struct stored_in : Method {
+    static constexpr number_format storage = Storage;
+};
+/// The plain layer with its transformed kernel stored so. Its answer is off by the rounding of that.
+template <number_format Storage>
+struct plain_transformed : plain_method {
+    static constexpr number_format transformed = Storage;
+    static constexpr double tolerance = Storage == number_format::float16 ? 2e-3 : 2e-2;
 };
 
 [[nodiscard]] conv_params circular(const layer_shape& s) {
@@ -164,16 +178,22 @@ template <class Method>
         typename layer_type::plan_type plan;
         tensor<float> y;
     };
-    random_tensors tensors;
+    random_tensors tensors, same;
+    if constexpr (requires { Method::storage; }) tensors.storage = same.storage = Method::storage;
     layer_type layer = Method::template make<backend::cpu>(s, tensors);
-    auto plan = layer.plan(x.shape(), {.order = input_order::nhwc, .transform_budget = transform_budget});
+    plan_options options{.order = input_order::nhwc, .transform_budget = transform_budget};
+    double most = tolerance;
+    if constexpr (requires { Method::transformed; }) {
+        options.transformed_storage = Method::transformed;
+        most = Method::tolerance;
+    }
+    auto plan = layer.plan(x.shape(), options);
     tensor<float> y(plan.output_shape(), layout::nhwc);
     const auto made = std::make_shared<state>(state{std::move(layer), std::move(plan), std::move(y)});
     const auto run = [made, &x] { made->layer.run(made->plan, x.view(), made->y.view()); };
     run();
 
     constexpr bool dense = !std::is_same_v<Method, runtime_method> && !std::is_same_v<Method, constant_method>;
-    random_tensors same;
     auto oracle = Method::template make<std::conditional_t<dense, assembled_reference, sampled_reference>>(s, same);
     tensor<float> expected(made->y.shape(), layout::nhwc);
     auto oracle_plan = oracle.plan(x.shape(), {});
@@ -181,7 +201,7 @@ template <class Method>
     const double error = relative_error(std::as_const(made->y).view(), std::as_const(expected).view(),
                                         checked_pixels(made->y.shape(), s.kernel),
                                         dense ? checked_filters(s.kernel) : std::vector<index_t>());
-    if (!(error <= tolerance))
+    if (!(error <= most))
         give_up(name, concat("wrong answer, off by ", error, " of the largest: ", made->plan.explain()));
     const std::optional<double> spread = route_spread(oracle_plan);  // those of a DCD layer in parts do not show
     if (spread && *spread < least_route_spread) give_up(name, concat("samples take routes that differ by ", *spread));
@@ -275,7 +295,7 @@ void time_layer(benchmark::State& state, const std::shared_ptr<const job>& j) {
 /// What is put together once, when it is planned, costs a run nothing.
 template <class Method>
 [[nodiscard]] index_t assembly_terms(const layer_shape& s, index_t transform_budget) {
-    if constexpr (std::is_same_v<Method, warehouse_method>) return warehouse_cells(s.kernel.i);
+    if constexpr (std::is_base_of_v<warehouse_method, Method>) return warehouse_cells(s.kernel.i);
     if constexpr (std::is_same_v<Method, acdc_method>) return transform_budget == no_limit ? 0 : acdc_method::atoms;
     if constexpr (requires { Method::kernels; }) return Method::kernels;
     return 0;
@@ -311,6 +331,14 @@ void add_dynamic_layers(index_t channels, index_t extent) {
     // No transformed kernel fits a budget of one byte, so nothing of it is kept.
     add_benchmark<acdc_method, plain_method>(s, "acdc_assembled", 1);
     add_benchmark<child_method, plain_method>(s, "child");
+
+    add_benchmark<stored_in<odconv_4x_method, number_format::bfloat16>, plain_method>(s, "odconv_4x_bf16");
+    add_benchmark<stored_in<condconv_4x_method, number_format::bfloat16>, plain_method>(s, "condconv_4x_bf16");
+    add_benchmark<stored_in<condconv_4x_method, number_format::float16>, plain_method>(s, "condconv_4x_f16");
+    add_benchmark<stored_in<warehouse_method, number_format::bfloat16>, plain_method>(s, "kernel_warehouse_1x_bf16");
+    add_benchmark<stored_in<child_method, number_format::bfloat16>, plain_method>(s, "child_bf16", 0);
+    add_benchmark<plain_transformed<number_format::bfloat16>, plain_method>(s, "plain_transformed_bf16");
+    add_benchmark<plain_transformed<number_format::float16>, plain_method>(s, "plain_transformed_f16");
 }
 
 void add_blurs(index_t window, index_t stride) {

@@ -32,6 +32,9 @@ namespace kdna_bench {
 /// that samples take clearly different routes.
 class random_tensors {
 public:
+    /// How layers store the kernels that are made of these.
+    kdna::number_format storage = kdna::number_format::float32;
+
     [[nodiscard]] std::span<const float> values(const std::string& name, const std::vector<index_t>& shape) {
         std::vector<float>& v = made_[name];
         index_t count = 1, inputs = 1;
@@ -87,12 +90,18 @@ template <class Tensors>
     return {.weight = t.values(name + ".weight", {outputs, inputs, 1, 1}), .bias = t.values(name + ".bias", {outputs})};
 }
 template <class Tensors>
+[[nodiscard]] kdna::number_format storage_of(const Tensors& t) {
+    if constexpr (requires { t.storage; }) return t.storage;
+    return kdna::number_format::float32;
+}
+template <class Tensors>
 [[nodiscard]] kdna::dense_kernel one_kernel(Tensors& t, const std::string& name, const kdna::kernel_shape& k) {
-    return kdna::dense_kernel::pack(k, t.values(name, {k.o, k.channels_per_group(), k.kh, k.kw}));
+    return kdna::dense_kernel::pack(k, t.values(name, {k.o, k.channels_per_group(), k.kh, k.kw}), name, storage_of(t));
 }
 template <class Tensors>
 [[nodiscard]] kdna::mixture_kernel mixture(Tensors& t, index_t n, const kdna::kernel_shape& k) {
-    return kdna::mixture_kernel::pack(n, k, t.values("conv.weight", {n, k.o, k.channels_per_group(), k.kh, k.kw}));
+    return kdna::mixture_kernel::pack(n, k, t.values("conv.weight", {n, k.o, k.channels_per_group(), k.kh, k.kw}), {},
+                                      "conv.weight", storage_of(t));
 }
 template <class Tensors>
 [[nodiscard]] kdna::odconv_router odconv_attention(Tensors& t, const kdna::kernel_shape& k, index_t kernels) {
@@ -203,7 +212,9 @@ struct warehouse_method {
         const index_t n = warehouse_cells(k.i), combinations = k.taps(), hidden = std::max<index_t>(k.i / 16, 16);
         const kdna::cell_shape cell{.n = n, .o = k.o, .c = k.i};
         kdna::warehouse_kernel kernel(
-            kdna::warehouse::pack(cell, t.values("warehouse_manager.weights.0", {n, k.o, k.i, 1, 1})), k);
+            kdna::warehouse::pack(cell, t.values("warehouse_manager.weights.0", {n, k.o, k.i, 1, 1}),
+                                  "warehouse_manager.weights.0", detail::storage_of(t)),
+            k);
         const std::string a = "conv.attention.";
         const kdna::warehouse_weights w{.fc1 = t.values(a + "fc1.weight", {hidden, k.i}),
                                         .norm = detail::batch_norm_of(t, a + "norm1", hidden),

@@ -5,6 +5,7 @@
 
 #include <kdna/core/config.hpp>
 #include <kdna/core/machine.hpp>
+#include <kdna/core/number_format.hpp>
 #include <kdna/core/shape.hpp>
 #include <kdna/dna/source.hpp>
 
@@ -26,6 +27,8 @@ struct problem {
     /// Bytes that a kernel may take which an algorithm prepares once and keeps beside the packed one
     /// (prepared_kernels). 0 also forbids the algorithms that prepare a part of the kernel at a time.
     index_t transform_budget = 0;
+    /// How such a kernel is stored where its size matters more than its bits: kernels kept transformed.
+    number_format prepared_format = number_format::float32;
     /// The machine that the plan is made for.
     const machine* target = &machine::host();
     /// Where such kernels are kept. Null: each plan keeps its own.

@@ -104,6 +104,7 @@ conv::problem conv_layer<Backend>::problem(const parts& of, const plan_options& 
             .channel_means = options.channel_means,
             .in_bands = options.in_bands,
             .transform_budget = options.transform_budget,
+            .prepared_format = options.transformed_storage,
             .target = &options.target,
             .prepared = prepared_.get()};
 }

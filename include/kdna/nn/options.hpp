@@ -13,6 +13,7 @@
 #include <kdna/core/activation.hpp>
 #include <kdna/core/executor.hpp>
 #include <kdna/core/machine.hpp>
+#include <kdna/core/number_format.hpp>
 #include <kdna/dna/algebra.hpp>
 #include <kdna/dna/factors.hpp>
 
@@ -38,6 +39,10 @@ struct plan_options {
     /// together; they are kept with the layer, beside the shared kernel. Kernels that differ from sample to sample, and those that
     /// do not fit the budget, are transformed panel by panel as they are used: 1 means all, and 0 forbids Winograd.
     index_t transform_budget = std::numeric_limits<index_t>::max();
+    /// How those kernels are stored. In 16 bits they take half the memory, and half as much passes by in each run; what that costs
+    /// in accuracy is in docs/numerics.md. Throws kdna::error when a plan is made if a transformed weight is out of the format's
+    /// range.
+    number_format transformed_storage = number_format::float32;
     /// The machine that the plan is made for: this one, one of machine::known (`machine::named("zen3")`), or one of your own.
     /// Plans for one description are alike and give the same bits wherever they are made and run.
     machine target = machine::host();

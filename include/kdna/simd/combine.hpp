@@ -19,9 +19,12 @@ namespace detail {
 /// streams 78 GB/s, with this 96; KernelWarehouse's cells at 512@7 28 % faster).
 inline constexpr index_t combined_ahead = 6144, run_ahead = 2304;
 
+/// Prefetches what lies `bytes` behind vector j of a run of vectors, whose lines are asked for once.
 template <class T>
-KDNA_INLINE void prefetch_ahead(const T* from, index_t bytes) noexcept {
-    simd::prefetch_near(from + bytes / static_cast<index_t>(sizeof(T)));
+KDNA_INLINE void prefetch_ahead(const T* from, int j, index_t bytes) noexcept {
+    constexpr auto size = static_cast<index_t>(sizeof(T));
+    if (j * simd::lanes * size % (simd::line_floats * index_t{sizeof(float)}) == 0)
+        simd::prefetch_near(from + bytes / size);
 }
 
 /// `Vectors` vectors of each of `Rows` combinations, kept in registers while the terms pass by. Only `count` floats of each
@@ -42,7 +45,7 @@ void combine_tile(const float* const* factors, const T* from, index_t from_strid
         simd::vec v[Vectors];
         KDNA_UNROLL
         for (int j = 0; j < Vectors; ++j) {
-            prefetch_ahead(from + j * simd::lanes, combined_ahead);
+            prefetch_ahead(from + j * simd::lanes, j, combined_ahead);
             v[j] = simd::load(from + j * simd::lanes);
         }
         KDNA_UNROLL
@@ -76,7 +79,7 @@ inline constexpr index_t most_combined = simd::registers >= 32 ? 9 : 5;
 /// nothing is written there.
 template <class T>
 void combine(const float* const* factors, index_t rows, const T* from, index_t from_stride, index_t terms,
-                    index_t count, float* const* to) noexcept {
+             index_t count, float* const* to) noexcept {
     using tile_fn = void (*)(const float* const*, const T*, index_t, index_t, float* const*, index_t, index_t);
     using tiles = std::array<std::array<tile_fn, 2>, static_cast<std::size_t>(detail::most_combined)>;
     static constexpr auto table = []<std::size_t... R>(std::index_sequence<R...>) {
@@ -139,7 +142,7 @@ void combine_runs(const float* factors, const T* from, index_t stride, index_t t
                 KDNA_UNROLL
                 for (int j = 0; j < Vectors; ++j) {
                     const T* at = v + r * width + j * simd::lanes;
-                    detail::prefetch_ahead(at, detail::run_ahead);
+                    detail::prefetch_ahead(at, r * Vectors + j, detail::run_ahead);
                     acc[r][j] = simd::multiply_add(factor, simd::load(at), acc[r][j]);
                 }
             }

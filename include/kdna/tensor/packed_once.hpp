@@ -17,14 +17,10 @@
 
 namespace kdna::inline KDNA_ABI {
 
-namespace detail {
-
 /// Writes weights in a format, each rounded to the nearest number of it, from `to` on. Throws kdna::error if one is finite and its
 /// nearest number is not.
 KDNA_FUNC_COLD void round_weights(std::span<const float> weights, number_format format, std::byte* to,
                                   std::string_view where);
-
-}  // namespace detail
 
 /// Weights, kept in PyTorch's order until they are first needed in the order of a kernel's panels, and from then on in
 /// that order only. So a backend with a layout of its own builds from the weights as they came, and panels are never
@@ -35,7 +31,7 @@ public:
     /// weight is out of the format's range.
     packed_once(std::span<const float> weights, index_t count, number_format format, std::string_view where)
         : count_(count), format_(format), weights_(static_cast<index_t>(weights.size()) * size_of(format)) {
-        detail::round_weights(weights, format, weights_.data(), where);
+        round_weights(weights, format, weights_.data(), where);
     }
     packed_once(const packed_once&) = delete;
     packed_once& operator=(const packed_once&) = delete;

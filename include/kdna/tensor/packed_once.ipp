@@ -10,7 +10,7 @@
 #include <kdna/core/error.hpp>
 #include <kdna/tensor/packed_once.hpp>
 
-namespace kdna::inline KDNA_ABI::detail {
+namespace kdna::inline KDNA_ABI {
 
 KDNA_FUNC_COLD void round_weights(std::span<const float> weights, number_format format, std::byte* to,
                                   std::string_view where) {
@@ -29,6 +29,6 @@ KDNA_FUNC_COLD void round_weights(std::span<const float> weights, number_format 
     }
 }
 
-}  // namespace kdna::inline KDNA_ABI::detail
+}  // namespace kdna::inline KDNA_ABI
 
 #include <kdna/core/macros_pop.hpp>

@@ -43,14 +43,15 @@ KDNA_COLD std::shared_ptr<const prepared_kernel> prepare(const problem& q, const
     if (own.transforms_panels) return nullptr;
     struct wanted {
         const problem& layer;
-        int m;
+        const plan& own;
     };
-    const wanted w{q, own.m};
+    const wanted w{q, own};
     const auto make = [](const void* context) -> std::shared_ptr<const prepared_kernel> {
         const auto& of = *static_cast<const wanted*>(context);
-        return std::shared_ptr<const kernel>(new kernel(of.layer.source, of.layer.static_spatial, of.m));
+        return std::shared_ptr<const kernel>(
+            new kernel(of.layer.source, of.layer.static_spatial, of.own.m, of.own.format));
     };
-    return q.prepared == nullptr ? make(&w) : q.prepared->get(p.name, {make, &w});
+    return q.prepared == nullptr ? make(&w) : q.prepared->get(kernel_name(own.m, own.format), {make, &w});
 }
 
 KDNA_COLD explanation explain(const problem& q, const conv::plan& p) {
@@ -58,7 +59,9 @@ KDNA_COLD explanation explain(const problem& q, const conv::plan& p) {
     const std::string weights =
         own.transforms_panels
             ? concat("panels transformed as they are used, ", own.part_channels, " channels at a time")
-            : concat("transformed kernel ", kernel_bytes(q.kernel(), own.m) / 1024, " KiB");
+            : concat("transformed kernel ", kernel_bytes(q, own.m) / 1024, " KiB",
+                     own.format == number_format::float32 ? "" : " of ",
+                     own.format == number_format::float32 ? "" : to_string(own.format));
     return {.tiles = concat(p.name, ", blocks of ", std::min(own.block_tiles, own.tiles), " of ", own.tiles, " tiles, ",
                             weights),
             .gate = "the input transform",

@@ -11,14 +11,14 @@
 namespace kdna::inline KDNA_ABI::conv::winograd {
 
 /// Bytes of a kernel that is kept transformed for F(m x m).
-[[nodiscard]] inline index_t kernel_bytes(const panel_layout& layout, int m) noexcept {
-    return positions_of(m) * layout.shape().i * layout.padded_filters() * static_cast<index_t>(sizeof(float));
+[[nodiscard]] inline index_t kernel_bytes(const problem& q, int m) noexcept {
+    return positions_of(m) * q.shape().i * q.kernel().padded_filters() * size_of(q.prepared_format);
 }
 
 /// Whether F(m x m) transforms panels as they are used: the kernel differs from sample to sample, or does not fit the
 /// budget.
 [[nodiscard]] inline bool transforms_panels(const problem& q, int m) noexcept {
-    return q.routed_kernel || kernel_bytes(q.kernel(), m) > q.transform_budget;
+    return q.routed_kernel || kernel_bytes(q, m) > q.transform_budget;
 }
 
 namespace cost {
@@ -45,7 +45,7 @@ inline constexpr index_t fewest_tiles_of_6 = 8;
     const std::size_t which = index_of(m);
     const double tiles = real(ceil_div(r.out.h, m)) * real(ceil_div(r.out.w, m)), positions = (m + 2) * (m + 2),
                  inputs = tiles * real(ceil_div(k.i, simd::lanes)), outputs = tiles * real(ceil_div(k.o, simd::lanes)),
-                 bytes = real(kernel_bytes(r.kernel(), m));
+                 bytes = real(kernel_bytes(r.layer, m));
     // Tiles of few rows take as long as those of five: they wait for their adds.
     index_t rows = 0;
     for (auto left = static_cast<index_t>(tiles); left > 0; left -= product::tile_height_for(left))
@@ -54,7 +54,10 @@ inline constexpr index_t fewest_tiles_of_6 = 8;
                             product_efficiency,
                  transforms = inputs * input_transform[which] + outputs * output_transform[which] +
                               activations(r.map, r.out, r.target());
-    if (!transforms_panels(r.layer, m)) return with_weights(products, bytes, r.target()) + transforms;
+    if (!transforms_panels(r.layer, m)) {
+        const index_t widened = r.layer.prepared_format == number_format::float32 ? 0 : kernel_bytes(r.layer, m) / 2;
+        return with_weights(products, bytes, r.target()) + transforms + copy_cycles * real(widened) / simd::lanes;
+    }
     const double vectors = real(r.kernel().floats()) / 9.0 / simd::lanes;
     return products + transforms + vectors * kernel_transform[which] + assembly(r.layer);
 }

@@ -262,19 +262,25 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
     const index_t positions = own.positions(), first = block * own.block_tiles,
                   count = std::min(own.block_tiles, own.tiles - first);
     const float* input = block_input(own, f, c, space, first, count, space.at<float>(own.task_input_at));
-    auto* products = space.at<float>(own.products_at);
+    auto *products = space.at<float>(own.products_at), *widened = space.at<float>(own.widened_at);
     const auto** rows = space.at<const float*>(own.row_pointers_at);
     for (index_t i = 0; i < count * positions; ++i) rows[i] = input + i * own.row_floats;
     const index_t panel_end = std::min((chunk + 1) * own.chunk_panels, layout.panels());
     for (index_t panel = chunk * own.chunk_panels; panel < panel_end; ++panel) {
         const index_t width = layout.width_of(panel), floats = p.in.c * width;
-        const float* weights = transformed.panel(panel, 0);
-        multiply_positions({positions, count, width, rows, 0, p.in.c, weights, floats, false, products},
-                           [&](index_t q, index_t i, index_t height) {
-                               // The next position's weights follow these; each tile prefetches its share of them.
-                               return std::as_bytes(std::span(weights + (q + 1) * floats + floats * i / count,
-                                                              static_cast<std::size_t>(floats * height / count)));
-                           });
+        const stored_numbers weights = transformed.panel(panel, 0);
+        multiply_positions(
+            {positions, count, width, rows, 0, p.in.c, false, products},
+            [&](index_t q) -> const float* {
+                const stored_numbers of_position = weights + q * floats;
+                if (own.format == number_format::float32) return of_position.floats();
+                widen(of_position, floats, widened);
+                return widened;
+            },
+            [&](index_t q, index_t i, index_t height) {
+                // The next position's weights follow these; each tile prefetches its share of them.
+                return (weights + ((q + 1) * floats + floats * i / count)).bytes(floats * height / count);
+            });
         f.output(p, own, c, space, first, count, panel, products);
     }
 }
@@ -331,7 +337,8 @@ inline void run_transforming_task(const conv::plan& p, const plan& own, const ca
                     const bool last_block = first + count == (n + sample) * own.tiles + first_tile + tiles;
                     multiply_positions(
                         {positions, count, width, rows + at, from / depth * positions * count * own.row_floats,
-                         range.count, part, stride, from > 0, block_products},
+                         range.count, from > 0, block_products},
+                        [&](index_t q) { return part + q * stride; },
                         [&](index_t q, index_t i, index_t height) {
                             if (!prefetches || !last_block) return std::span<const std::byte>();
                             return c.source.stored(0, next_panel, next, (q * count + i) / height,

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <kdna/conv/algorithm.hpp>
+#include <kdna/core/number_format.hpp>
 #include <kdna/simd/lanes.hpp>
 
 namespace kdna::inline KDNA_ABI::conv::winograd {
@@ -16,6 +17,14 @@ inline constexpr std::array<int, 3> variants{2, 4, 6};
 inline constexpr std::array<std::string_view, 3> names{"winograd F(2x2)", "winograd F(4x4)", "winograd F(6x6)"};
 /// The place of F(m x m) among them.
 [[nodiscard]] constexpr std::size_t index_of(int m) noexcept { return static_cast<std::size_t>(m / 2 - 1); }
+/// The name under which a kernel that is kept transformed is kept.
+[[nodiscard]] constexpr std::string_view kernel_name(int m, number_format format) noexcept {
+    constexpr std::array<std::array<std::string_view, 3>, 3> all{
+        {{"winograd F(2x2)", "winograd F(2x2) float16", "winograd F(2x2) bfloat16"},
+         {"winograd F(4x4)", "winograd F(4x4) float16", "winograd F(4x4) bfloat16"},
+         {"winograd F(6x6)", "winograd F(6x6) float16", "winograd F(6x6) bfloat16"}}};
+    return all[index_of(m)][static_cast<std::size_t>(format)];
+}
 /// Positions of a transformed tile, each of which is a matrix product.
 [[nodiscard]] constexpr index_t positions_of(int m) noexcept { return static_cast<index_t>(m + 2) * (m + 2); }
 
@@ -32,7 +41,8 @@ struct plan {
     index_t block_tiles = 1, blocks = 1;
     index_t chunk_panels = 1, chunks = 1;
 
-    bool transforms_panels = false;  ///< the kernel is not kept transformed
+    bool transforms_panels = false;                 ///< the kernel is not kept transformed
+    number_format format = number_format::float32;  ///< in which it is kept
     index_t task_blocks = 1, task_samples = 1;
     index_t part_channels = 0;  ///< channels of a panel that are transformed at a time
     bool one_kernel = false;    ///< which serves all samples of a task
@@ -48,6 +58,7 @@ struct plan {
     index_t products_at = 0;      ///< [position][tile][filter]
     index_t assembled_at = 0;     ///< where panels are transformed: some channels of an assembled panel
     index_t weights_at = 0;       ///< likewise: [position][channel][filter], positions weights_stride() apart
+    index_t widened_at = 0;       ///< a kernel kept in 16 bits: one position of a panel
 
     [[nodiscard]] index_t positions() const noexcept { return positions_of(m); }
     /// Floats between two positions of transformed weights; a line more than they take, since positions 4 or 8 KiB

@@ -104,6 +104,7 @@ KDNA_COLD void share_out_tiles(conv::plan& p, plan& own, const plan_request& r, 
     own.tile_rows = ceil_div(r.out.h, m);
     own.tile_columns = ceil_div(r.out.w, m);
     own.transforms_panels = transforms_panels(r.layer, m);
+    own.format = r.layer.prepared_format;
     own.one_kernel = r.layer.one_kernel();
     own.tiles =
         checked_mul(checked_mul(own.tile_rows, own.tile_columns, r.where), own.transforms_panels ? 1 : r.in.n, r.where);
@@ -126,6 +127,8 @@ KDNA_COLD void share_out_tiles(conv::plan& p, plan& own, const plan_request& r, 
         products = own.part_channels < r.map.c ? tiles : own.block_tiles;
         own.assembled_at = w.thread.add<float>(r.layer.source.scratch_floats());
         own.weights_at = w.thread.add<float>(positions * own.weights_stride());
+    } else if (own.format != number_format::float32) {
+        own.widened_at = w.thread.add<float>(checked_mul(r.map.c, panel_layout::width, r.where));
     }
     own.row_pointers_at = w.thread.add<const float*>(checked_mul(positions, tiles, r.where));
     const index_t tile_floats = tile_bytes / static_cast<index_t>(sizeof(float));

@@ -18,19 +18,18 @@ struct position_products {
     const float* const* rows;         ///< [position][tile]
     index_t skip;                     ///< floats from where a row points to where it begins
     index_t depth;                    ///< channels
-    const float* weights;             ///< [channel][filter] of the first position
-    index_t weights_stride;           ///< floats between positions
     bool add;                         ///< to what is there
     float* products;
 };
 
-/// `ahead(position, first tile, tiles)` is what to prefetch during those tiles, contiguous.
-template <class Ahead>
-void multiply_positions(const position_products& m, const Ahead& ahead) noexcept {
+/// `weights(position)` are [channel][filter], and `ahead(position, first tile, tiles)` is what to prefetch during those tiles,
+/// contiguous.
+template <class Weights, class Ahead>
+void multiply_positions(const position_products& m, const Weights& weights, const Ahead& ahead) noexcept {
     const index_t vectors = m.width / simd::lanes, start = 0;
     product::tile tiles[series_tiles];
     for (index_t q = 0; q < m.positions; ++q) {
-        const float* panel = m.weights + q * m.weights_stride;
+        const float* panel = weights(q);
         for (index_t i = 0; i < m.count;) {
             const index_t height = product::tile_height_for(m.count - i), first = i;
             index_t pairs = 0;
