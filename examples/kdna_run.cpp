@@ -17,6 +17,8 @@ struct arguments {
     std::string model, arch, form = "kernel_dna", weights, machine;
     std::vector<std::string> inputs, outputs;
     bool plain = false, explain = false, winograd = true;
+    load_options loading{};
+    number_format transformed = number_format::float32;
     index_t threads = 1, repeat = 0;
 };
 
@@ -35,9 +37,10 @@ std::vector<port> ports_of(const std::vector<std::string>& texts) {
 }
 
 network load_network(const arguments& a) {
-    if (!a.model.empty()) return load(a.model);
+    if (!a.model.empty()) return load(a.model, a.loading);
     load_report report;
-    network net = models::load(models::arch_of(a.arch), a.weights, models::form_of(a.plain ? "plain" : a.form), report);
+    network net = models::load(models::arch_of(a.arch), a.weights, models::form_of(a.plain ? "plain" : a.form), report,
+                               a.loading);
     if (a.explain) std::cout << to_string(report);
     return net;
 }
@@ -74,6 +77,7 @@ int run(const arguments& a) {
     plan_options options;
     if (a.threads > 1) options.executor = pool;
     if (!a.winograd) options.transform_budget = 0;
+    options.transformed_storage = a.transformed;
     if (!a.machine.empty()) options.target = find_machine(a.machine);
     network_plan plan = net.plan(shapes, options);
     if (a.explain) std::cout << plan.explain() << "weights " << net.weight_bytes() / 1024 << " KiB in memory\n";
@@ -138,6 +142,14 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(index_t{1}, index_t{1000000}));
     app.add_option("--winograd", a.winograd, "on (the default) or off")
         ->transform(CLI::CheckedTransformer(std::map<std::string, bool>{{"on", true}, {"off", false}}));
+    app.add_option_function<std::string>(
+           "--storage", [&](const std::string& name) { a.loading.storage = storage_named(name); },
+           "of kernels in memory: float32 (the default), float16, bfloat16, or file: as the file has them")
+        ->check(CLI::IsMember({"float32", "float16", "bfloat16", "file"}));
+    app.add_option_function<std::string>(
+           "--transformed", [&](const std::string& name) { a.transformed = *storage_named(name); },
+           "storage of kernels that are kept transformed for Winograd: float32 (the default), float16 or bfloat16")
+        ->check(CLI::IsMember({"float32", "float16", "bfloat16"}));
     app.add_option(
         "--machine", a.machine,
         "plan for this machine, e.g. zen3, or one that kdna_calibrate wrote to a .json, instead of this one");

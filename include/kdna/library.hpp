@@ -118,12 +118,20 @@ private:
     std::unique_ptr<state> state_;
 };
 
+/// How a file is loaded.
+struct load_options {
+    /// How kernels are stored in memory: "float32", "float16" or "bfloat16" in half of it, or "file": as the file has them.
+    std::string storage = "float32";
+};
+
 /// What a plan is made with.
 struct plan_options {
     thread_pool* threads = nullptr;  ///< null: the calling thread
     bool channels_last = false;      ///< a promise that the channels of an input's pixel are contiguous
     std::int64_t transform_budget =
-        -1;                 ///< bytes of kernels kept transformed for Winograd; -1: any number, 0: no Winograd
+        -1;  ///< bytes of kernels kept transformed for Winograd; -1: any number, 0: no Winograd
+    /// How those kernels are stored: "float32", or in half the memory "float16" or "bfloat16".
+    std::string transformed_storage = "float32";
     bool autotune = false;  ///< times the algorithms instead of relying on the cost model
     /// The machine that the plan is made for, by its name ("zen3"; a name that is not known is an error that lists them), or by a
     /// file that kdna_calibrate wrote ("mine.json"); empty: this one. The same machine gives the same bits wherever it is planned and run.
@@ -160,12 +168,12 @@ class KDNA_LIBRARY_API network {
 public:
     /// Any network from a network file, which tools/export.py writes (docs/graph-file.md). Throws library::error naming the node or
     /// tensor that does not fit, or what is wrong with the file.
-    [[nodiscard]] static network load(const std::string& file);
+    [[nodiscard]] static network load(const std::string& file, const load_options& options = {});
     /// A published network from a .safetensors file. `arch`: resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2; `form`:
     /// kernel_dna, plain, odconv, kernel_warehouse, dyconv or dcd. Throws library::error naming the tensor that is missing,
     /// superfluous, or of the wrong type or shape, or what is wrong with the file.
     [[nodiscard]] static network load(const std::string& file, std::string_view arch,
-                                      std::string_view form = "kernel_dna");
+                                      std::string_view form = "kernel_dna", const load_options& options = {});
     network(const network& other);
     network(network&& other) noexcept;
     network& operator=(const network& other);

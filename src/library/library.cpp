@@ -45,11 +45,19 @@ void check_position(std::int64_t i, std::int64_t count, const char* what) {
     if (i < 0 || i >= count) throw kdna::error(what, concat("0 to ", count - 1), concat(i));
 }
 
+[[nodiscard]] kdna::load_options options_of(const load_options& options) {
+    return {.storage = storage_named(options.storage)};
+}
+
 /// What plans of the library behind the facade are made with, but for the threads.
 [[nodiscard]] kdna::plan_options options_of(const plan_options& options) {
     kdna::plan_options out;
     out.order = options.channels_last ? input_order::nhwc : input_order::any;
     if (options.transform_budget >= 0) out.transform_budget = options.transform_budget;
+    const auto transformed = storage_named(options.transformed_storage);
+    if (!transformed)
+        throw kdna::error("transformed_storage", "float32, float16 or bfloat16", options.transformed_storage);
+    out.transformed_storage = *transformed;
     out.autotune = options.autotune;
     if (!options.machine.empty()) out.target = find_machine(options.machine);
     return out;
@@ -123,14 +131,17 @@ network& network::operator=(const network& other) = default;
 network& network::operator=(network&& other) noexcept = default;
 network::~network() = default;
 
-network network::load(const std::string& file) {
-    return translated(
-        [&] { return network(std::make_shared<const state>(state{kdna::load(std::filesystem::path(file))})); });
-}
-network network::load(const std::string& file, std::string_view arch, std::string_view form) {
+network network::load(const std::string& file, const load_options& options) {
     return translated([&] {
-        return network(std::make_shared<const state>(
-            state{models::load(models::arch_of(arch), std::filesystem::path(file), models::form_of(form))}));
+        return network(
+            std::make_shared<const state>(state{kdna::load(std::filesystem::path(file), options_of(options))}));
+    });
+}
+network network::load(const std::string& file, std::string_view arch, std::string_view form,
+                      const load_options& options) {
+    return translated([&] {
+        return network(std::make_shared<const state>(state{models::load(
+            models::arch_of(arch), std::filesystem::path(file), models::form_of(form), options_of(options))}));
     });
 }
 std::int64_t network::input_count() const noexcept { return state_->net.input_count(); }

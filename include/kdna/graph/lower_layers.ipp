@@ -93,7 +93,7 @@ KDNA_FUNC dense_kernel lowering::shared_kernel(const node& n, const kernel_shape
     const auto found = shared_->kernels.find(key);
     const std::span<const float> weights = take(n, "weight");
     if (found != shared_->kernels.end()) return found->second;
-    return shared_->kernels.emplace(key, dense_kernel::pack(k, weights, n.name)).first->second;
+    return shared_->kernels.emplace(key, dense_kernel::pack(k, weights, n.name, storage_of(n, "weight"))).first->second;
 }
 
 /// The kernel of a layer, and its bias, with the weight and bias of the layer norm in front of it folded in if there is one.
@@ -116,7 +116,7 @@ KDNA_FUNC dense_kernel lowering::kernel_and_bias(const fused_layer& f, const ker
         sums.push_back(static_cast<float>(sum));
     }
     if (!bias.empty() || !shift.empty()) bias = kept(std::move(sums));
-    return dense_kernel::pack(k, kernel, n.name);
+    return dense_kernel::pack(k, kernel, n.name, storage_of(n, "weight"));
 }
 
 /// The n kernels of a tensor, and their biases, which are packed once however many layers mix them.
@@ -126,7 +126,9 @@ KDNA_FUNC mixture_kernel lowering::shared_mixture(const node& n, index_t count, 
         concat(tensor_of(n, "weight"), '\n', to_string(k), '\n', biases.empty() ? "" : tensor_of(n, "bias"));
     const auto found = shared_->mixtures.find(key);
     if (found != shared_->mixtures.end()) return found->second;
-    return shared_->mixtures.emplace(key, mixture_kernel::pack(count, k, weights, biases, n.name)).first->second;
+    return shared_->mixtures
+        .emplace(key, mixture_kernel::pack(count, k, weights, biases, n.name, storage_of(n, "weight")))
+        .first->second;
 }
 
 /// The value that is added to what a layer makes.
@@ -298,7 +300,7 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
         if (found == shared_->warehouses.end())
             found = shared_->warehouses
                         .emplace(tensor, warehouse::pack({.n = s[0], .o = s[1], .c = s[2], .kh = s[3], .kw = s[4]},
-                                                         cells, tensor))
+                                                         cells, tensor, storage_of(n, "cells")))
                         .first;
         y = models::warehouse_layer(m, x, k, call, found->second, a.integer("first_local", 0));
     }

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -21,6 +22,7 @@
 #include <kdna/core/config.hpp>
 #include <kdna/core/error.hpp>
 #include <kdna/core/memory.hpp>
+#include <kdna/core/number_format.hpp>
 #include <kdna/io/dtype.hpp>
 #include <kdna/io/to_float32.hpp>
 
@@ -73,6 +75,17 @@ KDNA_FUNC void check_tensor_name(std::string_view name, std::string_view where);
 
 }  // namespace detail
 
+/// How a file's kernels become a network's.
+struct load_options {
+    /// How convolutions' and linear layers' kernels, mixtures of kernels and warehouses of cells are stored; nothing: as the file has
+    /// each of them (float64 as float32). Everything else becomes float32. 16 bits take half the memory; docs/numerics.md has
+    /// what they cost in accuracy.
+    std::optional<number_format> storage = number_format::float32;
+};
+/// load_options::storage by name: "float32", "float16", "bfloat16", or "file" for as the file has them. Throws kdna::error for another
+/// name.
+[[nodiscard]] KDNA_FUNC std::optional<number_format> storage_named(std::string_view name);
+
 /// Tensors by name, in the order of their names, and the free-form metadata of the file they came from. Move only.
 class state_dict {
 public:
@@ -104,6 +117,10 @@ public:
 
     [[nodiscard]] const tensor_map& tensors() const noexcept { return tensors_; }
 
+    /// How networks that are made of these tensors store their kernels; float32 at first.
+    [[nodiscard]] const load_options& options() const noexcept { return options_; }
+    void set_options(const load_options& options) noexcept { options_ = options; }
+
     /// The string to string `__metadata__` of a safetensors file.
     [[nodiscard]] std::map<std::string, std::string>& metadata() noexcept { return metadata_; }
     [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept { return metadata_; }
@@ -113,6 +130,7 @@ private:
 
     tensor_map tensors_;
     std::map<std::string, std::string> metadata_;
+    load_options options_{};
 };
 
 namespace detail {
@@ -178,7 +196,11 @@ public:
     /// scalar or one element, an integer or floating, or not at all. Throws kdna::error if it is something else.
     KDNA_FUNC void take_count(std::string_view name) const;
 
-    /// What was converted so far, by this reader, its copies and scopes.
+    /// The format in which a kernel that is made of this tensor is stored (load_options), to be asked for once it was taken. Throws
+    /// kdna::error if there is no such tensor.
+    [[nodiscard]] KDNA_FUNC number_format storage_of(std::string_view name) const;
+
+    /// What was converted to float32 so far and does not stay what it was, by this reader, its copies and scopes.
     [[nodiscard]] KDNA_FUNC std::vector<float32_conversion> conversions() const;
 
     /// Throws kdna::error naming the first few tensors (of this scope) that were not taken, if there are any.
@@ -188,6 +210,7 @@ private:
     struct record {
         std::set<std::string, std::less<>> taken;
         std::map<std::string, detail::float32_values, std::less<>> converted;
+        std::set<std::string, std::less<>> kept;  ///< in 16 bits
     };
 
     [[nodiscard]] KDNA_FUNC const tensor_data& find(const std::string& key, const std::string& expected) const;

@@ -187,8 +187,27 @@ KDNA_FUNC void state_dict_reader::take_count(std::string_view name) const {
 
 KDNA_FUNC std::vector<float32_conversion> state_dict_reader::conversions() const {
     std::vector<float32_conversion> out;
-    for (const auto& [name, values] : record_->converted) out.push_back({name, dict_->at(name).type(), values.rounded});
+    for (const auto& [name, values] : record_->converted)
+        if (!record_->kept.contains(name)) out.push_back({name, dict_->at(name).type(), values.rounded});
     return out;
+}
+
+KDNA_FUNC std::optional<number_format> storage_named(std::string_view name) {
+    if (name == "file") return std::nullopt;
+    for (const auto format : {number_format::float32, number_format::float16, number_format::bfloat16})
+        if (name == to_string(format)) return format;
+    throw error("storage", "float32, float16, bfloat16 or file", detail::printable(name));
+}
+
+KDNA_FUNC number_format state_dict_reader::storage_of(std::string_view name) const {
+    const std::string key = key_of(name);
+    const dtype type = dict_->at(key).type();
+    const number_format own = type == dtype::f16    ? number_format::float16
+                              : type == dtype::bf16 ? number_format::bfloat16
+                                                    : number_format::float32;
+    const number_format format = dict_->options().storage.value_or(own);
+    if (format == own && own != number_format::float32) record_->kept.insert(key);
+    return format;
 }
 
 KDNA_FUNC void state_dict_reader::finish() const {

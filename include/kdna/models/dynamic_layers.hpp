@@ -38,7 +38,7 @@ template <conv_backend B>
 [[nodiscard]] mixture_kernel mixture(const module_builder<B>& m, const kernel_shape& k, bool with_bias) {
     const index_t n = m.weights().extent("weight", 0, 5);
     const auto biases = with_bias ? m.weights().take("bias", {n, k.o}) : std::span<const float>();
-    return mixture_kernel::pack(n, k, kernels(m, k), biases, m.name());
+    return mixture_kernel::pack(n, k, kernels(m, k), biases, m.name(), m.weights().storage_of("weight"));
 }
 /// "name.{weight [outputs, inputs, 1, 1], bias [outputs]}".
 template <conv_backend B>
@@ -87,7 +87,8 @@ value odconv_layer(const module_builder<B>& m, const value& x, const kernel_shap
                           attention.name());
     const auto bias = m.static_bias(k, call);
     if (n > 1) return m.add(x, detail::mixture(m, k, false), call, std::move(routing), bias);
-    return m.add(x, dense_kernel::pack(k, detail::kernels(m, k), m.name()), call, std::move(routing), bias);
+    return m.add(x, dense_kernel::pack(k, detail::kernels(m, k), m.name(), m.weights().storage_of("weight")), call,
+                 std::move(routing), bias);
 }
 
 /// Warehouse i, warehouse_manager.weights.i [n, o_e, c_e, kh_e, kw_e]; of layers on vectors (`spatial` = 1) [n, o_e, c_e, 1].
@@ -101,7 +102,8 @@ template <conv_backend B>
     std::vector<index_t> shape{s.n, s.o, s.c};
     if (spatial == 2) shape.push_back(s.kh = extent(3));
     shape.push_back(s.kw = extent(rank - 1));
-    return warehouse::pack(s, manager.weights().take(name, shape), manager.full_name(name));
+    return warehouse::pack(s, manager.weights().take(name, shape), manager.full_name(name),
+                           manager.weights().storage_of(name));
 }
 /// The first `count` warehouses of convolutions.
 template <conv_backend B>
@@ -239,7 +241,9 @@ value dcd_classifier(const module_builder<B>& m, const value& x, index_t outputs
     const dcd_weights w = detail::dcd_tensors(m, k, 1, "cls_q", "cls_p", true);
     const auto weight = m.weights().take("cls.weight", {k.o, k.i}), bias = m.weights().take("cls.bias", {k.o});
     return m.net().add(
-        basic_dcd_conv2d<B>(dense_kernel::pack(k, weight, m.name()), w, m.params(k, {}), m.options({}), bias), x);
+        basic_dcd_conv2d<B>(dense_kernel::pack(k, weight, m.name(), m.weights().storage_of("cls.weight")), w,
+                            m.params(k, {}), m.options({}), bias),
+        x);
 }
 
 /// A layer over coefficients that others share. Keys atoms [M, KH, KW] [, bias].

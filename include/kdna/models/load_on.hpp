@@ -57,16 +57,24 @@ template <layer_backend B, class... Where>
     return load<B>(a, f, std::move(weights), report, where...);
 }
 
-/// The same from a .safetensors file, or the index of a sharded one. Throws kdna::error also for anything wrong with the file.
+/// The same from a .safetensors file, or the index of a sharded one, with options. Throws kdna::error also for anything wrong with
+/// the file.
 template <layer_backend B, class... Where>
-[[nodiscard]] typename network_on<B>::type load(arch a, const std::filesystem::path& file, form f, load_report& report,
-                                                const Where&... where) {
+[[nodiscard]] typename network_on<B>::type load_file(arch a, const std::filesystem::path& file, form f,
+                                                     const load_options& options, load_report& report,
+                                                     const Where&... where) {
     state_dict weights = load_safetensors(file);
+    weights.set_options(options);
     try {
         return load<B>(a, f, std::move(weights), report, where...);
     } catch (const error& e) {
         throw error(concat(file.string(), ", ", e.where()), e.expected(), e.found());
     }
+}
+template <layer_backend B, class... Where>
+[[nodiscard]] typename network_on<B>::type load(arch a, const std::filesystem::path& file, form f, load_report& report,
+                                                const Where&... where) {
+    return load_file<B>(a, file, f, {}, report, where...);
 }
 template <layer_backend B, class... Where>
 [[nodiscard]] typename network_on<B>::type load(arch a, const std::filesystem::path& file, form f = form::kernel_dna,

@@ -64,7 +64,7 @@ public:
     /// "name.weight" as a packed kernel.
     [[nodiscard]] parent_kernel kernel(std::string_view name, const kernel_shape& k) const {
         return parent_kernel::pack(k, weights_.take(concat(name, ".weight"), {k.o, k.channels_per_group(), k.kh, k.kw}),
-                                   full_name(name));
+                                   full_name(name), weights_.storage_of(concat(name, ".weight")));
     }
 
     /// "name.{weight, bias, running_mean, running_var}", and num_batches_tracked if it is there.
@@ -113,8 +113,9 @@ public:
         const auto weight = weights_.take(concat(name, ".weight"), {outputs, x.channels});
         const auto bias = weights_.take(concat(name, ".bias"), {outputs});
         return net_->add_linear(conv2d<dense_kernel, no_router, Backend>(
-                                    dense_kernel::pack({.o = outputs, .i = x.channels}, weight, full_name(name)), {},
-                                    {.bias = bias, .name = full_name(name)}),
+                                    dense_kernel::pack({.o = outputs, .i = x.channels}, weight, full_name(name),
+                                                       weights_.storage_of(concat(name, ".weight"))),
+                                    {}, {.bias = bias, .name = full_name(name)}),
                                 x);
     }
     /// The same with as many outputs as "name.weight" has rows.
@@ -168,7 +169,8 @@ private:
 template <conv_backend B>
 value plain_layer(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call) {
     const auto weight = m.weights().take("weight", {k.o, k.channels_per_group(), k.kh, k.kw});
-    return m.add(x, dense_kernel::pack(k, weight, m.name()), call, no_router(), m.static_bias(k, call));
+    return m.add(x, dense_kernel::pack(k, weight, m.name(), m.weights().storage_of("weight")), call, no_router(),
+                 m.static_bias(k, call));
 }
 
 /// The static adapters of a group of children, stored in one tensor per kind: a_sp [n, 1, 1, KH, KW] and a_f [n, O, 1, 1, 1].

@@ -17,11 +17,13 @@ namespace kdna::inline KDNA_ABI::models {
 [[nodiscard]] KDNA_FUNC network load(arch a, form f, state_dict weights);
 
 /// The same from a .safetensors file, or the index of a sharded one. Throws kdna::error also for anything wrong with the file.
-[[nodiscard]] KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f = form::kernel_dna);
+[[nodiscard]] KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f = form::kernel_dna,
+                                     const load_options& options = {});
 
 /// The same, and what was done on the way: tensors converted to float32, and the prefix taken off the names.
 [[nodiscard]] KDNA_FUNC network load(arch a, form f, state_dict weights, load_report& report);
-[[nodiscard]] KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f, load_report& report);
+[[nodiscard]] KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f, load_report& report,
+                                     const load_options& options = {});
 
 }  // namespace kdna::inline KDNA_ABI::models
 

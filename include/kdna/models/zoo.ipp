@@ -12,14 +12,18 @@ namespace kdna::inline KDNA_ABI::models {
 
 KDNA_FUNC network load(arch a, form f, state_dict weights) { return load<backend::cpu>(a, f, std::move(weights)); }
 
-KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f) { return load<backend::cpu>(a, file, f); }
+KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f, const load_options& options) {
+    load_report report;
+    return load(a, file, f, report, options);
+}
 
 KDNA_FUNC network load(arch a, form f, state_dict weights, load_report& report) {
     return load<backend::cpu>(a, f, std::move(weights), report);
 }
 
-KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f, load_report& report) {
-    return load<backend::cpu>(a, file, f, report);
+KDNA_FUNC network load(arch a, const std::filesystem::path& file, form f, load_report& report,
+                       const load_options& options) {
+    return load_file<backend::cpu>(a, file, f, options, report);
 }
 
 }  // namespace kdna::inline KDNA_ABI::models
