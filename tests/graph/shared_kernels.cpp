@@ -90,6 +90,29 @@ TEST_CASE("A detection head on three levels gives what PyTorch gives") {
     }
 }
 
+TEST_CASE("The kernels of a network file are stored as the options say, and still once") {
+    pyramid_case c = read_pyramid_case();
+    const network all = load(c.network, "pyramid_head");
+    c.network.set_options({.storage = number_format::float16});
+    const network half = load(c.network, "pyramid_head");
+    index_t kernels = 0;
+    for (const auto& [name, tensor] : c.network.tensors())
+        if (tensor.shape().size() == 4) kernels += static_cast<index_t>(tensor.bytes().size());
+    CHECK(all.weight_bytes() - half.weight_bytes() == kernels / 2);
+    const auto expected = run_on_inputs(all, c), found = run_on_inputs(half, c);
+    for (const auto& [name, y] : found) {
+        const auto& want = expected.at(name);
+        float largest = 0, error = 0;
+        for (std::size_t i = 0; i < y.size(); ++i) {
+            largest = std::max(largest, std::abs(want[i]));
+            error = std::max(error, std::abs(y[i] - want[i]));
+        }
+        INFO(name << ": error " << error << ", largest " << largest);
+        CHECK(error <= 3 * 0x1p-11F * largest);  // three convolutions
+        CHECK(error > 0x1p-16F * largest);
+    }
+}
+
 TEST_CASE("The levels of a detection head keep one kernel, and BatchNorms of their own") {
     pyramid_case c = read_pyramid_case();
     const network shared = load(c.network, "pyramid_head");

@@ -100,6 +100,14 @@ int main(int, char** argv) {
     passed =
         net.plan(in, {.machine = "skylake"}).explain().find("planned for skylake (") != std::string::npos && passed;
 
+    const auto load = [&](const char* storage) {
+        return library::network::load(folder + "/net.safetensors", "mobilenet_v2_1d2", "kernel_dna",
+                                      {.storage = storage});
+    };
+    passed = load("float16").weight_bytes() < net.weight_bytes() * 6 / 10 && passed;
+    passed = throws([&] { return load("int8"); }, "bfloat16") && passed;
+    passed = throws([&] { return net.plan(in, {.transformed_storage = "file"}); }, "bfloat16") && passed;
+
     library::thread_pool threads(2);
     for (library::thread_pool* pool : {static_cast<library::thread_pool*>(nullptr), &threads}) {
         library::plan plan = net.plan(in, {.threads = pool});

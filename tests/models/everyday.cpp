@@ -200,6 +200,24 @@ TEST_CASE("Weights of other element types are converted, and the report says so"
     CHECK(report.converted.front().from == dtype::bf16);
     CHECK(report.converted.front().name == "classifier.1.bias");
 
+    // Kernels may stay as they are in the file; what is left is converted.
+    state_dict as_stored = stored_as(dtype::bf16, values);
+    as_stored.set_options({.storage = storage_named("file")});
+    report = {};
+    const network half = models::load(a, form::kernel_dna, std::move(as_stored), report);
+    CHECK(static_cast<index_t>(report.converted.size()) < floats);
+    CHECK(std::none_of(report.converted.begin(), report.converted.end(),
+                       [](const float32_conversion& c) { return c.name == "features.1.conv.0.0.weight"; }));
+    const auto found = values_of(half(x.view())), same = logits(stored_as(dtype::bf16, values));
+    double error = 0.0, largest = 0.0;
+    for (std::size_t i = 0; i < same.size(); ++i) {
+        largest = std::max(largest, std::abs(static_cast<double>(same[i])));
+        error = std::max(error, std::abs(static_cast<double>(found[i]) - static_cast<double>(same[i])));
+    }
+    CHECK(error <= 2e-5 * largest);
+    CHECK(half.weight_bytes() <
+          models::load(a, form::kernel_dna, stored_as(dtype::bf16, values)).weight_bytes() * 6 / 10);
+
     // Too large for float32.
     state_dict wide = stored_as(dtype::f64, values);
     tensor_data bias = wide.extract("classifier.1.bias");
@@ -208,6 +226,24 @@ TEST_CASE("Weights of other element types are converted, and the report says so"
     wide.add("classifier.1.bias", std::move(bias));
     check_error([&] { return models::load(a, form::kernel_dna, std::move(wide)); }, "classifier.1.bias",
                 "within the range of float32", "1e+300 at element 1");
+}
+
+TEST_CASE("In every form the kernels, mixtures and cells are stored as the options say", "[networks]") {
+    for (const some_network& n : every_form()) {
+        INFO(n.name);
+        const auto bytes = [&](number_format format) {
+            state_dict weights = zeros(n.keys);
+            weights.set_options({.storage = format});
+            return static_cast<double>(models::load(n.arch, n.form, std::move(weights)).weight_bytes());
+        };
+        const double all = bytes(number_format::float32);
+        CHECK(bytes(number_format::float16) == bytes(number_format::bfloat16));
+        CHECK(bytes(number_format::float16) < 0.75 * all);  // routers stay what they are
+    }
+    CHECK(storage_named("float16") == number_format::float16);
+    CHECK(storage_named("file") == std::nullopt);
+    check_error([] { static_cast<void>(storage_named("int8")); }, "storage", "float32, float16, bfloat16 or file",
+                "int8");
 }
 
 TEST_CASE("A codebook's index stays what it is") {

@@ -4,6 +4,7 @@
 #include "models/state_dicts.hpp"
 
 #include "support/counting_resource.hpp"
+#include "support/number_formats.hpp"
 
 using namespace kdna;
 using namespace kdna_test;
@@ -14,6 +15,17 @@ namespace {
 
 constexpr double published_parameters = 9'240'798;  // KernelDNA resnet18, as published
 constexpr double expanded = 9'240'798 + 8'847'360;  // if every child had its own kernel
+
+/// The largest difference, relative to the largest value.
+double relative_error(const tensor<float>& found, const tensor<float>& expected) {
+    double largest = 0.0, error = 0.0;
+    for (std::size_t i = 0; i < expected.span().size(); ++i) {
+        const auto e = static_cast<double>(expected.span()[i]);
+        largest = std::max(largest, std::abs(e));
+        error = std::max(error, std::abs(static_cast<double>(found.span()[i]) - e));
+    }
+    return error / largest;
+}
 
 }  // namespace
 
@@ -28,6 +40,40 @@ TEST_CASE("A KernelDNA resnet18 holds its parameters about once") {
     CHECK(counted >= 0.99 * 4 * published_parameters);
     CHECK(measured <= 1.05 * 4 * published_parameters);
     CHECK(measured < 0.6 * 4 * expanded);
+}
+
+TEST_CASE("Kernels in 16 bits are half of that, and the network is the one whose kernels are rounded so") {
+    const auto tensors = [](const load_options& options) {
+        state_dict out = random_values(kernel_dna_keys(arch::mobilenet_v2_1d2), 624);
+        out.set_options(options);
+        return out;
+    };
+    const network all = models::load(arch::mobilenet_v2_1d2, form::kernel_dna, tensors({}));
+    const tensor<float> x = random_image({1, 3, 40, 40}, 625);
+    for (const number_format format : {number_format::float16, number_format::bfloat16}) {
+        const network half = models::load(arch::mobilenet_v2_1d2, form::kernel_dna, tensors({.storage = format}));
+        const double share = static_cast<double>(half.weight_bytes()) / static_cast<double>(all.weight_bytes());
+        INFO(to_string(format) << ": " << share << " of the bytes");
+        CHECK(share > 0.5);
+        CHECK(share < 0.56);  // routers, scales and shifts stay float32
+        // The kernels are those of the file with everything of two axes and more rounded, but for routers, adapters and BatchNorm.
+        state_dict rounded;
+        state_dict rest = tensors({});
+        for (const auto& [name, tensor] : rest.tensors()) {
+            const bool kernel = tensor.shape().size() >= 2 && name.find(".se.") == std::string::npos &&
+                                name.find("_attn") == std::string::npos && name.find("static_") == std::string::npos;
+            const auto values = tensor.type() == dtype::f32 ? tensor.values<float>() : std::span<const float>();
+            if (!kernel || values.empty()) continue;
+            const std::vector<float> own = rounded_to(format, {values.begin(), values.end()});
+            rounded.add(name, tensor_data::copy_of<float>(tensor.shape(), own));
+        }
+        for (const std::string& name : rounded.names()) static_cast<void>(rest.extract(name));
+        for (const std::string& name : rest.names()) rounded.add(name, rest.extract(name));
+        const network expected = models::load(arch::mobilenet_v2_1d2, form::kernel_dna, std::move(rounded));
+        const tensor<float> found = half(x.view()), exact = expected(x.view());
+        CHECK(relative_error(found, exact) <= 2e-5);
+        CHECK(relative_error(found, all(x.view())) >= 1e-4);
+    }
 }
 
 TEST_CASE("A plan that may not transform kernels adds none to the weights") {

@@ -63,6 +63,27 @@ TEST_CASE("kdna_run writes the logits of double precision") {
     }
 }
 
+TEST_CASE("kdna_run stores kernels, and those that are kept transformed, in the format that it is asked for") {
+    const scratch_folder folder;
+    save_npy(folder / "x.npy", {1, 3, 32, 32}, random_image({1, 3, 32, 32}).span());
+    save_safetensors(folder / "w.safetensors", random_values(keys_of(arch::resnet18, form::plain), 902));
+    const auto kibibytes = [&](const std::string& options) {
+        const outcome result = run(KDNA_RUN, folder, arguments(folder, "resnet18") + " --plain --explain " + options);
+        INFO(result.output);
+        REQUIRE(result.code == 0);
+        CHECK(contains(result.output, " of bfloat16,") ==
+              (options.find("--transformed bfloat16") != std::string::npos));
+        const auto at = result.output.find("\nweights ");
+        REQUIRE(at != std::string::npos);
+        return std::stol(result.output.substr(at + 9));
+    };
+    const long all = kibibytes("--winograd off"), half = kibibytes("--winograd off --storage float16");
+    CHECK(half > all * 50 / 100);
+    CHECK(half < all * 52 / 100);
+    CHECK(kibibytes("--winograd off --storage file") == all);
+    CHECK(kibibytes("--transformed bfloat16") < kibibytes(""));
+}
+
 TEST_CASE("kdna_run runs the networks of the dynamic methods") {
     const scratch_folder folder;
     const tensor<float> x = random_image({1, 3, 32, 40});

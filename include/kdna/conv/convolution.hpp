@@ -25,8 +25,9 @@ namespace kdna::inline KDNA_ABI::conv {
 [[nodiscard]] KDNA_FUNC_COLD std::vector<plan> candidates(const problem& q, const shape4& in, input_order order,
                                                           index_t threads, std::string_view where);
 
-/// Prepares a candidate's kernel, if its algorithm has one, or takes it from problem::prepared.
-KDNA_FUNC_COLD void prepare(const problem& q, plan& p);
+/// Prepares a candidate's kernel, if its algorithm has one, or takes it from problem::prepared. Throws kdna::error, which begins with
+/// `where`, if that cannot be stored in problem::prepared_format.
+KDNA_FUNC_COLD void prepare(const problem& q, plan& p, std::string_view where = "convolution");
 
 /// Runs a plan on one call. `workspace` has plan::workspace_bytes bytes, 64-byte aligned. Allocates nothing.
 KDNA_FUNC void run(const plan& p, const call& c, std::byte* workspace, const executor_ref& executor) noexcept;

@@ -110,7 +110,7 @@ KDNA_FUNC_COLD plan make_plan(const problem& q, const shape4& in, input_order or
         best = o;
     });
     plan p = detail::take(*by, best, r);
-    prepare(q, p);
+    prepare(q, p, where);
     return p;
 }
 
@@ -122,8 +122,13 @@ KDNA_FUNC_COLD std::vector<plan> candidates(const problem& q, const shape4& in, 
     return all;
 }
 
-KDNA_FUNC_COLD void prepare(const problem& q, plan& p) {
-    if (p.by->prepare != nullptr) p.prepared = p.by->prepare(q, p);
+KDNA_FUNC_COLD void prepare(const problem& q, plan& p, std::string_view where) {
+    if (p.by->prepare == nullptr) return;
+    try {
+        p.prepared = p.by->prepare(q, p);
+    } catch (const error& e) {
+        throw error(concat(where, ", ", e.where()), e.expected(), e.found());
+    }
 }
 
 KDNA_FUNC void run(const plan& p, const call& original, std::byte* workspace, const executor_ref& executor) noexcept {

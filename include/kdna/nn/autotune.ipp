@@ -21,7 +21,7 @@ KDNA_FUNC_COLD tuning::tuning(const conv::problem& q, const shape4& in, conv::in
     double best = candidates_.front().predicted_cycles;
     for (const conv::plan& p : candidates_) best = std::min(best, p.predicted_cycles);
     std::erase_if(candidates_, [&](const conv::plan& p) { return p.predicted_cycles > hopeless * best; });
-    for (conv::plan& p : candidates_) conv::prepare(q, p);
+    for (conv::plan& p : candidates_) conv::prepare(q, p, where);
 }
 
 /// Numbers between -1 and 1: no denormals, nothing that a clamp or a gate makes special.

@@ -10,6 +10,7 @@
 #include <kdna/nn/conv2d.hpp>
 
 #include "support/catch.hpp"
+#include "support/errors.hpp"
 #include "support/lanes.hpp"
 #include "support/random.hpp"
 
@@ -53,6 +54,8 @@ struct winograd_case {
     index_t n, c, o, h, w;
     padding pad = 1;
     bool gate = true, spatial = true, residual = true;
+    number_format format = number_format::float32;  ///< of the kernel that is kept transformed
+    bool exact_kernel = false;                      ///< transformed for F(2x2) it has at most six bits
 };
 
 /// What F(m x m) and double accumulation make of the same input, [N][C][H][W] in the order of the tensors.
@@ -66,7 +69,10 @@ both_results run_both(int m, const winograd_case& w, std::uint64_t stream, layou
                       const Spoil& spoil) {
     rng r(700, stream);
     const kernel_shape k{.o = w.o, .i = w.c, .kh = 3, .kw = 3};
-    const auto weights = r.floats(weight_count(k), -0.5, 0.5), gates = r.floats(w.n * w.c, 0.1, 1.0);
+    auto weights = r.floats(weight_count(k), -0.5, 0.5);
+    const auto gates = r.floats(w.n * w.c, 0.1, 1.0);
+    if (w.exact_kernel)
+        for (float& v : weights) v = static_cast<float>(r.between(-4, 4)) * 0.125F;
     const auto spatial = r.floats(9, 0.3, 1.7);
     std::vector<float> scale = r.floats(w.o + panel_layout::width, 0.5, 1.5),
                        shift = r.floats(w.o + panel_layout::width);
@@ -87,6 +93,11 @@ both_results run_both(int m, const winograd_case& w, std::uint64_t stream, layou
     // Kept transformed, or transformed as it is used: for all samples, or as if they had kernels of their own.
     if (r.chance(0.5)) q.transform_budget = std::numeric_limits<index_t>::max();
     q.routed_kernel = r.chance(0.3);
+    q.prepared_format = w.format;
+    if (w.format != number_format::float32 || w.exact_kernel) {
+        q.transform_budget = std::numeric_limits<index_t>::max();
+        q.routed_kernel = false;
+    }
     // Planned by itself: it would not be offered for so few channels.
     conv::plan p = conv::winograd::make_plan(
         {.layer = q, .in = in, .out = out, .threads = threads, .where = "winograd test", .params = params, .map = in},
@@ -107,6 +118,10 @@ both_results run_both(int m, const winograd_case& w, std::uint64_t stream, layou
     backend::reference::run(reference, c, of_reference.data(), {});
 
     return {std::move(y), std::move(exact)};
+}
+
+both_results run_both(int m, const winograd_case& w, std::uint64_t stream, layout order = layout::nhwc) {
+    return run_both(m, w, stream, order, 1, [](rng&, tensor<float>&) {});
 }
 
 /// Largest error of F(m x m) relative to the largest output, against double accumulation.
@@ -185,6 +200,78 @@ TEST_CASE("Infinities and NaN reach the outputs whose windows they are in, and n
                 if (!same) FAIL("element " << k << " is " << found << " instead of " << exact);
             }
         }
+}
+
+TEST_CASE("A kernel kept transformed in 16 bits gives the same bits where these can hold it") {
+    // Taps are multiples of 1/8 up to 1/2, and F(2x2) makes a quarter of the sum of nine of them at most: multiples of 1/32 up to 36/32,
+    // which are six bits.
+    for (std::uint64_t stream = 4000; stream < 4000 + static_cast<std::uint64_t>(scaled(40)); ++stream) {
+        rng shape(703, stream);
+        winograd_case c{shape.between(1, 3),
+                        shape.between(3, 3 * lanes),
+                        shape.between(1, 5 * lanes),
+                        shape.between(1, 15),
+                        shape.between(1, 15),
+                        1,
+                        shape.chance(0.5),
+                        false,
+                        shape.chance(0.5)};
+        c.exact_kernel = true;
+        const both_results all = run_both(2, c, stream);
+        for (const number_format format : {number_format::float16, number_format::bfloat16}) {
+            c.format = format;
+            const both_results half = run_both(2, c, stream);
+            INFO("stream " << stream << ", " << to_string(format));
+            CHECK(std::equal(all.found.span().begin(), all.found.span().end(), half.found.span().begin()));
+        }
+    }
+}
+
+TEST_CASE("A kernel kept transformed in 16 bits is off by the rounding of that, in every variant") {
+    std::uint64_t stream = 5000;
+    for (const int m : {2, 4, 6})
+        for (const number_format format : {number_format::float16, number_format::bfloat16}) {
+            const double rounding = format == number_format::float16 ? 0x1p-11 : 0x1p-8;
+            winograd_case c{1, 2 * lanes, 2 * lanes + 1, 13, 11};
+            c.format = format;
+            double most = 0.0;
+            for (int i = 0; i < 4; ++i) most = std::max(most, error_of(m, c, stream++));
+            INFO("F(" << m << "x" << m << ") " << to_string(format) << ": " << most / rounding);
+            // Of independent roundings of all positions and channels some cancel: the sum is off by about as much as one of them,
+            // times the transforms' own factor, as in bound().
+            CHECK(most <= (m == 2 ? 2.0 : m == 4 ? 6.0 : 30.0) * rounding);
+            CHECK(most >= 0.02 * rounding);
+        }
+}
+
+TEST_CASE("A kernel kept transformed in 16 bits takes half the memory, beside the others, and must be in its range") {
+    rng r(704, 0);
+    const kernel_shape k{.o = 64, .i = 64, .kh = 3, .kw = 3};
+    const conv2d layer(dense_kernel::pack(k, r.floats(weight_count(k))), {.pad = 1}, {.name = "block.conv1"});
+    const auto all = layer.plan({1, 64, 14, 14}),
+               half = layer.plan({1, 64, 14, 14}, {.transformed_storage = number_format::bfloat16}),
+               other = layer.plan({1, 64, 14, 14}, {.transformed_storage = number_format::float16});
+    CHECK(half.transformed_bytes() == all.transformed_bytes() / 2);
+    CHECK(other.transformed_bytes() == all.transformed_bytes() / 2);
+    CHECK(half.explain().find("KiB of bfloat16,") != std::string::npos);
+    index_t bytes = 0;
+    layer.for_each_storage([&](const void*, index_t size) { bytes += size; });
+    CHECK(bytes >= weight_count(k) * 4 + 2 * all.transformed_bytes());
+    // What would not be kept as float32 is where it takes half as much.
+    const auto sixes = layer.plan({1, 64, 72, 72}, {.transformed_storage = number_format::float16});
+    CHECK(sixes.explain().find("F(6x6)") == std::string::npos);
+    const auto budget = layer.plan({1, 64, 14, 14}, {.transform_budget = half.transformed_bytes(),
+                                                     .transformed_storage = number_format::bfloat16});
+    CHECK(budget.transformed_bytes() == half.transformed_bytes());
+
+    const conv2d large(dense_kernel::pack(k, std::vector<float>(static_cast<std::size_t>(weight_count(k)), 60000.0F)),
+                       {.pad = 1}, {.name = "block.conv2"});
+    check_error(
+        [&] {
+            static_cast<void>(large.plan({1, 64, 14, 14}, {.transformed_storage = number_format::float16}));
+        },
+        "block.conv2, winograd F(4x4) float16", "within the range of float16", "");
+    static_cast<void>(large.plan({1, 64, 14, 14}, {.transformed_storage = number_format::bfloat16}));
 }
 
 TEST_CASE("A plan spends no more on transformed kernels than it may") {

@@ -146,13 +146,14 @@ KDNA_COLD void share_out_tiles(conv::plan& p, plan& own, const plan_request& r, 
 }
 
 /// 3x3 kernels of one group with stride and dilation 1 and at least a vector of channels and filters, unless the budget
-/// forbids it.
+/// forbids it. Not F(6x6) for a kernel that is kept in 16 bits, whose rounding it makes 20 times as large.
 KDNA_COLD void offers(const plan_request& r, offer_list& all) {
     const kernel_shape& k = r.shape();
     if (r.layer.transform_budget <= 0 || k.kh != 3 || k.kw != 3 || k.groups != 1 || r.params.stride != extent2(1) ||
         r.params.dilation != extent2(1) || std::min(k.i, k.o) < simd::lanes)
         return;
     for (const int m : variants) {
+        if (m == 6 && r.layer.prepared_format != number_format::float32 && !transforms_panels(r.layer, m)) continue;
         const bool pays = m < 6 || ceil_div(r.out.h, m) * ceil_div(r.out.w, m) >= cost::fewest_tiles_of_6;
         all.push_back({.name = names[index_of(m)],
                        .cost = cost::sample(r, m),
