@@ -29,6 +29,7 @@ struct arguments {
     fs::path data;  // empty: the Debian package's, or what is in the repository
     fs::path weights = committed / "fashion_dna.safetensors", plain_weights = committed / "fashion_plain.safetensors";
     fs::path sheet = "classify.png";
+    std::string storage = "float32";
     index_t batch = 100, threads = 1, limit = 0;
     bool quick = false;
 };
@@ -80,7 +81,9 @@ sheet make_sheet(const kdna::network& net, const examples::labelled_images& set,
 }
 
 int run(const arguments& a) {
-    const loaded_net dna = load(a.weights, form::kernel_dna), plain = load(a.plain_weights, form::plain);
+    const kdna::load_options storage{.storage = kdna::storage_named(a.storage)};
+    const loaded_net dna = load(a.weights, form::kernel_dna, storage),
+                     plain = load(a.plain_weights, form::plain, storage);
     const examples::labelled_images set = load_images(a);
     const index_t batch = std::min(a.batch, set.count);
     std::printf("in batches of %td on %td thread%s\n\n", batch, a.threads, a.threads == 1 ? "" : "s");
@@ -118,6 +121,8 @@ int main(int argc, char** argv) {
     app.add_option("--plain-weights", a.plain_weights, "its plain twin, .safetensors");
     app.add_option("--sheet", a.sheet, "contact sheet to write, .png");
     app.add_option("--batch", a.batch, "images per run")->check(CLI::Range(1, 10000));
+    app.add_option("--storage", a.storage, "of kernels in memory: float32, float16 or bfloat16")
+        ->check(CLI::IsMember({"float32", "float16", "bfloat16"}));
     app.add_option("--threads", a.threads, "threads")->check(CLI::Range(1, 1024));
     app.option_defaults()->always_capture_default(false);
     app.add_option("--limit", a.limit, "use only so many images")->check(CLI::Range(1, 1000000));
