@@ -4,8 +4,9 @@
 #include <kdna/nn/conv2d.hpp>
 
 struct mine : kdna::dense_kernel {
-    using optional_members = kdna::members<kdna::member::assemble, kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
-                                           kdna::member::copy_weights, kdna::member::assembly_terms>;
+    using optional_members =
+        kdna::members<kdna::member::assemble, kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
+                      kdna::member::copy_weights, kdna::member::assembly_terms>;
 #ifdef SHOULD_NOT_COMPILE
     [[nodiscard]] static kdna::index_t asembly_terms() noexcept { return 2; }
 #else

@@ -4,15 +4,15 @@
 #include <kdna/nn/conv2d.hpp>
 
 struct mine : kdna::dense_kernel {
-    using optional_members = kdna::members<kdna::member::assemble, kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
-                                           kdna::member::copy_weights>;
+    using optional_members = kdna::members<kdna::member::assemble, kdna::member::stored, kdna::member::needs_mixture,
+                                           kdna::member::prepare, kdna::member::copy_weights>;
 #ifdef SHOULD_NOT_COMPILE
     [[nodiscard]] std::span<const std::byte> stored(kdna::index_t, kdna::index_t, kdna::index_t) const noexcept {
         return {};
     }
 #else
-    [[nodiscard]] std::span<const std::byte> stored(kdna::index_t, kdna::index_t, const kdna::channel_range&, kdna::index_t,
-                                                kdna::index_t) const noexcept {
+    [[nodiscard]] std::span<const std::byte> stored(kdna::index_t, kdna::index_t, const kdna::channel_range&,
+                                                    kdna::index_t, kdna::index_t) const noexcept {
         return {};
     }
 #endif

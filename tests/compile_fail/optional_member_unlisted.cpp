@@ -5,8 +5,8 @@
 
 struct mine : kdna::dense_kernel {
 #ifndef SHOULD_NOT_COMPILE
-    using optional_members = kdna::members<kdna::member::assemble, kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
-                                           kdna::member::copy_weights, kdna::member::bias>;
+    using optional_members = kdna::members<kdna::member::assemble, kdna::member::stored, kdna::member::needs_mixture,
+                                           kdna::member::prepare, kdna::member::copy_weights, kdna::member::bias>;
 #endif
     [[nodiscard]] static bool has_bias() noexcept { return true; }
     [[nodiscard]] static float bias(kdna::index_t, const float*) noexcept { return 1.0F; }

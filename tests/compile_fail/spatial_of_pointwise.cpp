@@ -3,8 +3,8 @@
 #include <kdna/nn/conv2d.hpp>
 
 struct pointwise_kernel : kdna::dense_kernel {
-    using optional_members = kdna::members<kdna::member::assemble, kdna::member::stored, kdna::member::needs_mixture, kdna::member::prepare,
-                                           kdna::member::copy_weights, kdna::member::pointwise>;
+    using optional_members = kdna::members<kdna::member::assemble, kdna::member::stored, kdna::member::needs_mixture,
+                                           kdna::member::prepare, kdna::member::copy_weights, kdna::member::pointwise>;
 #ifdef SHOULD_NOT_COMPILE
     static constexpr bool pointwise = true;
 #else

@@ -24,8 +24,9 @@ void check_rounding(std::uint16_t infinity) {
         const float v = number(bits);
         expect(v, bits);
         // Beyond the largest number lies what would be the next one, were there one.
-        const double next = bits + 1U < infinity ? static_cast<double>(number(bits + 1U))
-                                                 : 2.0 * static_cast<double>(v) - static_cast<double>(number(bits - 1U));
+        const double next = bits + 1U < infinity
+                                ? static_cast<double>(number(bits + 1U))
+                                : 2.0 * static_cast<double>(v) - static_cast<double>(number(bits - 1U));
         const double middle = (static_cast<double>(v) + next) / 2.0;
         const auto at = static_cast<float>(middle);
         if (static_cast<double>(at) != middle) continue;  // numbers as small as float32's

@@ -235,8 +235,8 @@ namespace {
 
 /// One kernel with a bias of its own and no router.
 struct biased_kernel : dense_kernel {
-    using optional_members =
-        members<member::bias, member::assemble, member::stored, member::needs_mixture, member::prepare, member::copy_weights>;
+    using optional_members = members<member::bias, member::assemble, member::stored, member::needs_mixture,
+                                     member::prepare, member::copy_weights>;
 
     [[nodiscard]] static bool has_bias() noexcept { return true; }
     [[nodiscard]] float bias(index_t o, const float*) const noexcept { return static_cast<float>(o) + 1.0F; }

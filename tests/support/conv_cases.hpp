@@ -262,7 +262,8 @@ auto make_layer(const conv_case& c) {
     conv_options options{.bias = c.bias, .residual = c.residual, .act = c.act, .name = "layer"};
     if (!c.bn.empty()) options.bn = view_of(c.bn);
     if constexpr (is_mixture(Kind)) {
-        auto kernel = adapt(mixture_kernel::pack(c.mixture, c.kernel, c.weights, c.mixture_bias, "layer", c.storage), adapter);
+        auto kernel =
+            adapt(mixture_kernel::pack(c.mixture, c.kernel, c.weights, c.mixture_bias, "layer", c.storage), adapter);
         if constexpr (Kind == method::condconv)
             return conv2d<mixture_kernel, condconv_router, Backend>(
                 std::move(kernel), c.params, options, condconv_router(c.routing_weight, c.routing_bias, c.kernel.i));
@@ -275,8 +276,8 @@ auto make_layer(const conv_case& c) {
         else
             return conv2d<mixture_kernel, linear_router, Backend>(std::move(kernel), c.params, options, c.router);
     } else if constexpr (Kind == method::warehouse) {
-        return conv2d<warehouse_kernel, warehouse_router, Backend>(adapt(c.warehouse.kernel(c.kernel, c.storage), adapter),
-                                                                   c.params, options, c.warehouse.router(c.kernel.i));
+        return conv2d<warehouse_kernel, warehouse_router, Backend>(
+            adapt(c.warehouse.kernel(c.kernel, c.storage), adapter), c.params, options, c.warehouse.router(c.kernel.i));
     } else if constexpr (Kind == method::acdc) {
         return conv2d<acdc_kernel, no_router, Backend>(adapt(c.acdc.kernel(c.kernel), adapter), c.params, options);
     } else if constexpr (Kind == method::sparse) {

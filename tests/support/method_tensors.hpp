@@ -185,8 +185,8 @@ struct warehouse_tensors {
     [[nodiscard]] kdna::warehouse_router router(index_t channels) const {
         return {view(), combinations, cell.n, channels, "attention"};
     }
-    [[nodiscard]] kdna::warehouse_kernel kernel(
-        const kdna::kernel_shape& k, kdna::number_format storage = kdna::number_format::float32) const {
+    [[nodiscard]] kdna::warehouse_kernel kernel(const kdna::kernel_shape& k,
+                                                kdna::number_format storage = kdna::number_format::float32) const {
         return {kdna::warehouse::pack(cell, cells, "warehouse", storage), k};
     }
     /// alpha [m, n].

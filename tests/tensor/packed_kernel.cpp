@@ -7,8 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include "support/number_formats.hpp"
 #include "support/errors.hpp"
+#include "support/number_formats.hpp"
 #include "support/random.hpp"
 
 using namespace kdna;
@@ -54,7 +54,8 @@ TEST_CASE("Every weight has a place of its own inside its panel, and the rest ar
     }
 }
 
-TEST_CASE("A kernel in 16 bits takes half the memory, before and after it is packed, and gives its rounded weights back") {
+TEST_CASE(
+    "A kernel in 16 bits takes half the memory, before and after it is packed, and gives its rounded weights back") {
     rng r(222, 0);
     const kernel_shape k{.o = 3 * simd::lanes, .i = 16, .kh = 3, .kw = 3};
     const auto weights = r.floats(weight_count(k), -1, 1);

@@ -32,9 +32,7 @@ public:
     /// The numbers themselves, which must be float32.
     [[nodiscard]] const float* floats() const noexcept { return as<float>(); }
     /// Those from the n-th on.
-    [[nodiscard]] stored_numbers operator+(index_t n) const noexcept {
-        return {data_ + n * size_of(format_), format_};
-    }
+    [[nodiscard]] stored_numbers operator+(index_t n) const noexcept { return {data_ + n * size_of(format_), format_}; }
     [[nodiscard]] float operator[](index_t n) const noexcept {
         return visit([n](const auto* numbers) { return widen(numbers[n]); });
     }

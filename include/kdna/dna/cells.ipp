@@ -47,8 +47,8 @@ KDNA_FUNC celled_layout::celled_layout(const kernel_shape& k, const cell_shape& 
 }
 
 KDNA_FUNC std::span<const std::byte> celled_layout::stored(const cell_bank& bank, index_t group, index_t p,
-                                                       const channel_range& range, index_t i,
-                                                       index_t n) const noexcept {
+                                                           const channel_range& range, index_t i,
+                                                           index_t n) const noexcept {
     const index_t in_cell = first_filter(group, p) % cell_.o, block = in_cell / panel_layout::width,
                   first = range.first % cell_.c, count = std::min(range.count, cell_.c - first),
                   row = cell_.n * bank.width_of(block);

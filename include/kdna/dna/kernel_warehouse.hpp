@@ -46,7 +46,7 @@ public:
     KDNA_FUNC void assemble(index_t group, index_t p, const float* alpha, const channel_range& channels,
                             float* panel) const noexcept;
     [[nodiscard]] KDNA_FUNC std::span<const std::byte> stored(index_t group, index_t p, const channel_range& channels,
-                                                          index_t i, index_t n) const noexcept;
+                                                              index_t i, index_t n) const noexcept;
     [[nodiscard]] KDNA_FUNC double weight(index_t o, index_t c, index_t t, const float* alpha) const noexcept;
     void prepare() const { cells_.prepare(); }
     template <class F>

@@ -23,7 +23,7 @@ KDNA_FUNC void warehouse_kernel::assemble(index_t group, index_t p, const float*
 }
 
 KDNA_FUNC std::span<const std::byte> warehouse_kernel::stored(index_t group, index_t p, const channel_range& channels,
-                                                          index_t i, index_t n) const noexcept {
+                                                              index_t i, index_t n) const noexcept {
     return layout_.stored(cells_, group, p, channels, i, n);
 }
 

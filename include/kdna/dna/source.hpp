@@ -181,10 +181,11 @@ public:
         using has = typename S::optional_members;
         // The panels of a source that makes none are read where they are stored, in parts as well.
         if constexpr (has::template has<member::assemble>)
-            if (scratch_floats_ > 0) assemble_ = [](const void* p, index_t group, index_t panel, const float* mixture,
-                           const channel_range& channels, float* to) noexcept {
-                static_cast<const S*>(p)->assemble(group, panel, mixture, channels, to);
-            };
+            if (scratch_floats_ > 0)
+                assemble_ = [](const void* p, index_t group, index_t panel, const float* mixture,
+                               const channel_range& channels, float* to) noexcept {
+                    static_cast<const S*>(p)->assemble(group, panel, mixture, channels, to);
+                };
         if constexpr (has::template has<member::expanded>)
             expanded_ = [](const void* p, index_t group, index_t panel) noexcept {
                 return static_cast<const S*>(p)->expanded(group, panel);
@@ -247,7 +248,7 @@ private:
     void (*assemble_)(const void*, index_t, index_t, const float*, const channel_range&, float*) noexcept = nullptr;
     const float* (*expanded_)(const void*, index_t, index_t) noexcept = nullptr;
     std::span<const std::byte> (*stored_)(const void*, index_t, index_t, const channel_range&, index_t,
-                                      index_t) noexcept = nullptr;
+                                          index_t) noexcept = nullptr;
     float (*bias_)(const void*, index_t, const float*) noexcept = nullptr;
 };
 

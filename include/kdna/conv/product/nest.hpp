@@ -241,8 +241,7 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
                        (one_scale || tiles[i + in.count].n == tiles[i].n))
                     ++in.count;
             } else if (panel + 1 < panel_end) {
-                const std::span<const float> share =
-                    as_lines(c.source.stored(g, panel + 1, {0, channels}, i, count));
+                const std::span<const float> share = as_lines(c.source.stored(g, panel + 1, {0, channels}, i, count));
                 if (!share.empty()) in.ahead = share.data();
                 in.ahead_step = static_cast<index_t>(share.size()) / (std::max<index_t>(tiles[i].runs, 1) * run);
             }
