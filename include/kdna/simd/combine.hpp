@@ -3,7 +3,6 @@
 
 #include <kdna/core/macros_push.hpp>
 
-#include <array>
 #include <type_traits>
 #include <utility>
 
@@ -80,19 +79,24 @@ inline constexpr index_t most_combined = simd::registers >= 32 ? 9 : 5;
 template <class T>
 void combine(const float* const* factors, index_t rows, const T* from, index_t from_stride, index_t terms,
              index_t count, float* const* to) noexcept {
-    using tile_fn = void (*)(const float* const*, const T*, index_t, index_t, float* const*, index_t, index_t);
-    using tiles = std::array<std::array<tile_fn, 2>, static_cast<std::size_t>(detail::most_combined)>;
-    static constexpr auto table = []<std::size_t... R>(std::index_sequence<R...>) {
-        return tiles{{{&detail::combine_tile<static_cast<int>(R) + 1, 1, T>,
-                       &detail::combine_tile<static_cast<int>(R) + 1, 2, T>}...}};
-    }
-    (std::make_index_sequence<static_cast<std::size_t>(detail::most_combined)>());
-    for (index_t r = 0; r < rows;) {
-        const index_t height = rows - r < detail::most_combined ? rows - r : detail::most_combined;
-        const auto& tile = table[static_cast<std::size_t>(height - 1)];
+    const auto part = [&]<int Rows>(std::integral_constant<int, Rows>, index_t r) {
         for (index_t i = 0; i < count; i += 2 * simd::lanes)
-            tile[count - i > simd::lanes ? 1 : 0](factors + r, from, from_stride, terms, to + r, i, count - i);
-        r += height;
+            (count - i > simd::lanes
+                 ? detail::combine_tile<Rows, 2, T>
+                 : detail::combine_tile<Rows, 1, T>)(factors + r, from, from_stride, terms, to + r, i, count - i);
+    };
+    constexpr auto most = static_cast<int>(detail::most_combined);
+    index_t r = 0;
+    for (; rows - r >= most; r += most) part(std::integral_constant<int, most>(), r);
+    // What is left of floats, as one tile. Of 16 bits there are tiles of one row besides, which compile faster and are seldom needed: the
+    // combinations of a warehouse mostly come as the nine taps of a kernel.
+    if constexpr (std::is_same_v<T, float>) {
+        [&]<int... R>(std::integer_sequence<int, R...>) {
+            static_cast<void>(((rows - r == R + 1 && (part(std::integral_constant<int, R + 1>(), r), true)) || ...));
+        }
+        (std::make_integer_sequence<int, most - 1>());
+    } else {
+        for (; r < rows; ++r) part(std::integral_constant<int, 1>(), r);
     }
 }
 
