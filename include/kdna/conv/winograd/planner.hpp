@@ -77,18 +77,38 @@ KDNA_COLD void share_out_transforms(conv::plan& p, plan& own, const plan_request
     p.tasks = checked_mul(tasks, own.chunks, r.where);
 }
 
+/// Tiles of the small maps of networks: 14x14 in F(4x4), 7x7 in F(2x2).
+inline constexpr index_t small_map_tiles = 16;
+
+/// Bytes that come from beyond L2 if a block is so many tiles: the kernel once for each block, and the input once, or once for each
+/// panel if a block of it does not stay in L2.
+[[nodiscard]] inline double traffic(const plan& own, const plan_request& r, index_t tile_bytes,
+                                    index_t block) noexcept {
+    const bool stays = block * tile_bytes <= transformed_panel_bytes(r.target());
+    return cost::real(ceil_div(own.tiles, block)) * cost::real(kernel_bytes(r.layer, own.m)) +
+           cost::real(stays ? 1 : r.kernel().panels()) * cost::real(own.tiles) * cost::real(tile_bytes);
+}
+
 /// Cuts a convolution whose kernel is kept transformed.
 KDNA_COLD void share_out_tiles(conv::plan& p, plan& own, const plan_request& r, index_t tile_bytes) {
-    // A few tiles are one block (16 are 8 + 8); more are blocks of whole tall tiles.
+    // A few tiles are one block (16 are 8 + 8); more are blocks of whole tall tiles, or of a small map's tiles: with AVX2, whose tall
+    // tiles have 6 rows, 512 channels on 7x7 with cold weights took 0.76 of the time so.
     const bool few = own.tiles <= 2 * tile_heights[1];
-    const partition parts =
-        cut({.rows = own.tiles,
-             .panels = r.kernel().panels(),
-             .unit = few ? (own.transform_first ? own.tiles : ceil_div(own.tiles, p.threads)) : max_tile_height,
-             .most_rows = few ? own.tiles : std::max(block_bytes(r.target()) / tile_bytes, max_tile_height),
-             .panel_rows = 0.5,
-             .block_panels = own.transform_first ? 0.02 : 0.15},
-            p.threads);
+    const index_t most = std::max(block_bytes(r.target()) / tile_bytes, max_tile_height);
+    const bool maps =
+        own.tiles % small_map_tiles == 0 && traffic(own, r, tile_bytes, small_map_tiles) <
+                                                traffic(own, r, tile_bytes, most / max_tile_height * max_tile_height);
+    const partition parts = cut({.rows = own.tiles,
+                                 .panels = r.kernel().panels(),
+                                 .unit = few    ? (own.transform_first ? own.tiles : ceil_div(own.tiles, p.threads))
+                                         : maps ? small_map_tiles
+                                                : max_tile_height,
+                                 .most_rows = few    ? own.tiles
+                                              : maps ? small_map_tiles
+                                                     : most,
+                                 .panel_rows = 0.5,
+                                 .block_panels = own.transform_first ? 0.02 : 0.15},
+                                p.threads);
     own.block_tiles = parts.block_rows;
     own.blocks = parts.blocks;
     own.chunk_panels = parts.chunk_panels;
