@@ -24,6 +24,13 @@ inline constexpr index_t registers = 32;
 inline constexpr index_t registers = 16;
 #endif
 
+/// 64-bit ARM's vectors: multiply-adds take one factor from a lane, so a broadcast costs no more than a scalar load.
+#if defined(__aarch64__)
+inline constexpr bool neon64 = true;
+#else
+inline constexpr bool neon64 = false;
+#endif
+
 /// Whether a multiply-add is one instruction.
 #if defined(__FMA__) || defined(__AVX512F__) || defined(__ARM_NEON)
 inline constexpr bool fused = true;

@@ -123,6 +123,14 @@ KDNA_INLINE void store(float* to, const vec& v) noexcept { v.store_unaligned(to)
     return xsimd::fma(a, b, c);
 #endif
 }
+/// Keeps g++ for 64-bit ARM from moving later loads to before `v`: g++ 12 hoists loads until accumulators are spilled (clang 14
+/// spills more with it). It is no instruction, and the processor sees no dependence.
+KDNA_INLINE void load_after([[maybe_unused]] const vec& v) noexcept {
+#if defined(__aarch64__) && defined(__GNUC__) && !defined(__clang__)
+    const float32x4_t computed = v;
+    asm volatile("" : : "w"(computed) : "memory");
+#endif
+}
 /// v between low and high; NaN stays NaN, as in PyTorch's ReLU. (x86's max and min return their second operand when one is
 /// NaN, NEON's return the NaN: with v second both keep it, in two instructions. A test holds every instruction set to it.)
 [[nodiscard]] KDNA_INLINE vec clamp(const vec& v, const vec& low, const vec& high) noexcept {

@@ -61,6 +61,9 @@ struct tile_series {
 
 namespace detail {
 
+/// Whether a tile of so many accumulators fills the registers, so that the order of loads decides what is spilled.
+[[nodiscard]] constexpr bool fills_registers(int accumulators) noexcept { return accumulators > 24; }
+
 /// One step of the depth: acc[r][j] += row[r][k] * w[j].
 template <int Rows, int Vectors>
 KDNA_INLINE void multiply_step(simd::vec (&acc)[Rows][Vectors], const float* const (&row)[Rows], const float* w,
@@ -73,6 +76,7 @@ KDNA_INLINE void multiply_step(simd::vec (&acc)[Rows][Vectors], const float* con
         const simd::vec a = simd::broadcast(row[r][k]);
         KDNA_UNROLL
         for (int j = 0; j < Vectors; ++j) acc[r][j] = simd::multiply_add(a, b[j], acc[r][j]);
+        if constexpr (fills_registers(Rows * Vectors)) simd::load_after(acc[r][Vectors - 1]);
     }
 }
 
@@ -87,7 +91,8 @@ KDNA_INLINE void prefetch_step(const float* ahead) noexcept {
 /// acc[r][j] = sum over depth of row `first` + r times vector j of the panel of a pair.
 ///
 /// Two steps a turn where the tile fills the registers: there g++ 12 keeps some row pointers on the stack, and reading
-/// them once a step costs 4 % (14 x 32, Zen 4); smaller tiles gain nothing.
+/// them once a step costs 4 % (14 x 32, Zen 4); smaller tiles gain nothing. On 64-bit ARM, where all row pointers have
+/// registers, two steps a turn make compilers spill accumulators (docs/performance.md, NEON).
 template <int Rows, int Vectors>
 KDNA_INLINE void multiply_rows(simd::vec (&acc)[Rows][Vectors], const tile_series& in, index_t pair, const tile& of,
                                index_t height, index_t first) noexcept {
@@ -105,7 +110,7 @@ KDNA_INLINE void multiply_rows(simd::vec (&acc)[Rows][Vectors], const tile_serie
         for (int r = 0; r < Rows; ++r) row[r] = of.rows[t * height + first + r] + in.skip;
         const float* w = panel + of.depth[t] * width;
         index_t k = 0;
-        if constexpr (Rows * Vectors > 24) {
+        if constexpr (fills_registers(Rows * Vectors) && !simd::neon64) {
             for (; k + 2 <= in.run; k += 2, w += 2 * width, ahead += 2 * in.ahead_step) {
                 prefetch_step<Vectors>(ahead);
                 multiply_step(acc, row, w, k);
