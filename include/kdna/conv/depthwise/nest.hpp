@@ -209,11 +209,13 @@ void slide(const row_block& b, index_t channel, index_t width) noexcept {
 
 using slide_fn = void (*)(const row_block&, index_t, index_t) noexcept;
 
+/// Kernels of three taps are common, and so is a row of padding above and below their maps.
 template <int Taps, int Stride>
 [[nodiscard]] slide_fn slide_of_rows(index_t rows) noexcept {
-    return rows == Taps       ? slide<Taps, Stride, Taps>
-           : rows == Taps - 1 ? slide<Taps, Stride, Taps - 1>
-                              : slide<Taps, Stride, 0>;
+    if constexpr (Taps == 3) {
+        if (rows == 2) return slide<3, Stride, 2>;
+    }
+    return rows == Taps ? slide<Taps, Stride, Taps> : slide<Taps, Stride, 0>;
 }
 /// What slides a kernel of so many columns over rows of taps that lie on the map; null where none is compiled.
 [[nodiscard]] inline slide_fn slide_of(index_t taps, index_t stride, index_t rows) noexcept {
@@ -226,7 +228,6 @@ template <int Taps, int Stride>
 
 inline void run_span(const span& s, index_t width) noexcept {
     if (s.rows == 3 && s.columns == 3) return run_panel<3, 3>(s, width);
-    if (s.rows == 5 && s.columns == 5) return run_panel<5, 5>(s, width);
     run_panel<0, 0>(s, width);
 }
 
