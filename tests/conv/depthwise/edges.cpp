@@ -39,7 +39,7 @@ TEST_CASE("Rows slide over every padding, stride and remainder of columns") {
                            index_t columns) {
         e.run(name, way::depthwise, {.o = c, .i = c, .kh = kh, .kw = kw, .groups = c}, p, {2, c, h, columns});
     };
-    for (const index_t taps : {3, 5})
+    for (const index_t taps : {3, 5, 7})
         for (const index_t stride : {1, 2}) {
             for (index_t columns = taps; columns < taps + 6; ++columns)
                 slide("columns leave a remainder", taps, taps, {.stride = stride, .pad = taps / 2}, taps + 4, columns);

@@ -217,13 +217,11 @@ template <int Taps, int Stride>
     }
     return rows == Taps ? slide<Taps, Stride, Taps> : slide<Taps, Stride, 0>;
 }
-/// What slides a kernel of so many columns over rows of taps that lie on the map; null where none is compiled.
+/// What slides a kernel that slides_over(), some rows of whose taps lie on the map.
 [[nodiscard]] inline slide_fn slide_of(index_t taps, index_t stride, index_t rows) noexcept {
-    if (taps == 3 && stride == 1) return slide_of_rows<3, 1>(rows);
-    if (taps == 3 && stride == 2) return slide_of_rows<3, 2>(rows);
-    if (taps == 5 && stride == 1) return slide_of_rows<5, 1>(rows);
-    if (taps == 5 && stride == 2) return slide_of_rows<5, 2>(rows);
-    return nullptr;
+    if (taps == 3) return stride == 1 ? slide_of_rows<3, 1>(rows) : slide_of_rows<3, 2>(rows);
+    if (taps == 5) return stride == 1 ? slide_of_rows<5, 1>(rows) : slide_of_rows<5, 2>(rows);
+    return stride == 1 ? slide_of_rows<7, 1>(rows) : slide_of_rows<7, 2>(rows);
 }
 
 inline void run_span(const span& s, index_t width) noexcept {
@@ -246,8 +244,7 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
                      index_t block) noexcept {
     const panel_layout& kernel = c.source.layout();
     const kernel_shape& k = kernel.shape();
-    // Whole rows of outputs slide where the kernel, the strides and the order of the output allow it.
-    const bool slides = k.kh <= k.kw && c.params.dilation.w == 1 && c.y.stride.c == 1 && c.residual.data == nullptr;
+    const bool slides = slides_over(k, c.params) && c.y.stride.c == 1 && c.residual.data == nullptr;
     const index_t row_begin = c.rows.first + block * own.block_rows,
                   row_end = std::min(row_begin + own.block_rows, c.rows.first + c.rows.count);
     for (index_t panel = 0; panel < kernel.panels(); ++panel) {
@@ -291,9 +288,7 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
             if (s.sums != nullptr) s.sums += filter;
             const index_t top = h * c.params.stride.h - c.params.pad.top;
             const tap_range rows = taps_on_map(top, k.kh, c.params.dilation.h, x.shape.h);
-            const slide_fn slide_vector =
-                slides && channels % simd::lanes == 0 ? slide_of(k.kw, c.params.stride.w, rows.count) : nullptr;
-            if (slide_vector != nullptr) {
+            if (slides && channels % simd::lanes == 0) {
                 s.pixels = p.out.w;
                 s.rows = rows.count;
                 s.x = x.data;
@@ -304,6 +299,7 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
                 while (rows.count == k.kh && h + b.rows < row_end &&
                        top + b.rows * c.params.stride.h + (k.kh - 1) * c.params.dilation.h < x.shape.h)
                     ++b.rows;
+                const slide_fn slide_vector = slide_of(k.kw, c.params.stride.w, rows.count);
                 for (index_t first = 0; first < channels; first += simd::lanes) slide_vector(b, first, width);
                 h += b.rows - 1;
                 continue;

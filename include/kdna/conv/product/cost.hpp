@@ -12,14 +12,13 @@ namespace cost {
 
 using namespace conv::cost;
 
-/// A call of a micro-kernel: prologue, and epilogue of a tile's outputs (14 x 32, 6 x 16, 6 x 8). With AVX-512, beyond
-/// its products a call took 203 cycles at a depth of 16 and 176 at 32 (16-96 at 56x56, 32-192 at 28x28); 169 by least
-/// squares over all layers.
-inline constexpr double tile_cycles = by_instructions(170, 60, 67);
+/// A tile times a panel, beyond its products: prologue, and epilogue of the tile's outputs (14 x 32, 6 x 16, 6 x 8).
+inline constexpr double tile_cycles = by_instructions(59, 36, 41);
 /// To point a tile's row at one run of the input.
-inline constexpr double row_cycles = by_instructions(4, 5.7, 6.9);
-inline constexpr double strided_cycles = 8;  ///< more for a vector that is not stored whole (24 filters of 32)
-inline constexpr double pack_cycles = 1;     ///< to copy a float of a window
+inline constexpr double row_cycles = by_instructions(4.5, 6.4, 6.9);
+/// More for a vector that is not stored whole (24 filters of 32).
+inline constexpr double strided_cycles = by_instructions(13, 8, 8);
+inline constexpr double pack_cycles = 1;  ///< to copy a float of a window
 
 /// Rows of taps that lie on the map, over all rows of outputs.
 [[nodiscard]] KDNA_COLD double tap_rows_on_map(const plan_request& r) noexcept {
