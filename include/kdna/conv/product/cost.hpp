@@ -18,6 +18,8 @@ inline constexpr double tile_cycles = by_instructions(59, 36, 41);
 inline constexpr double row_cycles = by_instructions(4.5, 6.4, 6.9);
 /// More for a vector that is not stored whole (24 filters of 32).
 inline constexpr double strided_cycles = by_instructions(13, 8, 8);
+/// Clock cycles from an add to the next one to the same sum: a tile of one vector has few sums at a time.
+inline constexpr double add_cycles = 4;
 inline constexpr double pack_cycles = 1;  ///< to copy a float of a window
 
 /// Rows of taps that lie on the map, over all rows of outputs.
@@ -41,7 +43,10 @@ inline constexpr double pack_cycles = 1;  ///< to copy a float of a window
                spatial = factors && r.layer.spatial_factor, between = spatial && in_place && !own.gate_in_panel;
     const index_t vectors = ceil_div(k.filters_per_group(), simd::lanes),
                   strided = k.filters_per_group() % simd::lanes == 0 ? 0 : (vectors - 1) % 2 + 1;
-    const double groups = real(k.groups), outputs = groups * pixels(r.out) * real(vectors),
+    // A panel of a single vector waits for its adds where the tallest tile has fewer rows than multiply-adds are under way.
+    const double under_way = add_cycles * product_efficiency / multiply_add_cycles(r.target()),
+                 waits = vectors % 2 == 0 ? 0.0 : std::max(under_way / real(own.tallest) - 1.0, 0.0);
+    const double groups = real(k.groups), outputs = groups * pixels(r.out) * (real(vectors) + waits),
                  runs = own.packs() ? 1.0 : real(kernel_rows ? k.kh : k.taps()), kernel = real(r.kernel().floats()),
                  tiles = std::ceil(pixels(r.out) / real(own.tallest));
     // A tile within one row of the map leaves out the rows of taps that lie in the padding.
