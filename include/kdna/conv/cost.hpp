@@ -31,9 +31,9 @@ inline constexpr double stream_cycles = by_instructions(2.5, 1.25, 0.7), assembl
 [[nodiscard]] inline double multiply_add_cycles(const machine& m) noexcept {
     return 1.0 / m.multiply_adds_per_cycle(simd::lanes);
 }
-/// Share of the peak that long products from L1 and L2 reach: mostly 0.92 to 0.99 from a depth of 192 on. Without fused
+/// Share of the peak that long products from L1 and L2 reach: mostly 0.94 to 0.99 from a depth of 192 on. Without fused
 /// multiply-adds each of them is two instructions, and copies of registers come on top.
-inline constexpr double product_efficiency = by_instructions(0.95, 0.95, 0.63);
+inline constexpr double product_efficiency = by_instructions(0.97, 0.97, 0.65);
 
 /// Weights up to this size stay in L3 from one run to the next: three quarters of it, as a cache does not drop exactly
 /// what was used longest ago.

@@ -12,8 +12,8 @@
 
 namespace kdna::inline KDNA_ABI::conv::depthwise {
 
-/// Input rows of a block stay in cache while the panels pass over them: a quarter of L2.
-[[nodiscard]] inline index_t block_bytes(const machine& m) noexcept { return m.l2_bytes / 4; }
+/// Input rows of a block stay in cache while the panels pass over them: half of L2.
+[[nodiscard]] inline index_t block_bytes(const machine& m) noexcept { return m.l2_bytes / 2; }
 
 [[nodiscard]] KDNA_COLD conv::plan make_plan(const plan_request& r, int) {
     conv::plan p = begin_plan(r, "depthwise");

@@ -146,56 +146,86 @@ void run_panel(const span& s, index_t width) noexcept {
     if (first < s.filters) last_channels(s, first, width);
 }
 
-/// A whole output row of a kernel that is three taps wide and has stride 1: each input vector is loaded once and goes
-/// to the three outputs whose windows hold it, which takes a third of the loads. `left` and `right` are the padding of
-/// the row, 0 or 1. For channels-last outputs without a residual.
-template <int Rows>
-void slide(const span& s, index_t first, index_t width, index_t left, index_t right) noexcept {
-    simd::vec w[Rows][3];
-    KDNA_UNROLL
-    for (int i = 0; i < Rows; ++i) {
+/// Whole output rows whose windows lie on the same rows of taps. The span is the first of them with all of its pixels; its
+/// `x` is under column 0 of the map, its weights begin with the kernel's first column.
+struct row_block {
+    span first{};
+    index_t rows;
+    index_t x_stride, y_stride, sums_stride;  ///< between them
+    index_t map_columns, pad;                 ///< columns of the map, and of padding to its left
+};
+
+/// One vector of channels of a block of rows; the kernel is `Taps` wide and as high at most. Each input vector is loaded
+/// once and goes to all outputs of its row whose windows hold it. `Rows`: rows of taps that lie on the map, unrolled; 0: the
+/// span's. For channels-last outputs without a residual.
+template <int Taps, int Stride, int Rows>
+void slide(const row_block& b, index_t channel, index_t width) noexcept {
+    constexpr int unfinished = (Taps + Stride - 1) / Stride;  // outputs whose windows hold a column
+    const span& s = b.first;
+    const index_t rows = Rows > 0 ? Rows : s.rows;
+    simd::vec w[Taps][Taps];
+    for (index_t i = 0; i < rows; ++i) {
         KDNA_UNROLL
-        for (int c = 0; c < 3; ++c) w[i][c] = simd::load(s.w + first + i * s.w_row_stride + c * width);
+        for (int t = 0; t < Taps; ++t) w[i][t] = simd::load(s.w + channel + i * s.w_row_stride + t * width);
     }
-    const finisher finish(s.scale + first, s.shift + first, range_of(s.act));
-    const float* x = s.x + first;
-    float* y = s.y + first;
-    const index_t row_stride = s.row_stride, column_stride = s.column_stride, y_stride = s.y_pixel_stride;
-    // Three outputs are unfinished: `oldest` waits for its last column, `middle` for two, `newest` begins with this
-    // one.
-    simd::vec oldest = simd::zero(), middle = simd::zero(), sum = simd::zero();
-    const index_t columns = s.pixels + 2 - left - right;
-    for (index_t c = 0; c < columns; ++c, x += column_stride) {
-        simd::vec newest = simd::zero();
+    const finisher finish(s.scale + channel, s.shift + channel, range_of(s.act));
+    const index_t row_stride = s.row_stride, column_stride = s.column_stride, y_stride = s.y_pixel_stride,
+                  map_columns = b.map_columns, steps = s.pixels + unfinished - 1;
+    for (index_t r = 0; r < b.rows; ++r) {
+        const float* const x = s.x + channel + r * b.x_stride;
+        float* y = s.y + channel + r * b.y_stride;
+        simd::vec acc[unfinished], sum = simd::zero();  // of outputs, the oldest last
         KDNA_UNROLL
-        for (int i = 0; i < Rows; ++i) {
-            const simd::vec v = simd::load_once(x + i * row_stride);
-            oldest = simd::multiply_add(v, w[i][2], oldest);
-            middle = simd::multiply_add(v, w[i][1], middle);
-            newest = simd::multiply_add(v, w[i][0], newest);
+        for (int m = 0; m < unfinished; ++m) acc[m] = simd::zero();
+        // Output `step` begins, and the oldest one meets its last columns; before the first, it is none.
+        for (index_t step = 0, column = -b.pad, at = column * column_stride; step < steps; ++step) {
+            KDNA_UNROLL
+            for (int t = 0; t < Stride; ++t, ++column, at += column_stride) {
+                if (column < 0 || column >= map_columns) continue;
+                const auto add_row = [&](index_t i) {
+                    const simd::vec v = simd::load_once(x + (at + i * row_stride));
+                    KDNA_UNROLL
+                    for (int m = 0; m < unfinished; ++m)
+                        if (t + m * Stride < Taps) acc[m] = simd::multiply_add(v, w[i][t + m * Stride], acc[m]);
+                };
+                if constexpr (Rows > 0) {
+                    KDNA_UNROLL
+                    for (int i = 0; i < Rows; ++i) add_row(i);
+                } else {
+                    for (index_t i = 0; i < rows; ++i) add_row(i);
+                }
+            }
+            if (step >= unfinished - 1) {
+                sum = sum + finish(acc[unfinished - 1], y);
+                y += y_stride;
+            }
+            KDNA_UNROLL
+            for (int m = unfinished - 1; m > 0; --m) acc[m] = acc[m - 1];
+            acc[0] = simd::zero();
         }
-        if (c >= 2 - left) {  // before that, what went into `oldest` belongs to no output
-            sum = sum + finish(oldest, y);
-            y += y_stride;
-        }
-        oldest = middle;
-        middle = newest;
+        if (s.sums != nullptr) add_to(s.sums + channel + r * b.sums_stride, sum, simd::lanes);
     }
-    if (right == 1) sum = sum + finish(oldest, y);
-    if (s.sums != nullptr) add_to(s.sums + first, sum, simd::lanes);
 }
 
-inline void run_sliding(const span& s, index_t width, index_t left, index_t right) noexcept {
-    for (index_t first = 0; first < s.filters; first += simd::lanes) {
-        if (s.rows == 3) slide<3>(s, first, width, left, right);
-        if (s.rows == 2) slide<2>(s, first, width, left, right);
-        if (s.rows == 1) slide<1>(s, first, width, left, right);
+using slide_fn = void (*)(const row_block&, index_t, index_t) noexcept;
+
+/// Kernels of three taps are common, and so is a row of padding above and below their maps.
+template <int Taps, int Stride>
+[[nodiscard]] slide_fn slide_of_rows(index_t rows) noexcept {
+    if constexpr (Taps == 3) {
+        if (rows == 2) return slide<3, Stride, 2>;
     }
+    return rows == Taps ? slide<Taps, Stride, Taps> : slide<Taps, Stride, 0>;
+}
+/// What slides a kernel that slides_over(), some rows of whose taps lie on the map.
+[[nodiscard]] inline slide_fn slide_of(index_t taps, index_t stride, index_t rows) noexcept {
+    if (taps == 3) return stride == 1 ? slide_of_rows<3, 1>(rows) : slide_of_rows<3, 2>(rows);
+    if (taps == 5) return stride == 1 ? slide_of_rows<5, 1>(rows) : slide_of_rows<5, 2>(rows);
+    return stride == 1 ? slide_of_rows<7, 1>(rows) : slide_of_rows<7, 2>(rows);
 }
 
 inline void run_span(const span& s, index_t width) noexcept {
     if (s.rows == 3 && s.columns == 3) return run_panel<3, 3>(s, width);
-    if (s.rows == 5 && s.columns == 5) return run_panel<5, 5>(s, width);
     run_panel<0, 0>(s, width);
 }
 
@@ -214,8 +244,7 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
                      index_t block) noexcept {
     const panel_layout& kernel = c.source.layout();
     const kernel_shape& k = kernel.shape();
-    const bool sliding = k.kw == 3 && k.kh <= 3 && c.params.stride.w == 1 && c.params.dilation.w == 1 &&
-                         c.params.pad.left <= 1 && c.params.pad.right <= 1 && c.x.shape.w >= 2;
+    const bool slides = slides_over(k, c.params) && c.y.stride.c == 1 && c.residual.data == nullptr;
     const index_t row_begin = c.rows.first + block * own.block_rows,
                   row_end = std::min(row_begin + own.block_rows, c.rows.first + c.rows.count);
     for (index_t panel = 0; panel < kernel.panels(); ++panel) {
@@ -234,7 +263,14 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
         for (index_t f = 0; f < channels; ++f)
             scale[f] = c.factors.scale.of(n)[filter + f] * (gate != nullptr ? gate[filter + f] : 1.0F);
 
-        span s{};
+        // One block for all rows: copied for each, the copy would wait for the stores of its parts.
+        row_block b{.rows = 1,
+                    .x_stride = c.params.stride.h * x.stride.h,
+                    .y_stride = c.y.stride.h,
+                    .sums_stride = p.part_floats,
+                    .map_columns = x.shape.w,
+                    .pad = c.params.pad.left};
+        span& s = b.first;
         s.row_stride = c.params.dilation.h * x.stride.h;
         s.column_stride = c.params.dilation.w * x.stride.w;
         s.pixel_stride = c.params.stride.w * x.stride.w;
@@ -252,14 +288,20 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
             if (s.sums != nullptr) s.sums += filter;
             const index_t top = h * c.params.stride.h - c.params.pad.top;
             const tap_range rows = taps_on_map(top, k.kh, c.params.dilation.h, x.shape.h);
-            if (sliding && rows.count > 0 && channels % simd::lanes == 0 && c.y.stride.c == 1 &&
-                c.residual.data == nullptr) {
+            if (slides && channels % simd::lanes == 0) {
                 s.pixels = p.out.w;
                 s.rows = rows.count;
-                s.x = x.data + (top + rows.first * c.params.dilation.h - c.rows.x_first) * x.stride.h;
+                s.x = x.data;
+                if (s.rows > 0) s.x += (top + rows.first * c.params.dilation.h - c.rows.x_first) * x.stride.h;
                 s.w = weights + rows.first * k.kw * width;
                 s.y = c.y.at(n, filter, h - c.rows.y_first, 0);
-                run_sliding(s, width, c.params.pad.left, c.params.pad.right);
+                b.rows = 1;
+                while (rows.count == k.kh && h + b.rows < row_end &&
+                       top + b.rows * c.params.stride.h + (k.kh - 1) * c.params.dilation.h < x.shape.h)
+                    ++b.rows;
+                const slide_fn slide_vector = slide_of(k.kw, c.params.stride.w, rows.count);
+                for (index_t first = 0; first < channels; first += simd::lanes) slide_vector(b, first, width);
+                h += b.rows - 1;
                 continue;
             }
             for (index_t w = 0; w < p.out.w; w += s.pixels) {

@@ -11,10 +11,13 @@
 
 namespace kdna::inline KDNA_ABI::conv::product {
 
-/// Bands begin where a row of the map and a tallest tile begin together.
+/// Bands begin where a row of the map and a tallest tile begin together, and not within the lower tiles at the map's end.
 inline index_t row_multiple(const conv::plan& p) noexcept {
-    const index_t tallest = own_of<plan>(p).tallest;
-    return tallest / std::gcd(tallest, p.out.w);
+    const index_t tallest = own_of<plan>(p).tallest, together = tallest / std::gcd(tallest, p.out.w),
+                  last = p.out.h - ceil_div(lower_tile_rows(p.out.h * p.out.w, tallest), p.out.w);
+    index_t multiple = together;
+    while ((p.out.h - 1) / multiple * multiple > last) multiple += together;
+    return multiple;
 }
 
 inline void begin(const conv::plan& p, const call&, std::byte* workspace, const executor_ref&) noexcept {

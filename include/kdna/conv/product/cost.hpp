@@ -12,14 +12,15 @@ namespace cost {
 
 using namespace conv::cost;
 
-/// A call of a micro-kernel: prologue, and epilogue of a tile's outputs (14 x 32, 6 x 16, 6 x 8). With AVX-512, beyond
-/// its products a call took 203 cycles at a depth of 16 and 176 at 32 (16-96 at 56x56, 32-192 at 28x28); 169 by least
-/// squares over all layers.
-inline constexpr double tile_cycles = by_instructions(170, 60, 67);
+/// A tile times a panel, beyond its products: prologue, and epilogue of the tile's outputs (14 x 32, 6 x 16, 6 x 8).
+inline constexpr double tile_cycles = by_instructions(59, 36, 41);
 /// To point a tile's row at one run of the input.
-inline constexpr double row_cycles = by_instructions(4, 5.7, 6.9);
-inline constexpr double strided_cycles = 8;  ///< more for a vector that is not stored whole (24 filters of 32)
-inline constexpr double pack_cycles = 1;     ///< to copy a float of a window
+inline constexpr double row_cycles = by_instructions(4.5, 6.4, 6.9);
+/// More for a vector that is not stored whole (24 filters of 32).
+inline constexpr double strided_cycles = by_instructions(13, 8, 8);
+/// Clock cycles from an add to the next one to the same sum: a tile of one vector has few sums at a time.
+inline constexpr double add_cycles = 4;
+inline constexpr double pack_cycles = 1;  ///< to copy a float of a window
 
 /// Rows of taps that lie on the map, over all rows of outputs.
 [[nodiscard]] KDNA_COLD double tap_rows_on_map(const plan_request& r) noexcept {
@@ -42,7 +43,10 @@ inline constexpr double pack_cycles = 1;     ///< to copy a float of a window
                spatial = factors && r.layer.spatial_factor, between = spatial && in_place && !own.gate_in_panel;
     const index_t vectors = ceil_div(k.filters_per_group(), simd::lanes),
                   strided = k.filters_per_group() % simd::lanes == 0 ? 0 : (vectors - 1) % 2 + 1;
-    const double groups = real(k.groups), outputs = groups * pixels(r.out) * real(vectors),
+    // A panel of a single vector waits for its adds where the tallest tile has fewer rows than multiply-adds are under way.
+    const double under_way = add_cycles * product_efficiency / multiply_add_cycles(r.target()),
+                 waits = vectors % 2 == 0 ? 0.0 : std::max(under_way / real(own.tallest) - 1.0, 0.0);
+    const double groups = real(k.groups), outputs = groups * pixels(r.out) * (real(vectors) + waits),
                  runs = own.packs() ? 1.0 : real(kernel_rows ? k.kh : k.taps()), kernel = real(r.kernel().floats()),
                  tiles = std::ceil(pixels(r.out) / real(own.tallest));
     // A tile within one row of the map leaves out the rows of taps that lie in the padding.

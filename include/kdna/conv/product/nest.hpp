@@ -199,34 +199,38 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
                 activate(c.act, of.y, of.height, out.y_stride, out.first, out.filters, of.column_sums);
             }
     };
-    if (own.tiles_outside) {
+    // Panels from `panel` on that a tile meets before the next tile, side by side in memory; their products.
+    const auto panels_at_once = [&](index_t panel) {
+        const float* const from = c.source.panel(g, panel, nullptr, nullptr);
+        const index_t width = kernel.width_of(panel);
+        index_t pairs = 1;
+        while (pairs < most_pairs && panel + pairs < panel_end && kernel.width_of(panel + pairs) == width &&
+               c.source.panel(g, panel + pairs, nullptr, nullptr) == from + pairs * panel_depth * width)
+            ++pairs;
+        return pairs;
+    };
+    const auto tile_by_tile = [&](index_t panel, index_t pairs) {
+        in.panel = c.source.panel(g, panel, nullptr, nullptr);
         in.tile_step = 0;
-        for (index_t panel = panel_first, pairs = 0; panel < panel_end; panel += pairs) {
-            in.panel = c.source.panel(g, panel, nullptr, nullptr);
-            const index_t width = kernel.width_of(panel);
-            in.panel_step = in.ahead_between = panel_depth * width;
-            in.ahead = in.panel + in.panel_step;
-            in.ahead_step = width;
-            pairs = 1;
-            while (pairs < most_pairs && panel + pairs < panel_end && kernel.width_of(panel + pairs) == width &&
-                   c.source.panel(g, panel + pairs, nullptr, nullptr) == in.panel + pairs * in.panel_step)
-                ++pairs;
-            in.count = pairs;
-            for (index_t i = 0; i < count; ++i) {
-                in.tiles = tiles + i;
-                multiply(panel);
-            }
+        in.panel_step = in.ahead_between = panel_depth * kernel.width_of(panel);
+        in.ahead = in.panel + in.panel_step;
+        in.ahead_step = kernel.width_of(panel);
+        in.count = pairs;
+        for (index_t i = 0; i < count; ++i) {
+            in.tiles = tiles + i;
+            multiply(panel);
         }
-        return;
-    }
+    };
     const bool one_scale = c.factors.scale.stride == 0 && c.factors.shift.stride == 0;
-    for (index_t panel = panel_first; panel < panel_end; ++panel) {
+    const auto panel_by_panel = [&](index_t panel) {
         in.panel = mixes_input
                        ? c.source.expanded(g, panel)
                        : c.source.panel(g, panel, c.factors.mixture.of(n), space.at<float>(own.assembled_panel_at));
         if (!mixes_input && (gate != nullptr || (spatial != nullptr && !between)))
             in.panel = modulate_panel(in.panel, spatial, gate, k.taps(), channels, kernel.width_of(panel),
                                       space.at<float>(own.modulated_panel_at));
+        in.tile_step = 1;
+        in.panel_step = 0;
         for (index_t i = 0; i < count; i += in.count) {
             in.tiles = tiles + i;
             in.count = 1;
@@ -247,6 +251,13 @@ inline void run_task(const conv::plan& p, const plan& own, const call& c, const 
             }
             multiply(panel);
         }
+    };
+    for (index_t panel = panel_first, pairs = 1; panel < panel_end; panel += pairs) {
+        pairs = own.tiles_outside ? panels_at_once(panel) : 1;
+        if (pairs > 1)
+            tile_by_tile(panel, pairs);
+        else
+            panel_by_panel(panel);
     }
 }
 

@@ -106,7 +106,7 @@ KDNA_COLD void plan_rows(conv::plan& p, plan& own, const plan_request& r) {
     const index_t row_bytes = checked_mul(own.packed_row_floats, static_cast<index_t>(sizeof(float)), r.where);
     const bool assembles = r.layer.assembles() && !own.mixes_input();
     const index_t target = assembles ? packed_bytes_assembled(r.target()) : packed_bytes(r.target());
-    if (own.tallest == max_tile_height) own.remnant = 2 * tile_heights[1] - tile_heights[0];
+    own.remnant = std::max<index_t>(lower_tile_rows(pixels, own.tallest) - own.tallest, 0);
     const nest_work work{.outer = checked_mul(r.in.n, kernel.groups(), r.where),
                          .rows = std::max<index_t>(pixels - own.remnant, 1),
                          .panels = kernel.panels(),

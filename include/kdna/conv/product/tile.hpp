@@ -3,8 +3,10 @@
 
 #include <kdna/core/macros_push.hpp>
 
+#include <algorithm>
 #include <array>
 
+#include <kdna/core/arithmetic.hpp>
 #include <kdna/core/config.hpp>
 #include <kdna/simd/lanes.hpp>
 
@@ -24,14 +26,30 @@ inline constexpr index_t max_tile_height = tile_heights.front();
     return 1;
 }
 
-/// The height of the next tile of `rows` that are left: the tallest that fits, unless a tallest tile would leave a
-/// remnant that two tiles of the second height take with it (16 rows are 8 + 8, not 14 + 2: a tile of two rows waits
-/// for its adds). `tallest` is max_tile_height or an aligned_tile_height.
+/// This many tiles at the end of a map share what is left of it.
+inline constexpr index_t shared_tiles = 3;
+
+/// The height of the next tile of `rows` that are left: the tallest that fits, but for the last two or three tiles, which
+/// are as even as the compiled heights allow if that takes no further tile. 16 rows are 8 + 8, not 14 + 2, and 13 rows are
+/// 5 + 4 + 4, not 6 + 6 + 1: a tile of one or two rows waits for its adds. `tallest` is max_tile_height or an
+/// aligned_tile_height.
 [[nodiscard]] inline index_t tile_height_for(index_t rows, index_t tallest = max_tile_height) noexcept {
-    if (tallest == max_tile_height && rows > tile_heights[0] && rows <= 2 * tile_heights[1]) return tile_heights[1];
+    const index_t tiles = ceil_div(rows, tallest);
+    if (tiles >= 2 && tiles <= shared_tiles)
+        for (auto h = tile_heights.rbegin(); h != tile_heights.rend(); ++h)
+            if (*h * tiles >= rows) return std::min<index_t>(*h, tallest);
     for (const int h : tile_heights)
         if (h <= rows && h <= tallest) return h;
     return 1;
+}
+
+/// How many of `rows` make up the lower tiles at their end. Before them tiles begin at multiples of the tallest, so that a
+/// part of the rows that begins at such a multiple, and not within the lower tiles, is cut as it is in the whole.
+[[nodiscard]] inline index_t lower_tile_rows(index_t rows, index_t tallest) noexcept {
+    index_t last = rows % tallest;
+    for (index_t more = last + tallest; more <= rows && more < shared_tiles * tallest; more += tallest)
+        if (tile_height_for(more, tallest) < tallest) last = more;
+    return last;
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::product
