@@ -35,9 +35,12 @@ inline constexpr index_t shared_tiles = 3;
 /// aligned_tile_height.
 [[nodiscard]] inline index_t tile_height_for(index_t rows, index_t tallest = max_tile_height) noexcept {
     const index_t tiles = ceil_div(rows, tallest);
-    if (tiles >= 2 && tiles <= shared_tiles)
-        for (auto h = tile_heights.rbegin(); h != tile_heights.rend(); ++h)
-            if (*h * tiles >= rows) return std::min<index_t>(*h, tallest);
+    if (tiles >= 2 && tiles <= shared_tiles) {
+        index_t even = tallest;
+        for (const int h : tile_heights)  // the lowest that is enough comes last
+            if (h * tiles >= rows) even = std::min<index_t>(h, tallest);
+        return even;
+    }
     for (const int h : tile_heights)
         if (h <= rows && h <= tallest) return h;
     return 1;
