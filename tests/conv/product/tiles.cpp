@@ -10,9 +10,9 @@ using kdna::index_t;
 
 namespace {
 
-std::vector<index_t> cut(index_t rows, index_t tallest) {
+std::vector<index_t> cut(index_t rows, index_t most) {
     std::vector<index_t> tiles;
-    for (; rows > 0; rows -= tiles.back()) tiles.push_back(tile_height_for(rows, tallest));
+    for (; rows > 0; rows -= tiles.back()) tiles.push_back(tile_height_for(rows, most));
     return tiles;
 }
 
@@ -21,11 +21,11 @@ const std::vector<index_t> heights(tile_heights.begin(), tile_heights.end());
 }  // namespace
 
 TEST_CASE("Tiles have compiled heights and take exactly the rows there are") {
-    for (const index_t tallest : heights)
-        for (index_t rows = 1; rows <= 20 * tallest; ++rows) {
+    for (const index_t most : heights)
+        for (index_t rows = 1; rows <= 20 * most; ++rows) {
             index_t sum = 0;
-            for (const index_t h : cut(rows, tallest)) {
-                REQUIRE(h <= tallest);
+            for (const index_t h : cut(rows, most)) {
+                REQUIRE(h <= most);
                 REQUIRE(std::count(heights.begin(), heights.end(), h) == 1);
                 sum += h;
             }
@@ -52,18 +52,18 @@ TEST_CASE("The maps of the published networks are cut evenly") {
 }
 
 TEST_CASE("A part of a map that begins before its lower tiles has the tiles of the map") {
-    for (const index_t tallest : heights)
-        for (index_t rows = 1; rows <= 20 * tallest; ++rows) {
-            const std::vector<index_t> whole = cut(rows, tallest);
-            const index_t lower = lower_tile_rows(rows, tallest);
+    for (const index_t most : heights)
+        for (index_t rows = 1; rows <= 20 * most; ++rows) {
+            const std::vector<index_t> whole = cut(rows, most);
+            const index_t lower = lower_tile_rows(rows, most);
             REQUIRE(lower <= rows);
-            REQUIRE((rows - lower) % tallest == 0);
-            for (index_t first = 0; first <= rows - lower && first < rows; first += tallest) {
-                const std::vector<index_t> part = cut(rows - first, tallest);
+            REQUIRE((rows - lower) % most == 0);
+            for (index_t first = 0; first <= rows - lower && first < rows; first += most) {
+                const std::vector<index_t> part = cut(rows - first, most);
                 REQUIRE(std::equal(part.rbegin(), part.rend(), whole.rbegin()));
-                // A part that ends before them consists of tallest tiles.
-                const std::vector<index_t> before = cut(first, tallest);
-                REQUIRE(std::count(before.begin(), before.end(), tallest) == first / tallest);
+                // A part that ends before them consists of the tallest tiles.
+                const std::vector<index_t> before = cut(first, most);
+                REQUIRE(std::count(before.begin(), before.end(), most) == first / most);
             }
         }
 }
