@@ -35,7 +35,7 @@ import items
 from workers import Worker, WorkerError, operating_system, processor, save, significant, without_paths
 
 HERE = Path(__file__).resolve().parent
-LIBRARIES = ("onnxruntime", "openvino", "ncnn", "mnn", "torch")
+LIBRARIES = ("onnxruntime", "openvino", "ncnn", "mnn", "executorch", "torch")
 TOLERANCE = 1e-3  # of the largest output; an error above it is a wrong answer
 BUSY = 0.15  # processors; with more of them at other work than this, times on all processors say little
 QUICK = r"^(64-64|512-512|1024-256|3-64|384-64|depthwise 960|mobilenet_v2$|128 at|512 at)"

@@ -20,7 +20,7 @@ from typing import Any
 Json = dict[str, Any]
 TITLES = {
     "kdna": "kdna", "onednn": "oneDNN", "eigen": "Eigen", "ort": "ONNX Runtime", "openvino": "OpenVINO", "ncnn": "ncnn",
-    "mnn": "MNN", "torch": "PyTorch",
+    "mnn": "MNN", "xnnpack": "XNNPACK", "torch": "PyTorch",
 }  # fmt: skip
 OTHERS = [name for name in TITLES if name != "kdna"]
 
@@ -130,7 +130,7 @@ def network_section(items: list[Json]) -> str:
         for ours, r in found.items():
             if r is not None:
                 summary[ours].append((r, item["name"]))
-        peers = [best(item, name) for name in ("ort", "openvino", "ncnn", "mnn", "torch")]
+        peers = [best(item, name) for name in ("ort", "openvino", "ncnn", "mnn", "xnnpack", "torch")]
         rows.append([
             item["name"], text(median_of(item, "kdna child")), text(median_of(item, "kdna plain")),
             *(f"{text(median_of(item, key))}" if key else "-" for key in peers),
@@ -141,7 +141,7 @@ def network_section(items: list[Json]) -> str:
             *(text(median_of(item, key)) for key in ("kdna child", "kdna plain", "torch child", "torch expanded",
               "torch plain", "ort child", "ort expanded", "ort plain", "openvino expanded", "openvino plain")),
         ])  # fmt: skip
-    head = ["network", "kdna, KernelDNA", "kdna, plain", "ONNX Runtime", "OpenVINO", "ncnn", "MNN", "PyTorch", "fastest peer"]
+    head = ["network", "kdna, KernelDNA", "kdna, plain", "ONNX Runtime", "OpenVINO", "ncnn", "MNN", "XNNPACK", "PyTorch", "fastest peer"]
     out = table([*head, "KernelDNA / fastest", "plain / fastest"], rows)
     for ours, title in (("kdna child", "KernelDNA"), ("kdna plain", "Plain")):
         if summary[ours]:
@@ -207,8 +207,8 @@ def plot(results: Json, path: Path) -> None:
     threads = min(item["threads"] for item in results["items"])
     layers = of_kind(results, "layer", threads)
     networks = of_kind(results, "network", threads)
-    marks = dict(zip(OTHERS, ("os^DvP*")))
-    colours = dict(zip(OTHERS, ("#d55e00", "#999999", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")))
+    marks = dict(zip(OTHERS, ("os^DvPX*")))
+    colours = dict(zip(OTHERS, ("#d55e00", "#999999", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#332288", "#e69f00")))
     rows = [(item, "kdna plain") for item in layers]
     rows += [(item, form) for item in networks for form in ("kdna plain", "kdna child")]
     if not rows:

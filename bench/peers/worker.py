@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One Python library as a worker of peers.py: JSON requests on standard input, a line each, answered in kind.
 
-    python worker.py LIBRARY THREADS        LIBRARY: onnxruntime, openvino, ncnn, mnn or torch
+    python worker.py LIBRARY THREADS        LIBRARY: onnxruntime, openvino, ncnn, mnn, executorch (XNNPACK) or torch
 
 The requests are those of peers.cpp. A library that cannot be imported says so in its answer to "info".
 """
