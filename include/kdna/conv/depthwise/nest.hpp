@@ -4,6 +4,7 @@
 #include <kdna/core/macros_push.hpp>
 
 #include <algorithm>
+#include <type_traits>
 
 #include <kdna/conv/depthwise/plan.hpp>
 #include <kdna/conv/epilogue.hpp>
@@ -177,24 +178,27 @@ void slide(const row_block& b, index_t channel, index_t width) noexcept {
         simd::vec acc[unfinished], sum = simd::zero();  // of outputs, the oldest last
         KDNA_UNROLL
         for (int m = 0; m < unfinished; ++m) acc[m] = simd::zero();
-        // Output `step` begins, and the oldest one meets its last columns; before the first, it is none.
-        for (index_t step = 0, column = -b.pad, at = column * column_stride; step < steps; ++step) {
-            KDNA_UNROLL
-            for (int t = 0; t < Stride; ++t, ++column, at += column_stride) {
-                if (column < 0 || column >= map_columns) continue;
-                const auto add_row = [&](index_t i) {
-                    const simd::vec v = simd::load_once(x + (at + i * row_stride));
-                    KDNA_UNROLL
-                    for (int m = 0; m < unfinished; ++m)
-                        if (t + m * Stride < Taps) acc[m] = simd::multiply_add(v, w[i][t + m * Stride], acc[m]);
-                };
-                if constexpr (Rows > 0) {
-                    KDNA_UNROLL
-                    for (int i = 0; i < Rows; ++i) add_row(i);
-                } else {
-                    for (index_t i = 0; i < rows; ++i) add_row(i);
-                }
+        // Column `column` + T of the map, if it is one, meets the outputs whose windows hold it.
+        const auto meet = [&]<int T>(std::integral_constant<int, T>, index_t column) {
+            if (column + T < 0 || column + T >= map_columns) return;
+            const float* const at = x + (column + T) * column_stride;
+            const auto add_row = [&](index_t i) {
+                const simd::vec v = simd::load_once(at + i * row_stride);
+                KDNA_UNROLL
+                for (int m = 0; m < unfinished; ++m)
+                    if (T + m * Stride < Taps) acc[m] = simd::multiply_add(v, w[i][T + m * Stride], acc[m]);
+            };
+            if constexpr (Rows > 0) {
+                KDNA_UNROLL
+                for (int i = 0; i < Rows; ++i) add_row(i);
+            } else {
+                for (index_t i = 0; i < rows; ++i) add_row(i);
             }
+        };
+        // Output `step` begins, and the oldest one meets its last columns; before the first, it is none.
+        for (index_t step = 0, column = -b.pad; step < steps; ++step, column += Stride) {
+            meet(std::integral_constant<int, 0>(), column);
+            if constexpr (Stride == 2) meet(std::integral_constant<int, 1>(), column);
             if (step >= unfinished - 1) {
                 sum = sum + finish(acc[unfinished - 1], y);
                 y += y_stride;
