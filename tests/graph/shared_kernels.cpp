@@ -9,8 +9,10 @@
 #include <map>
 
 #include "support/catch.hpp"
+#include "support/frames.hpp"
 
 using namespace kdna;
+using namespace kdna_test;
 
 namespace {
 
@@ -101,15 +103,10 @@ TEST_CASE("The kernels of a network file are stored as the options say, and stil
     CHECK(all.weight_bytes() - half.weight_bytes() == kernels / 2);
     const auto expected = run_on_inputs(all, c), found = run_on_inputs(half, c);
     for (const auto& [name, y] : found) {
-        const auto& want = expected.at(name);
-        float largest = 0, error = 0;
-        for (std::size_t i = 0; i < y.size(); ++i) {
-            largest = std::max(largest, std::abs(want[i]));
-            error = std::max(error, std::abs(y[i] - want[i]));
-        }
-        INFO(name << ": error " << error << ", largest " << largest);
-        CHECK(error <= 3 * 0x1p-11F * largest);  // three convolutions
-        CHECK(error > 0x1p-16F * largest);
+        const double error = error_of(y, expected.at(name));
+        INFO(name << ": error " << error);
+        CHECK(error <= 3 * 0x1p-11);  // three convolutions
+        CHECK(error > 0x1p-16);
     }
 }
 

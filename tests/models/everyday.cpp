@@ -209,12 +209,7 @@ TEST_CASE("Weights of other element types are converted, and the report says so"
     CHECK(std::none_of(report.converted.begin(), report.converted.end(),
                        [](const float32_conversion& c) { return c.name == "features.1.conv.0.0.weight"; }));
     const auto found = values_of(half(x.view())), same = logits(stored_as(dtype::bf16, values));
-    double error = 0.0, largest = 0.0;
-    for (std::size_t i = 0; i < same.size(); ++i) {
-        largest = std::max(largest, std::abs(static_cast<double>(same[i])));
-        error = std::max(error, std::abs(static_cast<double>(found[i]) - static_cast<double>(same[i])));
-    }
-    CHECK(error <= 2e-5 * largest);
+    CHECK(error_of(found, same) <= 2e-5);
     CHECK(half.weight_bytes() <
           models::load(a, form::kernel_dna, stored_as(dtype::bf16, values)).weight_bytes() * 6 / 10);
 

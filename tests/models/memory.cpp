@@ -4,6 +4,7 @@
 #include "models/state_dicts.hpp"
 
 #include "support/counting_resource.hpp"
+#include "support/frames.hpp"
 #include "support/number_formats.hpp"
 
 using namespace kdna;
@@ -15,17 +16,6 @@ namespace {
 
 constexpr double published_parameters = 9'240'798;  // KernelDNA resnet18, as published
 constexpr double expanded = 9'240'798 + 8'847'360;  // if every child had its own kernel
-
-/// The largest difference, relative to the largest value.
-double relative_error(const tensor<float>& found, const tensor<float>& expected) {
-    double largest = 0.0, error = 0.0;
-    for (std::size_t i = 0; i < expected.span().size(); ++i) {
-        const auto e = static_cast<double>(expected.span()[i]);
-        largest = std::max(largest, std::abs(e));
-        error = std::max(error, std::abs(static_cast<double>(found.span()[i]) - e));
-    }
-    return error / largest;
-}
 
 }  // namespace
 
@@ -71,8 +61,8 @@ TEST_CASE("Kernels in 16 bits are half of that, and the network is the one whose
         for (const std::string& name : rest.names()) rounded.add(name, rest.extract(name));
         const network expected = models::load(arch::mobilenet_v2_1d2, form::kernel_dna, std::move(rounded));
         const tensor<float> found = half(x.view()), exact = expected(x.view());
-        CHECK(relative_error(found, exact) <= 2e-5);
-        CHECK(relative_error(found, all(x.view())) >= 1e-4);
+        CHECK(error_of(values_of(found), values_of(exact)) <= 2e-5);
+        CHECK(error_of(values_of(found), values_of(all(x.view()))) >= 1e-4);
     }
 }
 

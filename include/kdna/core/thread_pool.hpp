@@ -35,8 +35,9 @@ namespace kdna::inline KDNA_ABI {
 /// their last tasks took if that is longer (up to 500 us), as others may have longer ones; then they sleep. Where other
 /// processes want the processors, threads are interrupted for milliseconds, and a call that waits for one may take longer than
 /// the calling thread alone would. The pool notices both: a worker that was interrupted while it waited goes to sleep at once
-/// for a while, one that finds itself on the caller's processor moves to another that it may run on (on Linux), and when waiting has cost more than the workers' help was worth, calls run on the calling thread alone, for
-/// 20 ms at first and up to 640 ms if that repeats. So nothing may rely on two tasks running at the same time.
+/// for a while, one that finds itself on the caller's processor moves to another that it may run on (on Linux), and when waiting
+/// has cost more than the workers' help was worth, calls run on the calling thread alone, for 5 ms at first and up to 640 ms if
+/// that repeats. So nothing may rely on two tasks running at the same time.
 ///
 ///     kdna::thread_pool pool(4);
 ///     auto plan = network.plan(shape, {.executor = pool});

@@ -12,7 +12,8 @@
 namespace kdna::inline KDNA_ABI {
 
 /// Reads a network file: a .safetensors file whose `__metadata__` has the graph under "kdna.graph". Throws kdna::error naming what is
-/// wrong with the file, the node that is unknown or does not fit, or the tensor that is missing, superfluous, of another shape or out of the range of the format that it is to be stored in.
+/// wrong with the file, the node that is unknown or does not fit, or the tensor that is missing, superfluous, of another shape or out
+/// of the range of the format that it is to be stored in.
 [[nodiscard]] KDNA_FUNC network load(const std::filesystem::path& file, const load_options& options = {});
 
 /// The same from tensors and metadata in memory, with the options of `weights`. `where` is what messages call them. Nothing of

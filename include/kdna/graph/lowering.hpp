@@ -119,12 +119,12 @@ private:
     /// As many values as `shape` has, from a tensor of that shape or one that differs in extents of 1.
     [[nodiscard]] KDNA_FUNC std::span<const float> take(const node& n, const std::string& role,
                                                         const std::vector<index_t>& shape) const;
-    /// How a kernel that is made of it is stored.
+    [[nodiscard]] KDNA_FUNC std::span<const float> take_if(const node& n, const std::string& role,
+                                                           const std::vector<index_t>& shape) const;
+    /// How a kernel that is made of the tensor is stored.
     [[nodiscard]] number_format storage_of(const node& n, const std::string& role) const {
         return weights_.storage_of(tensor_of(n, role));
     }
-    [[nodiscard]] KDNA_FUNC std::span<const float> take_if(const node& n, const std::string& role,
-                                                           const std::vector<index_t>& shape) const;
     /// A BatchNorm, with weights of 1 and biases of 0 where they are absent; kept for the lowering's life.
     [[nodiscard]] KDNA_FUNC batch_norm take_bn(const node& n, std::string_view prefix, index_t channels, double eps);
     [[nodiscard]] KDNA_FUNC std::span<const float> kept(std::vector<float> values);

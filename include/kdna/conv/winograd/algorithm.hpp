@@ -60,8 +60,7 @@ KDNA_COLD explanation explain(const problem& q, const conv::plan& p) {
         own.transforms_panels
             ? concat("panels transformed as they are used, ", own.part_channels, " channels at a time")
             : concat("transformed kernel ", kernel_bytes(q, own.m) / 1024, " KiB",
-                     own.format == number_format::float32 ? "" : " of ",
-                     own.format == number_format::float32 ? "" : to_string(own.format));
+                     own.format == number_format::float32 ? std::string() : concat(" of ", to_string(own.format)));
     return {.tiles = concat(p.name, ", blocks of ", std::min(own.block_tiles, own.tiles), " of ", own.tiles, " tiles, ",
                             weights),
             .gate = "the input transform",

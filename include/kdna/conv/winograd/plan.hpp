@@ -20,9 +20,9 @@ inline constexpr std::array<std::string_view, 3> names{"winograd F(2x2)", "winog
 /// The name under which a kernel that is kept transformed is kept.
 [[nodiscard]] constexpr std::string_view kernel_name(int m, number_format format) noexcept {
     constexpr std::array<std::array<std::string_view, 3>, 3> all{
-        {{"winograd F(2x2)", "winograd F(2x2) float16", "winograd F(2x2) bfloat16"},
-         {"winograd F(4x4)", "winograd F(4x4) float16", "winograd F(4x4) bfloat16"},
-         {"winograd F(6x6)", "winograd F(6x6) float16", "winograd F(6x6) bfloat16"}}};
+        {{names[0], "winograd F(2x2) float16", "winograd F(2x2) bfloat16"},
+         {names[1], "winograd F(4x4) float16", "winograd F(4x4) bfloat16"},
+         {names[2], "winograd F(6x6) float16", "winograd F(6x6) bfloat16"}}};
     return all[index_of(m)][static_cast<std::size_t>(format)];
 }
 /// Positions of a transformed tile, each of which is a matrix product.
