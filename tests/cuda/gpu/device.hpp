@@ -1,11 +1,7 @@
-// A GPU's layers and networks, compiled once (device.cu) for all tests.
+// A GPU, and streams.
 #pragma once
 
 #include <kdna/cuda/cuda.hpp>
-
-extern template class kdna::cuda::device_conv<kdna::cuda::gpu>;
-extern template class kdna::cuda::detail::network_body<kdna::cuda::gpu>;
-extern template class kdna::cuda::basic_network<kdna::cuda::gpu>;
 
 namespace kdna_test {
 

@@ -22,7 +22,7 @@ struct program_entry {};
 
 namespace kdna_test {
 
-/// The programs that nvcc compiled for the tests on a GPU (../gpu/device.cu).
+/// The programs of kdna::cuda_compiled, as nvcc compiles them (src/cuda.cu).
 [[nodiscard]] const ptx::module& compiled_programs();
 
 /// Models device_api (kdna/cuda/device/device.hpp).
