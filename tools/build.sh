@@ -2,8 +2,8 @@
 if command -v ninja > /dev/null; then export CMAKE_GENERATOR=${CMAKE_GENERATOR:-Ninja}; fi
 if command -v ccache > /dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER:-ccache}; fi
 
-# Files of unit tests that are compiled as one: each would compile the library anew, which takes most of the time.
-test_batch=6
+# Unit tests of a folder are compiled as one file: each would compile the library anew, which takes most of the time.
+test_batch=40
 
 # Parallel jobs: the processors, but no more than there are 1.5 GiB of memory for.
 parallel_jobs() {

@@ -299,26 +299,32 @@ TEST_CASE("Products of matrices, their other axes broadcast") {
         KDNA_TEST_CASE_INFO(i, concat(to_string(s), " times ", to_string(t)));
         const nd_shape out = ops::matmul().output_shape(std::vector{s, t}, "op");
         bounded_result expected;
-        const auto offset = [&](const nd_view<float>& v, const axis_numbers& index, index_t row, index_t column) {
+        // The first element of the matrix that an element of the output comes from.
+        const auto matrix = [&](const nd_view<float>& v, const axis_numbers& index) {
             axis_numbers j{};
             for (index_t axis = 0; axis + 2 < v.rank(); ++axis)
                 j[static_cast<std::size_t>(axis)] =
                     v.shape[axis] == 1 ? 0 : index[static_cast<std::size_t>(axis + out.rank() - v.rank())];
-            j[static_cast<std::size_t>(v.rank() - 2)] = row;
-            j[static_cast<std::size_t>(v.rank() - 1)] = column;
-            return static_cast<double>(element(v, j));
+            return &element(v, j);
         };
+        const nd_view<float> left = a.view(), right = b.view();
+        const auto step = [](const nd_view<float>& v, index_t from_last) {
+            return v.stride[static_cast<std::size_t>(v.rank() - from_last)];
+        };
+        const index_t left_step = step(left, 1), right_step = step(right, 2);
         for_each_index(out, [&](const axis_numbers& index) {
+            const float* row = matrix(left, index) + index[static_cast<std::size_t>(out.rank() - 2)] * step(left, 2);
+            const float* column =
+                matrix(right, index) + index[static_cast<std::size_t>(out.rank() - 1)] * step(right, 1);
             double sum = 0.0, absolute = 0.0;
             for (index_t j = 0; j < k; ++j) {
-                const double product = offset(a.view(), index, index[static_cast<std::size_t>(out.rank() - 2)], j) *
-                                       offset(b.view(), index, j, index[static_cast<std::size_t>(out.rank() - 1)]);
+                const double product = static_cast<double>(row[j * left_step]) * column[j * right_step];
                 sum += product;
                 absolute += std::abs(product);
             }
             expected.push_back(sum, 0x1p-24 * static_cast<double>(k + 1) * absolute + 1e-44);
         });
-        check_result(result_of(ops::matmul(), r, {a.view(), b.view()}), expected);
+        check_result(result_of(ops::matmul(), r, {left, right}), expected);
     }
 }
 
