@@ -41,7 +41,7 @@ private:
     fully_connected fc_;
 };
 
-/// A dense layer that a router may lack.
+/// A fully connected layer that a router may have or not.
 class optional_head {
 public:
     /// Neither weights nor bias: no head. Throws kdna::error if the lengths do not fit.

@@ -208,7 +208,7 @@ public:
     [[nodiscard]] index_t mixture_size() const noexcept { return mixture_size_; }
     /// Multiply-adds that panel() spends on one weight; 0 for a stored kernel.
     [[nodiscard]] index_t assembly_terms() const noexcept { return assembly_terms_; }
-    /// Makes ready what panel() reads.
+    /// Packs what panel() reads.
     void prepare() const {
         if (prepare_ != nullptr) prepare_(source_);
     }

@@ -24,7 +24,7 @@
 
 namespace kdna::inline KDNA_ABI {
 
-/// A binary kernel as codebook and packed indices. Everyone who copies this handle shares them.
+/// A binary kernel as codebook and packed indices, which all copies of this handle share.
 class codebook_kernel {
 public:
     using optional_members = members<member::needs_mixture>;

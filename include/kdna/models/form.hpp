@@ -1,4 +1,4 @@
-// The forms in which a network comes: which method makes its convolutions.
+// The forms of a network: the method that its convolutions are made by.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>

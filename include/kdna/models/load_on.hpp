@@ -30,9 +30,9 @@ namespace detail {
 
 }  // namespace detail
 
-/// A published network with the given weights; how many channels it reads and how many classes it tells apart follow from them.
-/// `report` says what was converted and which prefix was taken off the names. Throws kdna::error naming the tensor that is missing,
-/// superfluous, or of the wrong type or shape, or the form in which the network does not come. `where`: see build().
+/// A published network with the given weights, from whose shapes the numbers of input channels and of classes follow. `report` gets
+/// what was converted and which prefix was removed from the names. Throws kdna::error naming the tensor that is missing, unexpected,
+/// or of the wrong type or shape, or the form that the network was not published in. `where`: see build().
 template <layer_backend B, class... Where>
 [[nodiscard]] typename network_on<B>::type load(arch a, form f, state_dict weights, load_report& report,
                                                 const Where&... where) {

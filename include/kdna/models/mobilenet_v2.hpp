@@ -128,7 +128,7 @@ private:
     static constexpr std::size_t last_stage = 5;
 
     static std::vector<warehouse> no_warehouses() { return {}; }
-    /// By the number of warehouses, of which one may be missing or superfluous, which is then named.
+    /// By the number of warehouses. One may be missing or unexpected, and is then named in the error.
     [[nodiscard]] static warehouse_sharing sharing_of(const module_builder<B>& m) {
         index_t count = 0;
         for (index_t i = 0; i < 20; ++i) count += m.weights().contains(concat("warehouse_manager.weights.", i)) ? 1 : 0;

@@ -189,7 +189,7 @@ private:
     shared_warehouses<B> warehouses_;
 };
 
-/// The classifier of DCD's networks; whether they were made with a dropout before it shows in its name.
+/// The classifier of DCD's networks. Its name says whether a dropout came before it in training.
 template <conv_backend B>
 value dcd_head(const module_builder<B>& m, const value& x) {
     const bool dropout = m.weights().contains("classifier.1.cls.weight");
