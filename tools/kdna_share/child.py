@@ -53,16 +53,15 @@ class ChildConv2d(nn.Conv2d):
     def adapt(self, filters: Tensor, spatial: Tensor | None, channels: Tensor | None = None) -> None:
         """Sets the factors [O], [KH, KW] and [C] of the kernel; those over channels need a gate, and lie in it.
 
-        The gate lies between 0 and 1: channels are scaled so that their mean is at its rest, and cut off at 0.02 and 0.98.
+        The gate lies between 0 and 1: channels, which are positive, are scaled so that their mean is at its rest, or the largest
+        at 0.95; the filters take up the scale.
         """
         with torch.no_grad():
             if self.gate is not None:
                 g = torch.ones(self.in_channels // self.groups) if channels is None else channels
-                if self.groups > 1:
-                    g = g.repeat(self.groups)
-                rest = (g * GATE_AT_REST / g.mean()).clamp(0.02, 0.98)
-                self.gate.se.fc2.bias.copy_(torch.logit(rest))
-                filters = filters * g.mean() / GATE_AT_REST
+                scale = min(GATE_AT_REST / g.mean().item(), 0.95 / g.max().item())
+                self.gate.se.fc2.bias.copy_(torch.logit(g * scale).repeat(self.groups))
+                filters = filters / scale
             self.static_filter_attn.copy_(filters.view(-1, 1, 1, 1) - 1)
             if self.static_spatial_attn is not None and spatial is not None:
                 self.static_spatial_attn.copy_(spatial - 1)

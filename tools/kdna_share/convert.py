@@ -57,8 +57,7 @@ def start(
 ) -> dict[str, float]:
     """Sets kernels and adapters by least squares on the original's activations.
 
-    Returns what is left of the square of each layer's output. Biases take up the difference of the means; batch norms are
-    estimated anew, those of the gates for the first time.
+    Returns what is left of the square of each layer's output. Biases and batch norms take up the difference of the means.
     """
     rng, left = torch.Generator().manual_seed(seed), {}
     for parent, children in parents.items():
@@ -84,24 +83,45 @@ def start(
             if layer.bias is not None and layer.groups == 1:
                 own = kernel if name == parent else fits[children.index(name)].kernel(kernel)
                 layer.bias.add_((convs[name].weight - own).flatten(1) @ gathered[name].mean(0))
-    recalibrate(student, batches)
+    correct_norms(student, original, torch.cat(batches)[:128])
     return left
 
 
+def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel."""
+    axes = [0, *range(2, x.ndim)]
+    return x.mean(axes), x.var(axes, correction=0)
+
+
 @torch.no_grad()
-def recalibrate(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Estimates the running statistics of all batch norms anew."""
-    norms = [m for m in net.modules() if isinstance(m, NORMS) and m.track_running_stats]
-    momenta = [m.momentum for m in norms]
-    for m in norms:
-        m.reset_running_stats()
-        m.momentum = None
-        m.train()
-    for x in batches:
-        net(x)
-    for m, momentum in zip(norms, momenta):
-        m.momentum = momentum
-        m.eval()
+def correct_norms(student: nn.Module, original: nn.Module, x: Tensor) -> None:
+    """Moves the running statistics of the student's batch norms by as much as their inputs have moved.
+
+    Where nothing has moved, nothing is changed, whatever data the statistics were estimated on. Batch norms which the original
+    does not have, those of the gates, get the statistics of ``x``.
+    """
+    norms = {name: m for name, m in student.named_modules() if isinstance(m, NORMS) and m.track_running_stats}
+    known = dict(original.named_modules())
+    with watching(original, [name for name in norms if name in known], lambda given, out: statistics(given)) as before:
+        original(x)
+
+    def correct(name: str, m: nn.Module, given: Tensor) -> None:
+        mean, var = statistics(given)
+        if name in before:
+            m.running_mean += mean - before[name][0]
+            m.running_var *= ((var + m.eps) / (before[name][1] + m.eps)).clamp(0.01, 100)
+        else:
+            m.running_mean.copy_(mean)
+            m.running_var.copy_(var)
+
+    hooks = [
+        m.register_forward_pre_hook(lambda m, given, name=name: correct(name, m, given[0])) for name, m in norms.items()
+    ]
+    try:
+        student.eval()(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def normalised_error(found: Tensor, want: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class Images:
     def random(self, count: int, rng: torch.Generator, augment: bool) -> Tensor:
         return self.draw(torch.randint(len(self), (count,), generator=rng), rng, augment)
 
-    def whole(self, at: int, most: int = 512) -> Tensor:
+    def whole(self, at: int, most: int = 256) -> Tensor:
         """One image for evaluation, [1, C, H, W]: of a picture the middle, at most ``most`` pixels high and wide, in eights."""
         x = self.items[at]
         if isinstance(self.items, list):

@@ -83,8 +83,8 @@ def fit_factors(
             s = normal("t")
             f, s = f * s.mean(), s / s.mean() if s.mean().abs() > 1e-6 else s
         if channels and c > 1:
-            g = normal("c").clamp_min(0)
-            g = g / g.mean().clamp_min(1e-12)
+            g = normal("c").clamp_min(0)  # a gate is positive
+            g = (g / g.mean().clamp_min(TINY)).clamp_min(0.05)
     k = p * s * g[None, :, None]
     f = (reference * k).sum((1, 2)) / (measure(k) * k).sum((1, 2)).clamp_min(TINY)
     error = w - k * f[:, None, None]

@@ -35,7 +35,7 @@ class Halve(nn.Module):
         return F.conv2d(F.pad(x, (1, 1, 1, 1), "replicate"), self.kernel, stride=2, groups=len(self.kernel))
 
 
-class Layers(nn.ModuleDict):
+class Layers(nn.Module):
     """The graph of the file: each step reads values by name and makes one."""
 
     def __init__(self) -> None:
@@ -45,15 +45,16 @@ class Layers(nn.ModuleDict):
 
     def add(self, name: str, module: nn.Module, reads: list[str], makes: list[str]) -> None:
         key = name.replace(".", "_")
-        if key in self:
+        if key in self._modules:
             raise NcnnError(f"{name}: two layers have this name")
-        self[key] = module
+        key = f"layer_{key}" if hasattr(self, key) else key  # nn.Module has attributes of its own
+        self.add_module(key, module)
         self.steps.append((key, reads, makes))
 
     def forward(self, image: Tensor) -> Tensor:
         values = {self.input: image}
         for key, reads, makes in self.steps:
-            result = self[key](*(values[name] for name in reads))
+            result = self._modules[key](*(values[name] for name in reads))
             values.update(dict.fromkeys(makes, result))
         return values[self.output]
 
