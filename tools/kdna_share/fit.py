@@ -42,11 +42,16 @@ def patches(conv: nn.Conv2d, x: Tensor, limit: int, rng: torch.Generator) -> Ten
 
 
 def moments(columns: Tensor) -> Tensor:
-    """Second moments of patches about their mean: a layer's bias or batch norm takes up the mean."""
+    """Second moments of patches about their mean: a layer's bias or batch norm takes up the mean.
+
+    The fewer patches there are for their length, the more of the identity is added, which keeps kernels near their targets.
+    """
+    count, size = columns.shape
     columns = columns if columns.shape[1] > 2 * EXACT else columns.double()  # large ones in single precision
     columns = columns - columns.mean(0)
-    m = columns.T @ columns / len(columns)
-    return m + 1e-6 * m.diagonal().mean() * torch.eye(len(m), dtype=m.dtype)
+    m = columns.T @ columns / count
+    m.diagonal().add_(1e-6 * max(1.0, 2 * size / count) ** 3 * m.diagonal().mean().clamp_min(TINY))
+    return m
 
 
 def fit_factors(
@@ -137,7 +142,7 @@ def fit_group(
     scales = [max(((t.detach().to(m).flatten(1) @ m) * t.detach().to(m).flatten(1)).sum().item(), TINY) for t, m in zip(targets, metrics)]
     exact, parent = targets[0][0].numel() <= EXACT, targets[0].detach()
     fits: list[Fit] = [fit_factors(t, parent, m, channels) for t, m in zip(targets[1:], metrics[1:])]
-    for turn in range(rounds):
+    for _ in range(rounds if exact else 2):
         held = [None, *(fit if exact else replace(fit, filters=torch.ones_like(fit.filters)) for fit in fits)]
         parent = fit_parent(targets, held, metrics, scales, exact)
         fits = [fit_factors(t, parent, m, channels) for t, m in zip(targets[1:], metrics[1:])]
