@@ -198,7 +198,9 @@ def make_the_plan(work: Work) -> None:
     parents = make_plan(work.layers, similarity, a.keep, a.rule, a.gate, a.parents)
     made = describe(work.layers, parents, a.rule, a.gate, parameter_count(work.net))
     (work.out / "plan.json").write_text(json.dumps(made, indent=1) + "\n")
-    children = sum(map(len, parents.values()))
+    children, kept = sum(map(len, parents.values())), made["shared_layers"]["kept"]
+    if kept > a.keep:
+        say(f"plan: the budget cannot be met: {kept:.1%} of the shared layers' parameters stay, {a.keep:.1%} were asked for; --gate 0, or a larger one, saves more")
     say(
         f"plan: {len(candidates(work.layers))} layers may share, {children} become children of {len(parents)} parents; "
         f"parameters of the shared layers {made['shared_layers']['before']:,} -> {made['shared_layers']['after']:,}, "

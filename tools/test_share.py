@@ -195,7 +195,10 @@ def test_plan_keeps_the_budget_and_follows_the_map() -> None:
             assert check_plan(json.loads(json.dumps(made)), layers) == (plan, 4)
             if rule == "order":
                 assert all(names.index(c) < names.index(p) for p, group in plan.items() for c in group)
-    refused(PlanError, "no more layers can share", make_plan, layers, similarity, 0.05, "map", 4)
+    least = make_plan(layers, similarity, 0.05, "map", 4)  # cannot be met
+    assert sorted(map(len, least.values())) == [1, 3], least
+    points = [layer for layer in layers if "points" in layer.name]
+    refused(PlanError, "larger than the kernels", make_plan, points, similarity, 0.5, "map", 1)
 
 
 def test_edited_plans_are_checked() -> None:

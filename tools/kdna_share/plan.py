@@ -121,7 +121,8 @@ def make_plan(
 
     One parent after the other gives up its kernel, until the budget is met (or ``most`` parents are left): the one whose users
     find the nearest substitutes, counted for each parameter saved. By the rule "map", any layer of the same form may take
-    over; by "order", the next parent behind it, so that children stand before their parent as in the paper's networks.
+    over; by "order", the next parent behind it, so that children stand before their parent as in the paper's networks. Where
+    the budget cannot be met, as many layers share as can.
     """
     pool = candidates(layers)
     if rule not in ("map", "order"):
@@ -157,9 +158,10 @@ def make_plan(
             crowd = sum(p in set(moved.values()) for p in parent.values()) + len(users)  # families of like sizes first
             options.append(((lost + 0.05 * crowd) / saved, place[given_up], given_up, moved))
         if not options:
-            at = cost(pool, grouped(), reduction) / whole
-            raise PlanError(f"no more layers can share: {at:.1%} of the parameters of the shared layers stay, {keep:.1%} were asked for")
+            break
         parent |= min(options)[3]
+    if keep < 1 and not grouped():
+        raise PlanError("no child would save parameters: the gates are larger than the kernels; --gate 0 leaves them out")
     return grouped()
 
 
