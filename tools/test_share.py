@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ from kdna_share import ncnn_file
 from kdna_share.child import ChildConv2d
 from kdna_share.cka import cka, gram, hsic_1, normalised
 from kdna_share.convert import start, with_children
-from kdna_share.data import DataError, Images, held_out, read_images
+from kdna_share.data import DataError, held_out, read_images
 from kdna_share.fit import fit_factors, fit_group, left_over, moments, patches
 from kdna_share.plan import PlanError, candidates, check_plan, cost, describe, make_plan, survey
 from kdna_torch import export, parameter_count
@@ -85,7 +84,7 @@ THREES = [f"convs.{i}" for i in range(4)]
 # ------------------------------------------------------------------------------------------------------ similarity
 
 
-def direct_hsic(k: Tensor, l: Tensor) -> float:
+def direct_hsic(k: Tensor, other: Tensor) -> float:
     """HSIC_1 by its definition: means over different indices, computed without any matrix identity."""
     n, total = len(k), 0.0
     for i in range(n):
@@ -93,7 +92,7 @@ def direct_hsic(k: Tensor, l: Tensor) -> float:
             for q in range(n):
                 for r in range(n):
                     if len({i, j, q, r}) == 4:
-                        total += float(k[i, j] * (l[i, j] + l[q, r] - 2 * l[i, q]))
+                        total += float(k[i, j] * (other[i, j] + other[q, r] - 2 * other[i, q]))
     return total / (n * (n - 1) * (n - 2) * (n - 3))
 
 
@@ -155,8 +154,13 @@ def test_residual_is_what_the_layer_loses() -> None:
 
 
 def test_joint_fit_beats_a_copied_parent() -> None:
-    columns = noise(600, 8, seed=3) @ noise(8, 36, seed=4) + 0.05 * noise(600, 36, seed=5)  # of low rank, as activations are
-    targets, metrics = [noise(4, 4, 3, 3, seed=6), noise(4, 4, 3, 3, seed=7)], [moments(columns), moments(columns.flip(1))]
+    columns = noise(600, 8, seed=3) @ noise(8, 36, seed=4) + 0.05 * noise(
+        600, 36, seed=5
+    )  # of low rank, as activations are
+    targets, metrics = (
+        [noise(4, 4, 3, 3, seed=6), noise(4, 4, 3, 3, seed=7)],
+        [moments(columns), moments(columns.flip(1))],
+    )
     copied = fit_factors(targets[1], targets[0], metrics[1], True).residual
     _, _, left = fit_group(targets, metrics, True)
     assert max(left) < 0.6 * copied, (left, copied)
@@ -191,7 +195,10 @@ def test_plan_keeps_the_budget_and_follows_the_map() -> None:
             assert cost(candidates(layers), plan, 4) <= keep * whole
             made = describe(layers, plan, rule, 4, parameter_count(net))
             student = with_children(net, plan, 4)
-            assert parameter_count(student) == made["parameters"]["after"], (parameter_count(student), made["parameters"])
+            assert parameter_count(student) == made["parameters"]["after"], (
+                parameter_count(student),
+                made["parameters"],
+            )
             assert check_plan(json.loads(json.dumps(made)), layers) == (plan, 4)
             if rule == "order":
                 assert all(names.index(c) < names.index(p) for p, group in plan.items() for c in group)
@@ -257,7 +264,9 @@ def test_export_stores_a_shared_kernel_once() -> None:
         children = [node for node in graph["nodes"] if node.get("method") == "kernel_dna"]
         assert len(children) == 3
         for node in children:
-            roles = {"weight", "filter", "fc1", "fc2", "fc2_bias", "bn.mean"} | ({"spatial"} if "convs" in node["name"] else set())
+            roles = {"weight", "filter", "fc1", "fc2", "fc2_bias", "bn.mean"} | (
+                {"spatial"} if "convs" in node["name"] else set()
+            )
             assert roles <= set(node["tensors"]), node
         kernels = [t for t in load_file(path).values() if tuple(t.shape) == (8, 8, 3, 3)]
         assert len(kernels) == 3  # down, convs.1 with its two children, convs.3
@@ -305,7 +314,14 @@ def test_ncnn_file() -> None:
     )
     k1, b1, a1, k2 = noise(4, 3, 3, 3).half(), noise(4, seed=1), noise(4, seed=2), noise(12, 4, 1, 1, seed=3)
     tag = np.array([ncnn_file.HALF, 0], "<u4")
-    data = tag[:1].tobytes() + k1.numpy().tobytes() + b1.numpy().tobytes() + a1.numpy().tobytes() + tag[1:].tobytes() + k2.numpy().tobytes()
+    data = (
+        tag[:1].tobytes()
+        + k1.numpy().tobytes()
+        + b1.numpy().tobytes()
+        + a1.numpy().tobytes()
+        + tag[1:].tobytes()
+        + k2.numpy().tobytes()
+    )
     x = torch.rand(2, 3, 6, 8)
     with tempfile.TemporaryDirectory() as name:
         param, weights = Path(name, "net.param"), Path(name, "net.bin")
@@ -343,14 +359,32 @@ def test_all_steps() -> None:
         labels = np.arange(120) % 3
         images = (rng.random((120, 3, 12, 12)) * 120 + 60 * labels[:, None, None, None]).astype(np.uint8)
         np.savez(folder / "d.npz", images=images, labels=labels)
-        words = ["--module", "test_share:Chain", "--data", str(folder / "d.npz"), "--keep", "0.6", "--steps", "12", "--batch", "8"]
+        words = [
+            "--module",
+            "test_share:Chain",
+            "--data",
+            str(folder / "d.npz"),
+            "--keep",
+            "0.6",
+            "--steps",
+            "12",
+            "--batch",
+            "8",
+        ]
         words += ["--epochs", "1", "--tune-batch", "16", "--out", str(folder / "out"), "--images", "64"]
         words += ["--kdna-run", program] if program else []
         assert share.main(["plan", *words]) == 2  # there is no map yet
         assert share.main(["all", *words]) == 0
         out = folder / "out"
         made = {p.name for p in out.iterdir()}
-        assert {"map.npz", "map.png", "plan.json", "converted.safetensors", "original.safetensors", "report.html"} <= made
+        assert {
+            "map.npz",
+            "map.png",
+            "plan.json",
+            "converted.safetensors",
+            "original.safetensors",
+            "report.html",
+        } <= made
         plan = json.loads((out / "plan.json").read_text())
         assert plan["shared_layers"]["kept"] <= 0.6
         with safe_open(out / "converted.safetensors", "pt") as file:

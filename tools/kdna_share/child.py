@@ -76,4 +76,8 @@ class ChildConv2d(nn.Conv2d):
 
     def adapter_parameters(self) -> int:
         """Parameters of this child that the layer it replaces did not have."""
-        return sum(p.numel() for p in self.parameters()) - self.weight.numel() - (0 if self.bias is None else len(self.bias))
+        return (
+            sum(p.numel() for p in self.parameters())
+            - self.weight.numel()
+            - (0 if self.bias is None else len(self.bias))
+        )

@@ -273,7 +273,9 @@ def tune(
         for at, indices in enumerate(order[: steps * batch].split(batch)):
             part = (epoch * steps + at) / total
             for group in optimiser.param_groups:
-                group["lr"] = settings.tune_rate * min(1, (epoch * steps + at + 1) / 50) * 0.5 * (1 + math.cos(math.pi * part))
+                group["lr"] = (
+                    settings.tune_rate * min(1, (epoch * steps + at + 1) / 50) * 0.5 * (1 + math.cos(math.pi * part))
+                )
             x, labels = draw(indices, epoch)
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.half):
                 with torch.no_grad():
@@ -281,7 +283,9 @@ def tune(
                 made = outputs(student(x))[0].float()
             loss = (1 - settings.teacher) * F.cross_entropy(made, labels, label_smoothing=settings.smoothing)
             if settings.teacher:
-                divergence = F.kl_div(made.log_softmax(1), target.log_softmax(1), log_target=True, reduction="batchmean")
+                divergence = F.kl_div(
+                    made.log_softmax(1), target.log_softmax(1), log_target=True, reduction="batchmean"
+                )
                 loss = loss + settings.teacher * divergence
             optimiser.zero_grad()
             loss.backward()
@@ -289,7 +293,9 @@ def tune(
             mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
             if (at + 1) % max(1, steps // 10) == 0:
                 curve.append([epoch + (at + 1) / steps, mean])
-                bar(progress.say, f"epoch {epoch + 1} of {settings.epochs}", at + 1, steps, 0, begun, f"loss {mean:.4f}")
+                bar(
+                    progress.say, f"epoch {epoch + 1} of {settings.epochs}", at + 1, steps, 0, begun, f"loss {mean:.4f}"
+                )
         progress.state |= {"epoch": epoch + 1, "student": student.state_dict(), "tune": optimiser.state_dict()}
         progress.save(True)
     student.eval()

@@ -84,7 +84,12 @@ def shifted(x: Tensor, rng: torch.Generator) -> Tensor:
     dy, dx = torch.randint(-margin, margin + 1, (2, b, 1), generator=rng)
     rows, cols = (torch.arange(h) + dy).clamp(0, h - 1), (torch.arange(w) + dx).clamp(0, w - 1)
     cols = torch.where(torch.rand(b, 1, generator=rng) < 0.5, cols.flip(1), cols)
-    return x[torch.arange(b)[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None], rows[:, None, :, None], cols[:, None, None, :]]
+    return x[
+        torch.arange(b)[:, None, None, None],
+        torch.arange(x.shape[1])[None, :, None, None],
+        rows[:, None, :, None],
+        cols[:, None, None, :],
+    ]
 
 
 def read_array(path: Path) -> tuple[Tensor, Tensor | None]:
@@ -100,7 +105,9 @@ def read_array(path: Path) -> tuple[Tensor, Tensor | None]:
             labels = torch.from_numpy(loaded["labels"].astype(np.int64))
         loaded = loaded["images"]
     if loaded.ndim != 4 or loaded.dtype not in (np.uint8, np.float16, np.float32, np.float64):
-        raise DataError(f"{path}: images are {loaded.dtype} {loaded.shape}; [N, C, H, W] of bytes or floats were expected")
+        raise DataError(
+            f"{path}: images are {loaded.dtype} {loaded.shape}; [N, C, H, W] of bytes or floats were expected"
+        )
     if labels is not None and labels.shape != loaded.shape[:1]:
         raise DataError(f"{path}: {tuple(labels.shape)} labels of {len(loaded)} images")
     images = torch.from_numpy(loaded)
@@ -124,7 +131,9 @@ def read_images(path: Path, size: int, mean: list[float], std: list[float]) -> I
             picture = image.convert("RGB")
             if min(picture.size) < size:
                 scale_up = size / min(picture.size)
-                picture = picture.resize([max(size, round(n * scale_up)) for n in picture.size], Image.Resampling.BICUBIC)
+                picture = picture.resize(
+                    [max(size, round(n * scale_up)) for n in picture.size], Image.Resampling.BICUBIC
+                )
             pictures.append(torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1))
     return Images(pictures, None, size, *scale, [f.name for f in files])
 

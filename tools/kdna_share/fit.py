@@ -33,7 +33,11 @@ class Fit:
 
 def patches(conv: nn.Conv2d, x: Tensor, limit: int, rng: torch.Generator) -> Tensor:
     """At most ``limit`` random patches of a layer's input, [count, C / groups * KH * KW]; of groups, the first."""
-    pad = conv.padding if isinstance(conv.padding, tuple) else tuple((k - 1) * d // 2 for k, d in zip(conv.kernel_size, conv.dilation))
+    pad = (
+        conv.padding
+        if isinstance(conv.padding, tuple)
+        else tuple((k - 1) * d // 2 for k, d in zip(conv.kernel_size, conv.dilation))
+    )
     x = x[:, : conv.weight.shape[1]].detach().float()
     columns = F.unfold(x, conv.kernel_size, conv.dilation, pad, conv.stride).transpose(1, 2).flatten(0, 1)
     if len(columns) > limit:
@@ -79,7 +83,9 @@ def fit_factors(
             return right / (rest * rest).sum((0, 1) if basis == "t" else (0, 2)).clamp_min(TINY)
         products = (rest.flatten(1).T @ rest.flatten(1) * metric).view(c, taps, c, taps)
         left = products.sum((0, 2)) if basis == "t" else products.sum((1, 3))
-        return torch.linalg.lstsq(left + 1e-9 * left.diagonal().mean() * torch.eye(len(left), dtype=dtype), right[:, None]).solution[:, 0]
+        return torch.linalg.lstsq(
+            left + 1e-9 * left.diagonal().mean() * torch.eye(len(left), dtype=dtype), right[:, None]
+        ).solution[:, 0]
 
     for _ in range(rounds):
         k = p * s * g[None, :, None]
@@ -139,13 +145,21 @@ def fit_group(
 
     The first target is the parent's, which has no factors; the others are the children's.
     """
-    scales = [max(((t.detach().to(m).flatten(1) @ m) * t.detach().to(m).flatten(1)).sum().item(), TINY) for t, m in zip(targets, metrics)]
+    scales = [
+        max(((t.detach().to(m).flatten(1) @ m) * t.detach().to(m).flatten(1)).sum().item(), TINY)
+        for t, m in zip(targets, metrics)
+    ]
     exact, parent = targets[0][0].numel() <= EXACT, targets[0].detach()
-    fits: list[Fit] = [fit_factors(t, parent, m, channels) for t, m in zip(targets[1:], metrics[1:])]
-    for _ in range(rounds if exact else 2):
+    rounds, inner = (rounds, 8) if exact else (2, 2)
+
+    def fit_children() -> list[Fit]:
+        return [fit_factors(t, parent, m, channels, inner) for t, m in zip(targets[1:], metrics[1:])]
+
+    fits = fit_children()
+    for _ in range(rounds):
         held = [None, *(fit if exact else replace(fit, filters=torch.ones_like(fit.filters)) for fit in fits)]
         parent = fit_parent(targets, held, metrics, scales, exact)
-        fits = [fit_factors(t, parent, m, channels) for t, m in zip(targets[1:], metrics[1:])]
+        fits = fit_children()
     left = [left_over(targets[0], parent, metrics[0])]
     left += [left_over(t, fit.kernel(parent), m) for t, fit, m in zip(targets[1:], fits, metrics[1:])]
     return parent, fits, left

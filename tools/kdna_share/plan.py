@@ -161,7 +161,9 @@ def make_plan(
             break
         parent |= min(options)[3]
     if keep < 1 and not grouped():
-        raise PlanError("no child would save parameters: the gates are larger than the kernels; --gate 0 leaves them out")
+        raise PlanError(
+            "no child would save parameters: the gates are larger than the kernels; --gate 0 leaves them out"
+        )
     return grouped()
 
 
@@ -185,9 +187,12 @@ def describe(
             {
                 "name": layer.name,
                 "kernel": list(layer.conv.weight.shape),
-                "role": f"child of {children[layer.name]}" if layer.name in children
-                else "parent" if layer.name in parents
-                else f"never shared: {layer.reason}" if layer.reason
+                "role": f"child of {children[layer.name]}"
+                if layer.name in children
+                else "parent"
+                if layer.name in parents
+                else f"never shared: {layer.reason}"
+                if layer.reason
                 else "own kernel",
             }
             for layer in layers

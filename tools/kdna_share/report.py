@@ -135,12 +135,22 @@ STYLE = "body{font:15px sans-serif;max-width:60em;margin:2em auto}td,th{padding:
 
 
 def page(
-    options: dict[str, Any], plan: dict[str, Any], state: dict[str, Any], speeds: dict[str, Any], out: Path, extents: list[int]
+    options: dict[str, Any],
+    plan: dict[str, Any],
+    state: dict[str, Any],
+    speeds: dict[str, Any],
+    out: Path,
+    extents: list[int],
 ) -> str:
     """The report. ``state`` is what convert has saved, ``speeds`` what run_library gave for both networks."""
 
     def change(what: str, before: float, after: float) -> list[Any]:
-        return [what, f"{before:,.5g}" if before % 1 else f"{before:,.0f}", f"{after:,.5g}" if after % 1 else f"{after:,.0f}", f"{100 * (after / before - 1):+.1f} %"]
+        return [
+            what,
+            f"{before:,.5g}" if before % 1 else f"{before:,.0f}",
+            f"{after:,.5g}" if after % 1 else f"{after:,.0f}",
+            f"{100 * (after / before - 1):+.1f} %",
+        ]
 
     rows = [["", "original", "converted", "change"]]
     for key, what in (
@@ -154,7 +164,9 @@ def page(
     if speeds:
         extent = "x".join(map(str, extents))
         rows.append(change(f"C++, one thread, {extent}, ms", speeds["original"]["ms"], speeds["converted"]["ms"]))
-        rows.append(["C++ beside PyTorch, largest relative difference", *(f"{speeds[n]['error']:.1e}" for n in speeds), ""])
+        rows.append(
+            ["C++ beside PyTorch, largest relative difference", *(f"{speeds[n]['error']:.1e}" for n in speeds), ""]
+        )
     stages = [["stage", "on held-out images"]]
     for key, what in (
         ("copied", "parents' kernels copied"),
@@ -167,7 +179,9 @@ def page(
     left = [["layer", "role", "left of the square of its output"]]
     roles = {layer["name"]: layer["role"] for layer in plan["layers"]}
     left += [[name, roles.get(name, ""), f"{value:.3f}"] for name, value in state.get("left", {}).items()]
-    roles_table = [["layer", "kernel", "role"]] + [[x["name"], "x".join(map(str, x["kernel"])), x["role"]] for x in plan["layers"]]
+    roles_table = [["layer", "kernel", "role"]] + [
+        [x["name"], "x".join(map(str, x["kernel"])), x["role"]] for x in plan["layers"]
+    ]
     single = state["result"].get("psnrs", {})
     parts = [
         f"<h1>{html.escape(str(options['module']))}: kernels shared</h1>",
@@ -189,4 +203,6 @@ def page(
         table([["option", "value"], *([k, v] for k, v in options.items())]),
     ]
     title = html.escape(str(options["module"]))
-    return f'<!doctype html><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>\n' + "\n".join(parts) + "\n"
+    return (
+        f'<!doctype html><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>\n' + "\n".join(parts) + "\n"
+    )
