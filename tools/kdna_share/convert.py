@@ -83,7 +83,7 @@ def start(
             if layer.bias is not None and layer.groups == 1:
                 own = kernel if name == parent else fits[children.index(name)].kernel(kernel)
                 layer.bias.add_((convs[name].weight - own).flatten(1) @ gathered[name].mean(0))
-    correct_norms(student, original, torch.cat(batches)[:128])
+    correct_norms(student, original, torch.cat(batches)[:64])
     return left
 
 

@@ -32,17 +32,19 @@ class Fit:
 
 
 def patches(conv: nn.Conv2d, x: Tensor, limit: int, rng: torch.Generator) -> Tensor:
-    """At most ``limit`` random patches of a layer's input, [count, C / groups * KH * KW]; of groups, the first."""
+    """About ``limit`` random patches of a layer's input, [count, C / groups * KH * KW]; of groups, the first."""
     pad = (
         conv.padding
         if isinstance(conv.padding, tuple)
         else tuple((k - 1) * d // 2 for k, d in zip(conv.kernel_size, conv.dilation))
     )
-    x = x[:, : conv.weight.shape[1]].detach().float()
-    columns = F.unfold(x, conv.kernel_size, conv.dilation, pad, conv.stride).transpose(1, 2).flatten(0, 1)
-    if len(columns) > limit:
-        columns = columns[torch.randperm(len(columns), generator=rng)[:limit]]
-    return columns
+    x, each, kept = x[:, : conv.weight.shape[1]].detach().float(), -(-limit // len(x)), []
+    for image in x.split(1):  # all columns of a batch would be too many
+        columns = F.unfold(image, conv.kernel_size, conv.dilation, pad, conv.stride)[0].T
+        if len(columns) > each:
+            columns = columns[torch.randperm(len(columns), generator=rng)[:each]]
+        kept.append(columns)
+    return torch.cat(kept)
 
 
 def moments(columns: Tensor) -> Tensor:
