@@ -1,0 +1,1 @@
+"""Networks whose convolutions share kernels, made from trained ones. ``tools/share.py`` is the command line."""
