@@ -1,4 +1,5 @@
 // Adapts a deployed KernelDNA network to images that differ from those it was trained on, and keeps what it learnt in a small file.
+#include <algorithm>
 #include <common/fashion_evaluation.hpp>
 #include <common/fashion_images.hpp>
 #include <common/program.hpp>
@@ -21,10 +22,28 @@ struct arguments {
     fs::path data;  // empty: the Debian package's, or what is in the repository
     fs::path weights = fs::path(KDNA_EXAMPLES_DATA) / "fashion_dna.safetensors", adapters = "adapters.safetensors";
     std::string shift = "invert";
+    std::vector<std::string> trained{"adapters", "gates", "norms"};
     settings how;
     index_t images = 2000, threads = 1;
     bool quick = false;
 };
+
+/// Which parameters the arguments name.
+bool is_trained(const arguments& a, kdna::train::role is) {
+    using kdna::train::role;
+    const auto named = [&](const char* name) {
+        return std::find(a.trained.begin(), a.trained.end(), name) != a.trained.end();
+    };
+    switch (is) {
+        case role::spatial:
+        case role::filter: return named("adapters");
+        case role::gate: return named("gates");
+        case role::norm: return named("norms");
+        case role::classifier: return named("classifier");
+        case role::kernel: return named("kernels");
+        default: return false;
+    }
+}
 
 /// Some of the images in a random order, then the others.
 std::pair<examples::labelled_images, examples::labelled_images> split(const examples::labelled_images& set,
@@ -70,10 +89,12 @@ int run(const arguments& a) {
     shift(held_out, a.shift, 2 * a.how.seed + 1);
     const double shifted = accuracy(a, {}, held_out, pool);
 
-    kdna::train::network net =
-        kdna::train::build(kdna::load_safetensors(a.weights), 1, [](const auto& module, const auto& image) {
+    kdna::train::network net = kdna::train::build(
+        kdna::load_safetensors(a.weights), 1,
+        [](const auto& module, const auto& image) {
             return fashion::fashion_net(module, image, fashion::form::kernel_dna);
-        });
+        },
+        [&](std::string_view, kdna::train::role is) { return is_trained(a, is); });
     adapter work(net, known, a.how, pool);
     effort e;
     const auto adapted = [&] {
@@ -95,7 +116,7 @@ int run(const arguments& a) {
     line("top-1 accuracy, images as they are", clean);
     line(("the network on shifted images (" + a.shift + ")").c_str(), shifted);
     line("with statistics of norms, without labels", measured);
-    line("with adapters, gates and norms trained", trained);
+    line("with labels, and parameters trained", trained);
     const index_t touched = net.parameters().trained(), all = net.parameters().total();
     std::printf("\nparameters trained  %s of %s, %.1f %%\n", grouped(touched).c_str(), grouped(all).c_str(),
                 100.0 * static_cast<double>(touched) / static_cast<double>(all));
@@ -125,6 +146,8 @@ int main(int argc, char** argv) {
     app.add_option("--adapters", a.adapters, "what was learnt, .safetensors to write");
     app.add_option("--shift", a.shift, "what is different: invert, noise or rotate")
         ->check(CLI::IsMember({"invert", "noise", "rotate"}));
+    app.add_option("--train", a.trained, "what: adapters, gates, norms, classifier, kernels")
+        ->check(CLI::IsMember({"adapters", "gates", "norms", "classifier", "kernels"}));
     app.add_option("--images", a.images, "images with labels to adapt to; at most half of all")
         ->check(CLI::Range(2, 1000000));
     app.add_option("--batch", a.how.batch, "images per step")->check(CLI::Range(2, 10000));
