@@ -149,3 +149,38 @@ TEST_CASE("a pass refuses what it cannot run", "[train]") {
         },
         "layer", "several values for each channel", "one");
 }
+
+TEST_CASE("a builder refuses tensors and values that do not fit", "[train]") {
+    const state_dict file = load_gradients("layers");
+    const gradient_case c = take_case(file, "0.");  // 7 channels, 19 filters, 3x3, a gate of 3
+    const kernel_shape k{.o = 19, .i = 7, .kh = 3, .kw = 3};
+    train::network_builder b(c.weights, 7, train::adapters_gates_and_norms);
+    const dense_kernel kernel = b.kernel("conv.weight", k);
+    const auto add = [&](const train::convolution_tensors& t, const auto& x, const activation& a) {
+        return b.add("layer", kernel, {.pad = 1}, t, x, a).id;
+    };
+    const auto x = b.input();
+    const std::span<const float> spatial = c.of("static_spatial"), filter = c.of("static_filter");
+    check_error([&] { return add({.spatial = spatial.first(8)}, x, activation::none); }, "layer spatial", "9 values",
+                "8");
+    check_error([&] { return add({.filter = filter.first(18)}, x, activation::none); }, "layer filter", "19 values",
+                "18");
+    check_error([&] { return add({.bias = filter.first(3)}, x, activation::none); }, "layer", "19", "3");
+    check_error([&] { return add({.se = squeeze_excite_weights{.fc1 = filter}}, x, activation::none); }, "layer.se", "",
+                "");
+    check_error([&] { return add({}, x, activation::silu); }, "layer", "no activation, ReLU or ReLU6", "silu");
+    check_error(
+        [&] {
+            return add({}, train::network_builder::value{4, 7}, activation::none);
+        },
+        "layer", "a value of this network", "one of another");
+    check_error(
+        [&] {
+            const std::vector<float> weights(19 * 7 * 9);
+            return b.add("layer", dense_kernel::pack(k, weights), {.pad = 1}, {}, x).id;
+        },
+        "layer", "a kernel that this builder has made", "another");
+    const std::vector<float> elsewhere(9, 0.5F);
+    check_error([&] { return add({.spatial = elsewhere}, x, activation::none); }, "network_builder",
+                "values of a float32 tensor", "others");
+}

@@ -18,8 +18,10 @@ KDNA_FUNC void convolution_pass::backward(const gradients& g, std::byte* workspa
         shared_kernel::transpose(layer_->kernel->shape(), weights, turned_.data());
     }
     std::fill(tap_sums_.begin(), tap_sums_.end(), 0.0);
+    std::fill(kernel_sums_.begin(), kernel_sums_.end(), 0.0F);
     if (has_product() || kernel_)
         for (index_t n = 0; n < in_.n; ++n) back_through_sample(g, n, workspace);
+    if (kernel_) add_kernel_sums();
     if (float* to = parameters_->gradient(layer_->spatial); to != nullptr)
         for (std::size_t t = 0; t < tap_sums_.size(); ++t) to[t] += static_cast<float>(tap_sums_[t]);
 }
@@ -208,11 +210,10 @@ KDNA_FUNC void convolution_pass::back_through_gate(const float* x, index_t n, fl
             of_x[p * channels + c] += g[c] * of_product[p * channels + c] + row_[static_cast<std::size_t>(c)];
 }
 
-/// The gradient of a kernel that is trained: s[t] m[o] u[o,p] g[c] x[c,p+t], summed over the pixels of a sample.
+/// The gradient of a kernel that is trained, s[t] m[o] u[o,p] g[c] x[c,p+t], summed over the pixels of a sample: [O][tap][I/groups].
 KDNA_FUNC void convolution_pass::sum_kernel(const float* x, const float* u, index_t n) {
     const kernel_shape& k = layer_->kernel->shape();
     const index_t channels = k.channels_per_group(), filters = k.filters_per_group(), taps = k.taps();
-    float* to = parameters_->gradient(layer_->kernel->weight());
     const float* gates = gate_ ? gate_->of(n) : ones_.data();
     for_each_window([&](index_t out, index_t in, index_t t) {
         const float s = spatial_.empty() ? 1.0F : spatial_[static_cast<std::size_t>(t)];
@@ -221,10 +222,21 @@ KDNA_FUNC void convolution_pass::sum_kernel(const float* x, const float* u, inde
             const float w = scale_[static_cast<std::size_t>(o)] * u[out * k.o + o];
             if (w == 0.0F) continue;
             const float* from = row_.data() + o / filters * channels;
-            float* at = to + o * channels * taps + t;
-            for (index_t c = 0; c < channels; ++c) at[c * taps] += w * from[c];
+            float* to = kernel_sums_.data() + (o * taps + t) * channels;
+            for (index_t c = 0; c < channels; ++c) to[c] += w * from[c];
         }
     });
+}
+
+KDNA_FUNC void convolution_pass::add_kernel_sums() {
+    const kernel_shape& k = layer_->kernel->shape();
+    const index_t channels = k.channels_per_group(), taps = k.taps();
+    float* to = parameters_->gradient(layer_->kernel->weight());
+    for (index_t o = 0; o < k.o; ++o)
+        for (index_t c = 0; c < channels; ++c)
+            for (index_t t = 0; t < taps; ++t)
+                to[(o * channels + c) * taps + t] +=
+                    kernel_sums_[static_cast<std::size_t>((o * taps + t) * channels + c)];
 }
 
 }  // namespace kdna::inline KDNA_ABI::train

@@ -75,6 +75,7 @@ private:
     KDNA_FUNC void scatter(const float* x, const float* u, const float* q, index_t n, float* to);
     KDNA_FUNC void back_through_gate(const float* x, index_t n, float* of_product, float* of_x);
     KDNA_FUNC void sum_kernel(const float* x, const float* u, index_t n);
+    KDNA_FUNC void add_kernel_sums();
     template <class F>
     void for_each_window(const F& f) const;
 
@@ -87,7 +88,7 @@ private:
     bool kernel_;  // whether it is trained
     std::optional<gate_pass> gate_{};
     std::optional<runtime_kernel> own_kernel_{}, own_transposed_{};  // of a kernel that is trained
-    std::vector<float> turned_{};                                    // its transpose
+    std::vector<float> turned_{}, kernel_sums_{};                    // its transpose, its gradient [O][tap][I/groups]
     conv::plan forward_{}, transposed_{};
     index_t product_at_ = 0, gated_at_ = 0, workspace_bytes_ = 0;
     std::vector<float> spatial_{}, scale_{}, shift_{}, ones_{}, zeros_{}, row_{};

@@ -42,6 +42,7 @@ KDNA_FUNC convolution_pass::convolution_pass(const convolution& c, parameters& p
     sums_.resize(filters);
     products_.resize(filters);
     tap_sums_.resize(static_cast<std::size_t>(k.taps()));
+    if (kernel_) kernel_sums_.resize(static_cast<std::size_t>(weight_count(k)));
     plan(in);
 }
 
@@ -88,7 +89,8 @@ KDNA_FUNC void convolution_pass::plan(const shape4& in) {
 
 KDNA_FUNC index_t convolution_pass::own_bytes() const noexcept {
     const auto floats = spatial_.size() + scale_.size() + shift_.size() + ones_.size() + zeros_.size() + row_.size() +
-                        turned_.size() + 2 * (filter_.size() + sums_.size() + products_.size() + tap_sums_.size());
+                        turned_.size() + kernel_sums_.size() +
+                        2 * (filter_.size() + sums_.size() + products_.size() + tap_sums_.size());
     return static_cast<index_t>(floats * sizeof(float)) + (gate_ ? gate_->bytes() : 0);
 }
 

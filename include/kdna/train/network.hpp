@@ -120,8 +120,8 @@ public:
     [[nodiscard]] value input() const noexcept { return {0, net_.input_channels_}; }
     /// A kernel from the tensor of that name.
     [[nodiscard]] KDNA_FUNC dense_kernel kernel(const std::string& name, const kernel_shape& k, role is = role::kernel);
-    /// A convolution with a kernel that `kernel` has made, or a copy of it. Throws kdna::error, naming the layer, for channels that do
-    /// not fit and activations other than none, ReLU and ReLU6.
+    /// A convolution with a kernel that `kernel` has made, or a copy of it. Throws kdna::error, naming the layer, for what conv2d
+    /// refuses, values of another network, and activations other than none, ReLU and ReLU6.
     KDNA_FUNC value add(std::string name, const dense_kernel& kernel, const conv_params& params,
                         const convolution_tensors& tensors, const value& x, const activation& act = activation::none,
                         const std::optional<value>& residual = std::nullopt, role bias = role::bias);
@@ -138,6 +138,7 @@ public:
     [[nodiscard]] KDNA_FUNC network build(const value& last, std::string prefix = {}) &&;
 
 private:
+    KDNA_FUNC void check_value(std::string_view where, const value& x) const;
     [[nodiscard]] KDNA_FUNC part locate(std::span<const float> values, role is);
     [[nodiscard]] KDNA_FUNC norm norm_of(const batch_norm& bn, role is);
     [[nodiscard]] KDNA_FUNC value push(step s, index_t channels);

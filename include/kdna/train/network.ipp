@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include <kdna/nn/conv2d.hpp>
 #include <kdna/train/network.hpp>
 
 namespace kdna::inline KDNA_ABI::train {
@@ -94,13 +95,26 @@ KDNA_FUNC network_builder::value network_builder::add(std::string name, const de
                                                       const value& x, const activation& act,
                                                       const std::optional<value>& residual, role bias) {
     const kernel_shape& k = kernel.shape();
+    check_value(name, x);
+    if (residual) check_value(concat(name, " residual"), *residual);
     if (x.channels != k.i) throw error(name, concat("an input of ", k.i, " channels"), concat(x.channels));
     if (residual && residual->channels != k.o)
         throw error(concat(name, " residual"), concat(k.o, " channels"), concat(residual->channels));
     if (!is_clamp(act)) throw error(name, "no activation, ReLU or ReLU6, to be trained", to_string(act));
     if (params.mode != padding_mode::zeros) throw error(name, "padding of zeros, to be trained", "circular padding");
+    // The layer as it is deployed checks all that it is made of.
+    const adapted<dense_kernel> child = kernel.child({.spatial = tensors.spatial, .filter = tensors.filter}, name);
+    const conv_options options{.bn = tensors.bn, .bias = tensors.bias, .act = act, .name = name};
+    if (tensors.se)
+        static_cast<void>(conv2d(child, params, options, squeeze_excite(*tensors.se, concat(name, ".se"))));
+    else
+        static_cast<void>(conv2d(child, params, options));
     convolution c{.name = std::move(name), .kernel = {}, .params = params, .act = act};
-    kernel.for_each_storage([&](const void* place, index_t) { c.kernel = kernels_.at(place); });
+    kernel.for_each_storage([&](const void* place, index_t) {
+        const auto found = kernels_.find(place);
+        if (found == kernels_.end()) throw error(c.name, "a kernel that this builder has made", "another");
+        c.kernel = found->second;
+    });
     c.spatial = locate(tensors.spatial, role::spatial);
     c.filter = locate(tensors.filter, role::filter);
     c.bias = locate(tensors.bias, bias);
@@ -114,11 +128,19 @@ KDNA_FUNC network_builder::value network_builder::add(std::string name, const de
     return push({std::move(c), x.id, residual ? residual->id : -1}, k.o);
 }
 
+KDNA_FUNC void network_builder::check_value(std::string_view where, const value& x) const {
+    if (x.id < 0 || x.id >= static_cast<index_t>(channels_.size()) ||
+        channels_[static_cast<std::size_t>(x.id)] != x.channels)
+        throw error(std::string(where), "a value of this network", "one of another");
+}
+
 KDNA_FUNC network_builder::value network_builder::add(const max_pool2d& pool, const value& x) {
+    check_value("max_pool2d", x);
     return push({pool, x.id}, x.channels);
 }
 
 KDNA_FUNC network_builder::value network_builder::add_global_average(const value& x) {
+    check_value("global_average", x);
     return push({global_average{}, x.id}, x.channels);
 }
 
