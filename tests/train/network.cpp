@@ -5,6 +5,7 @@
 #include <kdna/models/mobilenet_v2.hpp>
 #include <kdna/train/train.hpp>
 
+#include "io/support.hpp"
 #include "support/errors.hpp"
 #include "support/random.hpp"
 #include "train/cases.hpp"
@@ -86,8 +87,7 @@ TEST_CASE("a network that is trained gives what the deployed one gives", "[train
 
 TEST_CASE("adapters in a file make the base network the one that was trained", "[train]") {
     const small_case c;
-    const std::filesystem::path folder = std::filesystem::temp_directory_path() / "kdna_test_train";
-    std::filesystem::create_directories(folder);
+    const io_test::temporary_folder folder;
     const auto base = folder / "base.safetensors", adapters = folder / "adapters.safetensors";
     {
         // The names of a wrapped network, which builders take off.
@@ -132,7 +132,6 @@ TEST_CASE("adapters in a file make the base network the one that was trained", "
                 "the name of a tensor that it replaces", "no such tensor");
     check_error([&] { return overlaid("module.fc.bias", {7}); }, "adapters.safetensors, module.fc.bias", "float32 6",
                 "float32 7");
-    std::filesystem::remove_all(folder);
 }
 
 TEST_CASE("statistics are those of the images, and the network is then the same on them", "[train]") {
