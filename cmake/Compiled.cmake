@@ -8,7 +8,7 @@
 function(kdna_compiled_sources target)
     set(sources core conv dna nn ops)
     if(TARGET kdna::io)
-        list(APPEND sources io models graph)
+        list(APPEND sources io models graph train)
     endif()
     list(TRANSFORM sources REPLACE "(.+)" "${PROJECT_SOURCE_DIR}/src/\\1.cpp")
     target_sources(${target} PRIVATE ${sources})

@@ -1,21 +1,14 @@
 // Classifies the Fashion-MNIST test images with a KernelDNA network and with its plain twin, and shows what came out.
-#include <common/idx.hpp>
+#include <common/fashion_evaluation.hpp>
+#include <common/fashion_images.hpp>
 #include <common/program.hpp>
-#include <common/progress.hpp>
 #include <cstdio>
 #include <filesystem>
 #include <kdna/core/thread_pool.hpp>
-#include <numeric>
 #include <string>
 
 #include "contact_sheet.hpp"
-#include "evaluation.hpp"
-#include "fashion_net.hpp"
 #include "report.hpp"
-
-#ifndef KDNA_EXAMPLES_DATA
-#define KDNA_EXAMPLES_DATA "examples/data"
-#endif
 
 namespace {
 
@@ -23,7 +16,6 @@ using namespace fashion;
 namespace fs = std::filesystem;
 
 const fs::path committed = KDNA_EXAMPLES_DATA;
-const fs::path debian_package = "/usr/share/datasets/fashion-mnist";
 
 struct arguments {
     fs::path data;  // empty: the Debian package's, or what is in the repository
@@ -33,37 +25,6 @@ struct arguments {
     index_t batch = 100, threads = 1, limit = 0;
     bool quick = false;
 };
-
-examples::labelled_images load_images(const arguments& a) {
-    const bool few = a.quick || (a.data.empty() && !fs::exists(debian_package));
-    const fs::path folder = few ? committed : a.data.empty() ? debian_package : a.data;
-    const std::string prefix = few ? "fashion400" : "t10k";
-    examples::labelled_images set = examples::load_labelled_images(
-        folder / (prefix + "-images-idx3-ubyte.gz"), folder / (prefix + "-labels-idx1-ubyte.gz"), class_count);
-    if (set.rows != image_size || set.columns != image_size)
-        throw kdna::error(folder.string(), "images of 28 x 28", kdna::concat(set.rows, " x ", set.columns));
-    if (a.limit > 0) set.count = std::min(set.count, a.limit);
-    std::printf("%s Fashion-MNIST test images from %s\n", grouped(set.count).c_str(), folder.string().c_str());
-    if (few && !a.quick)
-        std::printf("(%s is missing: these are the few in the repository; the package dataset-fashion-mnist has all)\n",
-                    debian_package.string().c_str());
-    return set;
-}
-
-evaluation evaluate(const char* name, const kdna::network& net, const examples::labelled_images& set, index_t batch,
-                    const kdna::plan_options& options) {
-    std::vector<index_t> numbers(static_cast<std::size_t>(set.count));
-    std::iota(numbers.begin(), numbers.end(), 0);
-    examples::progress_bar progress(name, set.count);
-    classifier c(net, set, options);
-    evaluation result;
-    for (index_t done = 0; done < set.count; progress.update(done)) {
-        const index_t count = std::min(batch, set.count - done);
-        c.run(std::span(numbers).subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(count)), result);
-        done += count;
-    }
-    return result;
-}
 
 /// Runs the chosen images once more, to see their gates.
 sheet make_sheet(const kdna::network& net, const examples::labelled_images& set, const samples& chosen) {
@@ -84,7 +45,7 @@ int run(const arguments& a) {
     const kdna::load_options storage{.storage = kdna::storage_named(a.storage)};
     const loaded_net dna = load(a.weights, form::kernel_dna, storage),
                      plain = load(a.plain_weights, form::plain, storage);
-    const examples::labelled_images set = load_images(a);
+    const examples::labelled_images set = load_test_images(a.data, a.quick, a.limit);
     const index_t batch = std::min(a.batch, set.count);
     std::printf("in batches of %td on %td thread%s\n\n", batch, a.threads, a.threads == 1 ? "" : "s");
 

@@ -2,12 +2,11 @@
 #pragma once
 
 #include <common/confusion_matrix.hpp>
+#include <common/fashion_evaluation.hpp>
 #include <common/idx.hpp>
 #include <common/numbers.hpp>
 #include <cstdio>
 #include <string>
-
-#include "evaluation.hpp"
 
 namespace fashion {
 

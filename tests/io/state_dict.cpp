@@ -130,6 +130,32 @@ TEST_CASE("state_dict rejects a name that is only the prefix", "[state_dict]") {
     CHECK(dict.contains("module."));
 }
 
+TEST_CASE("tensors take the place of others of their names, all or none", "[state_dict]") {
+    const auto with = [](const std::string& name, dtype type, const std::vector<index_t>& shape) {
+        state_dict other;
+        other.add("conv1.weight", tensor_data(dtype::f16, {4, 3, 2, 2}));
+        other.add(name, tensor_data(type, shape));
+        return other;
+    };
+    state_dict dict = small_model();
+    const auto refused = [&](const std::string& name, dtype type, const std::vector<index_t>& shape) {
+        return error_of([&] { dict.replace(with(name, type, shape)); });
+    };
+    const std::string bn = "layer1.0.bn.weight", count = "layer1.0.bn.num_batches_tracked";
+    check_error(refused("layer1.0.bn.weights", dtype::f32, {4}), "layer1.0.bn.weights", "a tensor that it replaces",
+                "no such tensor");
+    check_error(refused(bn, dtype::f32, {4, 1}), bn, "float32 4", "float32 4x1");
+    check_error(refused(bn, dtype::i32, {4}), bn, "float32 4", "int32 4");
+    check_error(refused(count, dtype::f32, {}), count, "int64", "float32");
+    CHECK(dict.at("conv1.weight").type() == dtype::f32);
+    CHECK(dict.at(bn).values<float>()[2] == 3.f);
+
+    dict.replace(with(bn, dtype::f64, {4}));
+    CHECK(dict.size() == 3);
+    CHECK(dict.at("conv1.weight").type() == dtype::f16);
+    CHECK(dict.at(bn).values<double>()[2] == 0.0);
+}
+
 TEST_CASE("the reader gives what was asked for", "[state_dict]") {
     const state_dict dict = small_model();
     const state_dict_reader reader(dict);

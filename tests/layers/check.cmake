@@ -1,10 +1,10 @@
 # cmake -D ROOT=<dir> -P check.cmake: fails if a header under ROOT/kdna includes what its layer must not know.
 #
-#   - A header includes its own layer and lower ones. interop/ and cuda/ are leaves: they may include any layer, nobody includes
-#     them.
+#   - A header includes its own layer and lower ones. interop/, cuda/ and train/ are leaves: they may include any layer, nobody
+#     includes them.
 #   - Only cuda/ and the umbrellas mention cuda. The macros of its compiler are no mention.
 #   - The umbrellas kdna.hpp, models.hpp and load.hpp are for users; no other header includes them. What kdna.hpp reaches, directly or
-#     not, has no io/, models/, interop/ or cuda/ in it.
+#     not, has no io/, models/, interop/, cuda/ or train/ in it.
 #   - xsimd is included by simd/simd.hpp only, nlohmann by io/ only, Eigen by interop/ only.
 #   - Headers of kdna are included as <kdna/...>, and exist.
 cmake_minimum_required(VERSION 3.21)
@@ -23,7 +23,8 @@ set(layer_models 6)
 set(layer_graph 7)
 set(layer_interop 8)
 set(layer_cuda 8)
-set(leaves interop cuda)
+set(layer_train 8)
+set(leaves interop cuda train)
 set(layer_umbrella 9)
 
 # The folder of a header named kdna/<folder>/...; "umbrella" for those directly in kdna/.
@@ -111,7 +112,7 @@ while(todo)
         if(NOT included IN_LIST reached)
             list(APPEND reached ${included})
             list(APPEND todo ${included})
-            if(included MATCHES "^kdna/(io|models|interop|cuda)/")
+            if(included MATCHES "^kdna/(io|models|interop|cuda|train)/")
                 complain("kdna/kdna.hpp: reaches <${included}> through ${header}")
             endif()
         endif()

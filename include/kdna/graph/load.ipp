@@ -85,9 +85,7 @@ KDNA_FUNC network load(const state_dict& weights, std::string_view where) {
 }
 
 KDNA_FUNC network load(const std::filesystem::path& file, const load_options& options) {
-    state_dict weights = load_safetensors(file);
-    weights.set_options(options);
-    return load(weights, file.string());
+    return load(load_safetensors(file, options), file.string());
 }
 
 }  // namespace kdna::inline KDNA_ABI

@@ -46,6 +46,10 @@ inline constexpr std::array<safetensors_dtype, 10> safetensors_dtypes{safetensor
 /// taken for weights is named, with what to do: an archive of torch.save, a Git LFS pointer, an HTML page and others.
 [[nodiscard]] KDNA_FUNC state_dict load_safetensors(const std::filesystem::path& path);
 
+/// The same, with the tensors of options.overlay in the place of those of the same names (state_dict::replace), and with these
+/// options. Throws kdna::error also if a tensor of the second file replaces none.
+[[nodiscard]] KDNA_FUNC state_dict load_safetensors(const std::filesystem::path& path, const load_options& options);
+
 /// Writes a safetensors file, the data of wide element types first so that everything in it is aligned. The file
 /// appears under its name when it is complete; a file that was there is replaced. Throws kdna::error if a name is
 /// "__metadata__" or not UTF-8, or the file cannot be written.

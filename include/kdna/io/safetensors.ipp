@@ -346,6 +346,21 @@ KDNA_FUNC state_dict load_safetensors(const std::filesystem::path& path) {
     return detail::read_safetensors(in);
 }
 
+KDNA_FUNC state_dict load_safetensors(const std::filesystem::path& path, const load_options& options) {
+    state_dict out = load_safetensors(path);
+    if (!options.overlay.empty()) {
+        try {
+            out.replace(load_safetensors(options.overlay));
+        } catch (const error& e) {
+            const std::string file = detail::file_name(options.overlay);
+            if (e.where().starts_with(file)) throw;
+            throw error(concat(file, ", ", e.where()), e.expected(), e.found());
+        }
+    }
+    out.set_options(options);
+    return out;
+}
+
 KDNA_FUNC void save_safetensors(const std::filesystem::path& path, const state_dict& dict) {
     std::vector<const state_dict::tensor_map::value_type*> tensors;
     for (const auto& item : dict.tensors()) tensors.push_back(&item);

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -81,6 +82,9 @@ struct load_options {
     /// each of them (float64 as float32). Everything else becomes float32. 16 bits take half the memory; docs/numerics.md has
     /// what they cost in accuracy.
     std::optional<number_format> storage = number_format::float32;
+    /// A second .safetensors file, with adapters that were trained on top of the first (kdna/train/): every tensor in it takes the
+    /// place of one of the same name and shape. Empty: none.
+    std::filesystem::path overlay{};
 };
 /// load_options::storage by name: "float32", "float16", "bfloat16", or "file" for as the file has them. Throws kdna::error for another
 /// name.
@@ -104,6 +108,11 @@ public:
 
     /// Takes a tensor out. Throws kdna::error if there is no such tensor.
     KDNA_FUNC tensor_data extract(std::string_view name);
+
+    /// Puts every tensor of `other` in the place of the one that has its name. Both must have one shape, and one element type or
+    /// two from which float32 can be made. Throws kdna::error, and changes nothing, naming the tensor that does not fit, what was
+    /// expected, and what was found.
+    KDNA_FUNC void replace(state_dict other);
 
     /// Removes `prefix` from all names, as the "module." that torch's DataParallel puts before them. Returns false, and
     /// changes nothing, if no name has it. Throws kdna::error, and changes nothing, if only some names have it or a

@@ -46,6 +46,22 @@ KDNA_FUNC tensor_data state_dict::extract(std::string_view name) {
     return out;
 }
 
+KDNA_FUNC void state_dict::replace(state_dict other) {
+    const auto read_as_float32 = [](dtype type) { return type == dtype::f32 || detail::converts_to_float32(type); };
+    for (const auto& [name, tensor] : other.tensors_) {
+        const auto found = tensors_.find(name);
+        if (found == tensors_.end())
+            throw error(detail::printable(name), "the name of a tensor that it replaces", "no such tensor");
+        const tensor_data& old = found->second;
+        const bool fits =
+            old.type() == tensor.type() || (read_as_float32(old.type()) && read_as_float32(tensor.type()));
+        if (!fits || old.shape() != tensor.shape())
+            throw error(detail::printable(name), to_string(old.type(), old.shape()),
+                        to_string(tensor.type(), tensor.shape()));
+    }
+    for (auto& [name, tensor] : other.tensors_) tensors_.find(name)->second = std::move(tensor);
+}
+
 KDNA_FUNC bool state_dict::strip_prefix(std::string_view prefix) {
     std::string_view with, without;
     for (const auto& [name, tensor] : tensors_) {

@@ -28,17 +28,11 @@ namespace detail {
     return weights.extent("features.0.0.weight", 1, 4);
 }
 
-}  // namespace detail
-
-/// A published network with the given weights, from whose shapes the numbers of input channels and of classes follow. `report` gets
-/// what was converted and which prefix was removed from the names. Throws kdna::error naming the tensor that is missing, unexpected,
-/// or of the wrong type or shape, or the form that the network was not published in. `where`: see build().
-template <layer_backend B, class... Where>
-[[nodiscard]] typename network_on<B>::type load(arch a, form f, state_dict weights, load_report& report,
-                                                const Where&... where) {
+/// What adds the layers of a published network. Throws kdna::error for a form that it was not published in.
+[[nodiscard]] inline auto layers_of(arch a, form f) {
     const auto name = [](const auto& names, auto i) { return std::string(names[static_cast<std::size_t>(i)]); };
     if (!published(a, f)) throw error(name(arch_names, a), "a form in which it was published", name(form_names, f));
-    const auto layers = [&](const auto& m, const value& x) {
+    return [a, f](const auto& m, const value& x) {
         switch (a) {
             case arch::resnet18: return resnet18(m, x, f);
             case arch::resnet50: return resnet50(m, x, f);
@@ -47,6 +41,17 @@ template <layer_backend B, class... Where>
         }
         throw error("architecture", "one of the four published networks", concat(static_cast<int>(a)));
     };
+}
+
+}  // namespace detail
+
+/// A published network with the given weights, from whose shapes the numbers of input channels and of classes follow. `report` gets
+/// what was converted and which prefix was removed from the names. Throws kdna::error naming the tensor that is missing, unexpected,
+/// or of the wrong type or shape, or the form that the network was not published in. `where`: see build().
+template <layer_backend B, class... Where>
+[[nodiscard]] typename network_on<B>::type load(arch a, form f, state_dict weights, load_report& report,
+                                                const Where&... where) {
+    const auto layers = detail::layers_of(a, f);
     report.prefix = weights.strip_prefixes(network_prefixes);
     const auto channels = [&](const state_dict_reader& reader) { return detail::input_channels(reader, a, f); };
     return detail::build_stripped<B>(weights, channels, layers, report, where...);
@@ -63,8 +68,7 @@ template <layer_backend B, class... Where>
 [[nodiscard]] typename network_on<B>::type load_file(arch a, const std::filesystem::path& file, form f,
                                                      const load_options& options, load_report& report,
                                                      const Where&... where) {
-    state_dict weights = load_safetensors(file);
-    weights.set_options(options);
+    state_dict weights = load_safetensors(file, options);
     try {
         return load<B>(a, f, std::move(weights), report, where...);
     } catch (const error& e) {

@@ -30,6 +30,65 @@ struct layer_call {
     std::optional<batch_norm> bn{};
 };
 
+/// The tensors of one module, by the names that PyTorch gives them: what builders of networks have in common.
+class module_tensors {
+public:
+    explicit module_tensors(state_dict_reader weights) : weights_(std::move(weights)) {}
+
+    [[nodiscard]] const state_dict_reader& weights() const noexcept { return weights_; }
+    /// The full name of a layer, for messages.
+    [[nodiscard]] std::string full_name(std::string_view layer) const { return concat(weights_.prefix(), layer); }
+    /// The full name of this module, for messages; "layer" if it is the whole file.
+    [[nodiscard]] std::string name() const {
+        const std::string& prefix = weights_.prefix();
+        return prefix.empty() ? "layer" : prefix.substr(0, prefix.size() - 1);
+    }
+
+    /// "name.{weight, bias, running_mean, running_var}", and num_batches_tracked if it is there.
+    [[nodiscard]] batch_norm bn(std::string_view name, index_t channels) const {
+        weights_.take_count(concat(name, ".num_batches_tracked"));
+        return {.weight = weights_.take(concat(name, ".weight"), {channels}),
+                .bias = weights_.take(concat(name, ".bias"), {channels}),
+                .mean = weights_.take(concat(name, ".running_mean"), {channels}),
+                .var = weights_.take(concat(name, ".running_var"), {channels})};
+    }
+
+    /// "name.se.{fc1, bn, fc2}": those of a gate over `channels` channels with `hidden` units.
+    [[nodiscard]] squeeze_excite_weights gate_tensors(std::string_view name, index_t channels, index_t hidden) const {
+        const module_tensors se(weights_.scope(concat(name, ".se.")));
+        return {.fc1 = se.weights().take("fc1.weight", {hidden, channels, 1, 1}),
+                .bn = se.bn("bn", hidden),
+                .fc2 = se.weights().take("fc2.weight", {channels, hidden, 1, 1}),
+                .fc2_bias = se.weights().take("fc2.bias", {channels})};
+    }
+
+    /// How a layer moves over its input.
+    [[nodiscard]] static conv_params params(const kernel_shape& k, const layer_call& call) {
+        const auto keeping = [&](index_t extent) { return call.dilation * (extent / 2); };
+        return {.stride = call.stride,
+                .pad = call.pad ? *call.pad : padding(keeping(k.kh), keeping(k.kw)),
+                .dilation = call.dilation};
+    }
+    /// What follows it. `bias` may be empty.
+    [[nodiscard]] conv_options options(const layer_call& call, std::span<const float> bias = {}) const {
+        return {.bn = call.bn, .bias = bias, .residual = call.residual.has_value(), .act = call.act, .name = name()};
+    }
+    /// "bias" [O], if the layer has one that is not routed.
+    [[nodiscard]] std::span<const float> static_bias(const kernel_shape& k, const layer_call& call) const {
+        return call.bias ? weights_.take("bias", {k.o}) : std::span<const float>();
+    }
+
+protected:
+    /// The same call with the BatchNorm of that name.
+    [[nodiscard]] layer_call with_bn(const layer_call& call, std::string_view name, index_t channels) const {
+        layer_call out = call;
+        out.bn = bn(name, channels);
+        return out;
+    }
+
+    state_dict_reader weights_;
+};
+
 template <conv_backend Backend>
 class module_builder;
 
@@ -43,47 +102,24 @@ using layer_maker =
 /// shape the widths imply, and throws kdna::error naming the tensor otherwise. Copies share the network and the record of
 /// what was taken.
 template <conv_backend Backend = backend::cpu>
-class module_builder {
+class module_builder : public module_tensors {
 public:
-    module_builder(network_builder& net, state_dict_reader weights) : net_(&net), weights_(std::move(weights)) {}
+    module_builder(network_builder& net, state_dict_reader weights) : module_tensors(std::move(weights)), net_(&net) {}
 
     /// The module `name` inside this one: its tensors are called "name.xxx" here.
     [[nodiscard]] module_builder child(std::string_view name) const {
         return module_builder(*net_, weights_.scope(concat(name, ".")));
     }
     [[nodiscard]] network_builder& net() const noexcept { return *net_; }
-    [[nodiscard]] const state_dict_reader& weights() const noexcept { return weights_; }
-    /// The full name of a layer, for messages.
-    [[nodiscard]] std::string full_name(std::string_view layer) const { return concat(weights_.prefix(), layer); }
-    /// The full name of this module, for messages; "layer" if it is the whole file.
-    [[nodiscard]] std::string name() const {
-        const std::string& prefix = weights_.prefix();
-        return prefix.empty() ? "layer" : prefix.substr(0, prefix.size() - 1);
-    }
-
     /// "name.weight" as a packed kernel.
     [[nodiscard]] parent_kernel kernel(std::string_view name, const kernel_shape& k) const {
         return parent_kernel::pack(k, weights_.take(concat(name, ".weight"), {k.o, k.channels_per_group(), k.kh, k.kw}),
                                    full_name(name), weights_.storage_of(concat(name, ".weight")));
     }
 
-    /// "name.{weight, bias, running_mean, running_var}", and num_batches_tracked if it is there.
-    [[nodiscard]] batch_norm bn(std::string_view name, index_t channels) const {
-        weights_.take_count(concat(name, ".num_batches_tracked"));
-        return {.weight = weights_.take(concat(name, ".weight"), {channels}),
-                .bias = weights_.take(concat(name, ".bias"), {channels}),
-                .mean = weights_.take(concat(name, ".running_mean"), {channels}),
-                .var = weights_.take(concat(name, ".running_var"), {channels})};
-    }
-
     /// "name.se.{fc1, bn, fc2}": the gate over `channels` channels with `hidden` units.
     [[nodiscard]] squeeze_excite gate(std::string_view name, index_t channels, index_t hidden) const {
-        const state_dict_reader w = weights_.scope(concat(name, ".se."));
-        return squeeze_excite({.fc1 = w.take("fc1.weight", {hidden, channels, 1, 1}),
-                               .bn = child(concat(name, ".se")).bn("bn", hidden),
-                               .fc2 = w.take("fc2.weight", {channels, hidden, 1, 1}),
-                               .fc2_bias = w.take("fc2.bias", {channels})},
-                              full_name(name));
+        return squeeze_excite(gate_tensors(name, channels, hidden), full_name(name));
     }
 
     /// A plain layer, or a parent's own: act( BN( conv(x) ) + residual ), padded so that a stride of one keeps the extent.
@@ -138,31 +174,8 @@ public:
         return add(x, adapted<Source>{std::move(kernel), {}, {}}, call, std::move(routing), bias);
     }
 
-    /// How a layer moves over its input.
-    [[nodiscard]] static conv_params params(const kernel_shape& k, const layer_call& call) {
-        const auto keeping = [&](index_t extent) { return call.dilation * (extent / 2); };
-        return {.stride = call.stride,
-                .pad = call.pad ? *call.pad : padding(keeping(k.kh), keeping(k.kw)),
-                .dilation = call.dilation};
-    }
-    /// What follows it. `bias` may be empty.
-    [[nodiscard]] conv_options options(const layer_call& call, std::span<const float> bias = {}) const {
-        return {.bn = call.bn, .bias = bias, .residual = call.residual.has_value(), .act = call.act, .name = name()};
-    }
-    /// "bias" [O], if the layer has one that is not routed.
-    [[nodiscard]] std::span<const float> static_bias(const kernel_shape& k, const layer_call& call) const {
-        return call.bias ? weights_.take("bias", {k.o}) : std::span<const float>();
-    }
-
 private:
-    [[nodiscard]] layer_call with_bn(const layer_call& call, std::string_view name, index_t channels) const {
-        layer_call out = call;
-        out.bn = bn(name, channels);
-        return out;
-    }
-
     network_builder* net_;
-    state_dict_reader weights_;
 };
 
 /// A plain convolution. Keys weight [, bias].

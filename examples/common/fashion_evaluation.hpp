@@ -1,16 +1,16 @@
-// Running a network over a set of images.
+// Running a network over the images of Fashion-MNIST.
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cmath>
+#include <common/fashion_net.hpp>
 #include <common/idx.hpp>
+#include <common/progress.hpp>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <vector>
-
-#include "fashion_net.hpp"
 
 namespace fashion {
 
@@ -80,27 +80,20 @@ private:
     kdna::tensor<float> input_, logits_;
 };
 
-/// Images for the contact sheet, a column for each class: the first two that were recognised, and below them the first
-/// two that were not. -1 where there are not as many.
-class samples {
-public:
-    static constexpr int rows = 4, right_rows = 2;
-
-    samples(const examples::labelled_images& set, const std::vector<prediction>& predictions) {
-        image_.fill(-1);
-        for (index_t i = 0; i < std::ssize(predictions); ++i) {
-            const bool right = predictions[static_cast<std::size_t>(i)].label == set.label(i);
-            const int end = right ? right_rows : rows;
-            int row = right ? 0 : right_rows;
-            while (row < end && image(row, set.label(i)) >= 0) ++row;
-            if (row < end) image_[place(row, set.label(i))] = i;
-        }
+/// Runs all images of a set, a batch at a time.
+inline evaluation evaluate(const char* name, const kdna::network& net, const examples::labelled_images& set,
+                           index_t batch, const kdna::plan_options& options) {
+    std::vector<index_t> numbers(static_cast<std::size_t>(set.count));
+    std::iota(numbers.begin(), numbers.end(), 0);
+    examples::progress_bar progress(name, set.count);
+    classifier c(net, set, options);
+    evaluation result;
+    for (index_t done = 0; done < set.count; progress.update(done)) {
+        const index_t count = std::min(batch, set.count - done);
+        c.run(std::span(numbers).subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(count)), result);
+        done += count;
     }
-    [[nodiscard]] index_t image(int row, int column) const { return image_[place(row, column)]; }
-
-private:
-    static std::size_t place(int row, int column) { return static_cast<std::size_t>(row * class_count + column); }
-    std::array<index_t, rows * class_count> image_{};
-};
+    return result;
+}
 
 }  // namespace fashion

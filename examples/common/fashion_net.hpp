@@ -65,8 +65,7 @@ struct loaded_net {
 
 /// Reads the weights and builds the network. Throws kdna::error unless the file holds exactly this network's tensors.
 inline loaded_net load(const std::filesystem::path& weights, form f, const kdna::load_options& options = {}) {
-    kdna::state_dict dict = kdna::load_safetensors(weights);
-    dict.set_options(options);
+    kdna::state_dict dict = kdna::load_safetensors(weights, options);
     const index_t parameters = examples::trained_parameters(dict);
     kdna::network net = kdna::models::build(
         std::move(dict), 1, [&](const auto& module, const value& image) { return fashion_net(module, image, f); });
