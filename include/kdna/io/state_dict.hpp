@@ -112,7 +112,7 @@ public:
     /// Puts every tensor of `other` in the place of the one that has its name. Both must have one shape, and one element type or
     /// two from which float32 can be made. Throws kdna::error, and changes nothing, naming the tensor that does not fit, what was
     /// expected, and what was found.
-    KDNA_FUNC void replace(state_dict other);
+    KDNA_FUNC void replace(state_dict&& other);
 
     /// Removes `prefix` from all names, as the "module." that torch's DataParallel puts before them. Returns false, and
     /// changes nothing, if no name has it. Throws kdna::error, and changes nothing, if only some names have it or a

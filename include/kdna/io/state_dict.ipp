@@ -46,7 +46,7 @@ KDNA_FUNC tensor_data state_dict::extract(std::string_view name) {
     return out;
 }
 
-KDNA_FUNC void state_dict::replace(state_dict other) {
+KDNA_FUNC void state_dict::replace(state_dict&& other) {
     const auto read_as_float32 = [](dtype type) { return type == dtype::f32 || detail::converts_to_float32(type); };
     for (const auto& [name, tensor] : other.tensors_) {
         const auto found = tensors_.find(name);

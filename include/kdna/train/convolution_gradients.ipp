@@ -98,7 +98,7 @@ KDNA_FUNC void convolution_pass::back_through_sample(const gradients& g, index_t
     } else if (k.taps() == 1 && layer_->params == conv_params{} && !gate_) {
         multiply_transposed(u, to, to, workspace);  // one tap on every pixel: q is what is added
     } else {
-        float* q = at_offset<float>(workspace, product_at_);
+        auto* q = at_offset<float>(workspace, product_at_);
         multiply_transposed(u, q, nullptr, workspace);
         scatter(x, u, q, n, to);
     }

@@ -59,7 +59,7 @@ KDNA_FUNC void gate_pass::forward(norm_statistics* statistics) {
             excited_[i] = std::max(0.0, static_cast<double>(bn.weight[j]) * z + static_cast<double>(bn.bias[j]));
         }
         for (index_t c = 0; c < channels; ++c) {
-            double sum = static_cast<double>(bias[c]);
+            auto sum = static_cast<double>(bias[c]);
             for (index_t j = 0; j < hidden_; ++j)
                 sum += static_cast<double>(fc2[c * hidden_ + j]) * excited_[static_cast<std::size_t>(j)];
             gates_[n * stride_ + c] = static_cast<float>(1.0 / (1.0 + std::exp(-sum)));

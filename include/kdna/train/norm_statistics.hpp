@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include <kdna/train/network.hpp>
@@ -57,9 +58,9 @@ struct norm_view {
         }
     }
     /// By a batch's, whose squared distances from the mean are summed over `count` values.
-    norm_view(const norm& bn, const parameters& p, const std::vector<double>& batch_mean,
-              const std::vector<double>& squares, index_t count)
-        : weight(p.values(bn.weight)), bias(p.values(bn.bias)), mean(batch_mean) {
+    norm_view(const norm& bn, const parameters& p, std::vector<double> batch_mean, const std::vector<double>& squares,
+              index_t count)
+        : weight(p.values(bn.weight)), bias(p.values(bn.bias)), mean(std::move(batch_mean)) {
         for (const double s : squares) inverse.push_back(1.0 / std::sqrt(s / static_cast<double>(count) + bn.eps));
     }
 };
