@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <kdna/core/thread_pool.hpp>
+#include <numeric>
+#include <random>
 #include <string>
 #include <utility>
 
@@ -79,7 +81,8 @@ double accuracy(const arguments& a, const kdna::load_options& options, const exa
 int run(const arguments& a) {
     const examples::labelled_images set = fashion::load_test_images(a.data, a.quick, 0);
     const index_t taken = std::min(a.images, set.count / 2);
-    auto [known, held_out] = split(set, taken, a.how.seed);
+    auto parts = split(set, taken, a.how.seed);
+    examples::labelled_images &known = parts.first, &held_out = parts.second;
     std::printf("adapting to %s of them, tested on the other %s\n\n", grouped(known.count).c_str(),
                 grouped(held_out.count).c_str());
 
