@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kdna_torch import ARCHS, ExportError, build, export
-from kdna_torch.checkpoint import CheckpointError, check_layout, read_checkpoint
+from kdna_torch.checkpoint import CheckpointError, check_layout, load_strictly, read_checkpoint
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -125,10 +125,7 @@ def export_network(args: argparse.Namespace) -> str:
     module = make_module(args.module, args.kwargs)
     if args.checkpoint:
         state = read_checkpoint(args.checkpoint, args.allow_pickle, module.state_dict())
-        try:
-            module.load_state_dict(state)
-        except RuntimeError as error:
-            raise CheckpointError(f"{args.checkpoint}: {error}") from error
+        load_strictly(module, state, args.checkpoint)
     examples, names = example_inputs(args.input)
     graph = export(
         module,

@@ -33,7 +33,7 @@ from kdna_share.data import DataError, held_out, read_images
 from kdna_share.fit import fit_factors
 from kdna_share.plan import PlanError, candidates, check_plan, describe, make_plan, survey
 from kdna_torch import ExportError, export, parameter_count
-from kdna_torch.checkpoint import CheckpointError, read_checkpoint
+from kdna_torch.checkpoint import CheckpointError, load_strictly, read_checkpoint
 from kdna_torch.interpret import Network
 
 
@@ -150,10 +150,7 @@ def load_module(args: argparse.Namespace) -> nn.Module:
     if args.checkpoint:
         safe = args.checkpoint.suffix == ".safetensors"
         state = load_file(args.checkpoint) if safe else read_checkpoint(args.checkpoint, False, net.state_dict())
-        try:
-            net.load_state_dict({**counters(net), **state} if safe else state)
-        except RuntimeError as error:
-            raise CheckpointError(f"{args.checkpoint}: {error}") from error
+        load_strictly(net, {**counters(net), **state} if safe else state, args.checkpoint)
     return net
 
 
@@ -215,9 +212,8 @@ def make_the_plan(work: Work) -> None:
 
 
 def settings_of(a: argparse.Namespace) -> Settings:
-    return Settings(
-        a.steps, a.batch, a.rate, a.features, a.epochs, a.tune_batch, a.tune_rate, a.teacher, half=a.bf16, seed=a.seed
-    )
+    names = ("steps", "batch", "rate", "features", "epochs", "tune_batch", "tune_rate", "teacher", "seed")
+    return Settings(**{name: getattr(a, name) for name in names}, half=a.bf16)
 
 
 def convert(work: Work) -> None:

@@ -31,6 +31,11 @@ struct effort {
     double first_loss = 0, last_loss = 0;  ///< means of the first and the last epoch
 };
 
+/// As std::shuffle, whose results differ between libraries.
+inline void shuffle(std::vector<index_t>& order, std::mt19937& random) {
+    for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random() % i]);
+}
+
 class adapter {
 public:
     adapter(kdna::train::network& net, const examples::labelled_images& set, const settings& s,
@@ -64,7 +69,7 @@ public:
         const auto steps = settings_.epochs * static_cast<index_t>(batches());
         examples::progress_bar progress("adapting", steps);
         for (index_t step = 0, epoch = 0; epoch < settings_.epochs; ++epoch) {
-            shuffle(random);
+            shuffle(order_, random);
             double loss = 0;
             for (std::size_t b = 0; b < batches(); ++b) {
                 fill(b);
@@ -91,10 +96,6 @@ private:
     }
     /// Whole batches; what is left over comes another time, since the order changes.
     [[nodiscard]] std::size_t batches() const { return order_.size() / labels_.size(); }
-    /// As std::shuffle, whose results differ between libraries.
-    void shuffle(std::mt19937& random) {
-        for (std::size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[random() % i]);
-    }
     void fill(std::size_t batch) {
         for (std::size_t i = 0; i < labels_.size(); ++i) {
             const index_t image = order_[batch * labels_.size() + i];

@@ -53,7 +53,7 @@ std::pair<examples::labelled_images, examples::labelled_images> split(const exam
     std::vector<index_t> order(static_cast<std::size_t>(set.count));
     std::iota(order.begin(), order.end(), 0);
     std::mt19937 random(seed);
-    for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random() % i]);
+    shuffle(order, random);
     std::pair<examples::labelled_images, examples::labelled_images> out;
     for (index_t i = 0; i < set.count; ++i) {
         examples::labelled_images& to = i < first ? out.first : out.second;
@@ -72,10 +72,7 @@ double accuracy(const arguments& a, const kdna::load_options& options, const exa
     const fashion::loaded_net deployed = fashion::load(a.weights, fashion::form::kernel_dna, options);
     const fashion::evaluation result =
         fashion::evaluate("evaluating", deployed.net, set, std::min<index_t>(100, set.count), {.executor = executor});
-    index_t right = 0;
-    for (index_t i = 0; i < set.count; ++i)
-        right += result.predictions[static_cast<std::size_t>(i)].label == set.label(i) ? 1 : 0;
-    return 100.0 * static_cast<double>(right) / static_cast<double>(set.count);
+    return fashion::confusion(set, result).accuracy();
 }
 
 int run(const arguments& a) {

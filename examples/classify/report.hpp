@@ -12,14 +12,6 @@ namespace fashion {
 
 using examples::confusion_matrix, examples::grouped, examples::percentage;
 
-/// A network's answers beside the truth.
-inline confusion_matrix confusion(const examples::labelled_images& set, const evaluation& e) {
-    confusion_matrix out(class_count);
-    for (std::size_t i = 0; i < e.predictions.size(); ++i)
-        out.add(set.label(static_cast<index_t>(i)), e.predictions[i].label);
-    return out;
-}
-
 /// One network with what is to be told about it.
 struct contestant {
     const char* name;

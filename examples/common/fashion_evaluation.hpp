@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <common/confusion_matrix.hpp>
 #include <common/fashion_net.hpp>
 #include <common/idx.hpp>
 #include <common/progress.hpp>
@@ -94,6 +95,14 @@ inline evaluation evaluate(const char* name, const kdna::network& net, const exa
         done += count;
     }
     return result;
+}
+
+/// A network's answers beside the truth.
+inline examples::confusion_matrix confusion(const examples::labelled_images& set, const evaluation& e) {
+    examples::confusion_matrix out(class_count);
+    for (std::size_t i = 0; i < e.predictions.size(); ++i)
+        out.add(set.label(static_cast<index_t>(i)), e.predictions[i].label);
+    return out;
 }
 
 }  // namespace fashion

@@ -12,8 +12,7 @@ using namespace kdna_test;
 
 namespace {
 
-/// Under sanitizers and without optimisation, as for random cases.
-const bool few = scaled(10) < 10;
+const bool few = runs_few();
 const shape4 small_images{few ? 1 : 2, 3, 32, few ? 17 : 32};
 
 }  // namespace

@@ -8,9 +8,6 @@ using namespace kdna_test;
 
 namespace {
 
-/// Under sanitizers and without optimisation, as for random cases.
-const bool few = scaled(10) < 10;
-
 /// `run(inputs, y, executor)` gives the same bits whatever the number of threads, of which it makes use.
 template <class Run>
 void check_threads(std::string_view name, const std::vector<nd_shape>& shapes, const nd_shape& out, const Run& run) {
@@ -28,7 +25,8 @@ void check_threads(std::string_view name, const std::vector<nd_shape>& shapes, c
         run(views, y.view(), executor_ref());
         const std::vector<float> expected = values_of(y.view());
         int calls = 0;
-        const std::vector<index_t> counts = few ? std::vector<index_t>{3, 61} : std::vector<index_t>{2, 3, 8, 61};
+        const std::vector<index_t> counts =
+            runs_few() ? std::vector<index_t>{3, 61} : std::vector<index_t>{2, 3, 8, 61};
         for (const index_t threads : counts) {
             shuffling_executor executor(threads, number);
             for_each_index(out, [&](const axis_numbers& i) { element(y.view(), i) = -77.0F; });

@@ -44,6 +44,9 @@ inline int scaled(int count) {
     return n < 1.0 ? 1 : static_cast<int>(n);
 }
 
+/// Whether fewer than all random cases run, as under sanitizers and without optimisation.
+inline bool runs_few() { return scaled(10) < 10; }
+
 /// SplitMix64.
 class rng {
 public:

@@ -10,6 +10,11 @@ from kdna_torch.layers import SqueezeExcite, child_kernel
 GATE_AT_REST = 0.5  # sigmoid(0), what a gate with fc2 = 0 gives
 
 
+def gate_width(channels: int, reduction: int) -> int:
+    """Hidden units of a gate over so many channels; a reduction of 0: no gate."""
+    return max(1, channels // reduction) if reduction else 0
+
+
 class ChildConv2d(nn.Conv2d):
     """Takes the place of ``conv``: y = conv(s(x) * x, Wp * (1 + a_sp) * (1 + a_f)) + bias.
 

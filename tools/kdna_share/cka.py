@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from .hooks import watching
+
 
 def gram(x: Tensor) -> Tensor:
     """X X^T in double precision, [n, n], of a batch [n, ...]; columns are centred first, which HSIC_1 does not see."""
@@ -46,17 +48,9 @@ def normalised(hsic: Tensor) -> Tensor:
 @torch.no_grad()
 def cka(net: nn.Module, layers: Sequence[nn.Module], batches: Iterable[Tensor]) -> Tensor:
     """CKA of the layers' outputs in one network, [layers, layers] in double precision."""
-    grams: dict[int, Tensor] = {}
-    hooks = [
-        layer.register_forward_hook(lambda m, i, out, at=at: grams.__setitem__(at, gram(out)))
-        for at, layer in enumerate(layers)
-    ]
     total = torch.zeros(len(layers), len(layers), dtype=torch.float64)
-    try:
+    with watching(dict(enumerate(layers)), lambda x, y: gram(y)) as grams:
         for x in batches:
             net(x)
             total += hsic_1(torch.stack([grams[at] for at in range(len(layers))]))
-    finally:
-        for hook in hooks:
-            hook.remove()
     return normalised(total)

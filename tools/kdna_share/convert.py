@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .child import ChildConv2d
+from training import parameter_groups
+
+from .child import ChildConv2d, gate_width
 from .fit import fit_group, moments, patches
+from .hooks import named, watching
 
 NORMS = nn.modules.batchnorm._BatchNorm
 
@@ -27,28 +29,10 @@ def with_children(net: nn.Module, parents: dict[str, list[str]], reduction: int)
     for parent, children in parents.items():
         for name in children:
             conv = net.get_submodule(name)
-            hidden = max(1, conv.in_channels // reduction) if reduction else 0
-            child = ChildConv2d(conv, net.get_submodule(parent), hidden)
+            child = ChildConv2d(conv, net.get_submodule(parent), gate_width(conv.in_channels, reduction))
             holder, _, attribute = name.rpartition(".")
             setattr(net.get_submodule(holder), attribute, child)
     return net
-
-
-@contextmanager
-def watching(net: nn.Module, names: Iterable[str], keep: Callable[[Tensor, Tensor], Any]):
-    """A dict that holds, after every run, keep(input, output) of the named layers."""
-    seen: dict[str, Any] = {}
-    hooks = [
-        net.get_submodule(name).register_forward_hook(
-            lambda m, given, out, name=name: seen.__setitem__(name, keep(given[0], out))
-        )
-        for name in names
-    ]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @torch.no_grad()
@@ -62,10 +46,10 @@ def start(
     rng, left = torch.Generator().manual_seed(seed), {}
     for parent, children in parents.items():
         users = [parent, *children]
-        convs = {name: original.get_submodule(name) for name in users}
+        convs = named(original, users)
         columns: dict[str, list[Tensor]] = {name: [] for name in users}
         limit = -(-max(8192, 2 * convs[parent].weight[0].numel()) // len(batches))
-        with watching(original, users, lambda x, y: x) as seen:
+        with watching(convs, lambda x, y: x) as seen:
             for x in batches:
                 original(x)
                 for name in users:
@@ -102,7 +86,8 @@ def correct_norms(student: nn.Module, original: nn.Module, x: Tensor) -> None:
     """
     norms = {name: m for name, m in student.named_modules() if isinstance(m, NORMS) and m.track_running_stats}
     known = dict(original.named_modules())
-    with watching(original, [name for name in norms if name in known], lambda given, out: statistics(given)) as before:
+    kept = {name: known[name] for name in norms if name in known}
+    with watching(kept, lambda given, out: statistics(given)) as before:
         original(x)
 
     def correct(name: str, m: nn.Module, given: Tensor) -> None:
@@ -185,6 +170,16 @@ class Progress:
         self.saved = time.monotonic()
 
 
+def set_rate(optimiser: torch.optim.Optimizer, peak: float, part: float, warm: float) -> None:
+    """The learning rate after ``part`` of the training: a cosine from ``peak`` to zero, times ``warm`` until that is one."""
+    for group in optimiser.param_groups:
+        group["lr"] = peak * min(1, warm) * 0.5 * (1 + math.cos(math.pi * part))
+
+
+def output(given: Tensor, made: Tensor) -> Tensor:
+    return made
+
+
 def distil(
     student: nn.Module,
     original: nn.Module,
@@ -204,11 +199,10 @@ def distil(
     first, curve = progress.state.get("step", 0), progress.state.setdefault("curve", [])
     student.eval()
     begun, mean = time.monotonic(), None
-    with watching(original, layers, lambda x, y: y) as want, watching(student, layers, lambda x, y: y) as found:
+    with watching(named(original, layers), output) as want, watching(named(student, layers), output) as found:
         for step in range(first, settings.steps):
             part = step / settings.steps
-            for group in optimiser.param_groups:
-                group["lr"] = settings.rate * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * part))
+            set_rate(optimiser, settings.rate, part, (step + 1) / 20)
             x = draw(step)
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.half):
                 with torch.no_grad():
@@ -238,15 +232,6 @@ def bar(say: Callable[[str], None], what: str, done: int, total: int, first: int
     say(f"{what} [{'#' * filled}{'.' * (20 - filled)}] {done}/{total}, {passed:.0f} s, {ahead:.0f} s left, {text}")
 
 
-def decayed(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on kernels and matrices only: not on biases, norms and static adapters."""
-    adapters = {id(p) for name, p in net.named_parameters(remove_duplicate=False) if "static_" in name}
-    decay, free = [], []
-    for p in net.parameters():
-        (free if p.ndim == 1 or id(p) in adapters else decay).append(p)
-    return [{"params": decay, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-
-
 def tune(
     student: nn.Module,
     original: nn.Module,
@@ -259,8 +244,8 @@ def tune(
 
     The loss mixes cross entropy with the divergence from the original's outputs.
     """
-    parameters = decayed(student, settings.weight_decay)
-    optimiser = torch.optim.SGD(parameters, settings.tune_rate, momentum=0.9, nesterov=True)
+    groups = parameter_groups(student, settings.weight_decay)
+    optimiser = torch.optim.SGD(groups, settings.tune_rate, momentum=0.9, nesterov=True)
     if "tune" in progress.state:
         optimiser.load_state_dict(progress.state["tune"])
     batch = min(settings.tune_batch, count)
@@ -272,10 +257,7 @@ def tune(
         begun, mean = time.monotonic(), None
         for at, indices in enumerate(order[: steps * batch].split(batch)):
             part = (epoch * steps + at) / total
-            for group in optimiser.param_groups:
-                group["lr"] = (
-                    settings.tune_rate * min(1, (epoch * steps + at + 1) / 50) * 0.5 * (1 + math.cos(math.pi * part))
-                )
+            set_rate(optimiser, settings.tune_rate, part, (epoch * steps + at + 1) / 50)
             x, labels = draw(indices, epoch)
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.half):
                 with torch.no_grad():

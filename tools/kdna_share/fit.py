@@ -133,11 +133,16 @@ def fit_parent(
     return kernel.view(o, c, kh, kw).float()
 
 
+def square(kernel: Tensor, metric: Tensor) -> Tensor:
+    """The mean square of what a kernel computes, summed over the filters."""
+    w = kernel.detach().to(metric).flatten(1)
+    return ((w @ metric) * w).sum()
+
+
 def left_over(target: Tensor, kernel: Tensor, metric: Tensor) -> float:
     """The square of the error at the output, as a fraction of the square of the output."""
-    w = target.detach().to(metric).flatten(1)
-    error = w - kernel.detach().to(metric).flatten(1)
-    return (((error @ metric) * error).sum() / ((w @ metric) * w).sum().clamp_min(TINY)).item()
+    error = target.detach().to(metric) - kernel.detach().to(metric)
+    return (square(error, metric) / square(target, metric).clamp_min(TINY)).item()
 
 
 def fit_group(
@@ -147,10 +152,7 @@ def fit_group(
 
     The first target is the parent's, which has no factors; the others are the children's.
     """
-    scales = [
-        max(((t.detach().to(m).flatten(1) @ m) * t.detach().to(m).flatten(1)).sum().item(), TINY)
-        for t, m in zip(targets, metrics)
-    ]
+    scales = [max(square(t, m).item(), TINY) for t, m in zip(targets, metrics)]
     exact, parent = targets[0][0].numel() <= EXACT, targets[0].detach()
     rounds, inner = (rounds, 8) if exact else (2, 2)
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .child import gate_width
+
 
 class PlanError(ValueError):
     """The plan does not fit the network; the message names the layer."""
@@ -44,7 +46,7 @@ class Layer:
     def adapter(self, reduction: int) -> tuple[int, int]:
         """Parameters and multiply-adds that a child in this place has of its own."""
         o, c, (kh, kw) = self.conv.out_channels, self.conv.in_channels, self.conv.kernel_size
-        hidden = max(1, c // reduction) if reduction else 0
+        hidden = gate_width(c, reduction)
         gate = 2 * c * hidden + 2 * hidden + c if hidden else 0  # fc1, bn, fc2 and its bias
         return o + (kh * kw if kh * kw > 1 else 0) + gate, 2 * c * hidden * self.calls
 

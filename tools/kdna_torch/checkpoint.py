@@ -210,3 +210,11 @@ def settle(module: nn.Module, sample: Tensor, rng: torch.Generator) -> None:
     module.float().train(training)
     for hook in hooks:
         hook.remove()
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Loads all of ``state`` into the module, and nothing else; ``source`` is named in the error."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source}: {error}") from error

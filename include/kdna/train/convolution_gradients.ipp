@@ -12,10 +12,11 @@ namespace kdna::inline KDNA_ABI::train {
 KDNA_FUNC void convolution_pass::backward(const gradients& g, std::byte* workspace) {
     through_activation(g);
     sum_filters(g);
-    if (kernel_ && own_transposed_) {
-        const float* weights = parameters_->values(layer_->kernel->weight());
-        turned_.resize(static_cast<std::size_t>(weight_count(layer_->kernel->shape())));
-        shared_kernel::transpose(layer_->kernel->shape(), weights, turned_.data());
+    if (kernel_ && has_product()) {
+        const kernel_shape& k = layer_->kernel->shape();
+        turned_.resize(static_cast<std::size_t>(weight_count(k)));
+        (depthwise() ? shared_kernel::order_by_tap : shared_kernel::transpose)(
+            k, parameters_->values(layer_->kernel->weight()), turned_.data());
     }
     std::fill(tap_sums_.begin(), tap_sums_.end(), 0.0);
     std::fill(kernel_sums_.begin(), kernel_sums_.end(), 0.0F);
@@ -62,7 +63,6 @@ KDNA_FUNC void convolution_pass::sum_filters(const gradients& g) {
             products_[o] += static_cast<double>(product[o]);
         }
     }
-    const float* bias = parameters_->values(layer_->bias);
     float *filter_to = parameters_->gradient(layer_->filter), *bias_to = parameters_->gradient(layer_->bias);
     const norm_view* bn = norm_.empty() ? nullptr : &norm_.front();
     float *weight_to = layer_->bn ? parameters_->gradient(layer_->bn->weight) : nullptr,
@@ -71,12 +71,11 @@ KDNA_FUNC void convolution_pass::sum_filters(const gradients& g) {
         if (to != nullptr) to[o] += static_cast<float>(value);
     };
     for (std::size_t o = 0; o < filters; ++o) {
-        const double scale = bn == nullptr ? 1.0 : static_cast<double>(bn->weight[o]) * bn->inverse[o];
+        const double scale = bn == nullptr ? 1.0 : bn->scale(o);
         add(filter_to, o, scale * products_[o]);
         add(bias_to, o, scale * sums_[o]);
         if (bn == nullptr) continue;
-        const double own = bias == nullptr ? 0.0 : static_cast<double>(bias[o]);
-        add(weight_to, o, bn->inverse[o] * (filter_[o] * products_[o] + (own - bn->mean[o]) * sums_[o]));
+        add(weight_to, o, bn->inverse[o] * (filter_[o] * products_[o] + (bias_of(o) - bn->mean[o]) * sums_[o]));
         add(shift_to, o, sums_[o]);
     }
 }
@@ -149,17 +148,7 @@ KDNA_FUNC void convolution_pass::scatter(const float* x, const float* u, const f
     const kernel_shape& k = layer_->kernel->shape();
     const index_t channels = k.channels_per_group(), groups = q == nullptr ? 1 : k.groups,
                   width = q == nullptr ? k.i : channels, taps = k.taps();
-    std::vector<float> own;
-    const float* weights = nullptr;
-    if (q == nullptr && kernel_) {
-        const float* from = parameters_->values(layer_->kernel->weight());
-        own.resize(static_cast<std::size_t>(k.o * taps));
-        for (index_t c = 0; c < k.o; ++c)
-            for (index_t t = 0; t < taps; ++t) own[static_cast<std::size_t>(t * k.o + c)] = from[c * taps + t];
-        weights = own.data();
-    } else if (q == nullptr) {
-        weights = layer_->kernel->by_tap().data();
-    }
+    const float* weights = q != nullptr ? nullptr : kernel_ ? turned_.data() : layer_->kernel->by_tap().data();
     const float* gates = gate_ ? gate_->of(n) : ones_.data();
     for_each_window([&](index_t out, index_t in, index_t t) {
         const float s = spatial_.empty() ? 1.0F : spatial_[static_cast<std::size_t>(t)];

@@ -65,6 +65,7 @@ private:
     [[nodiscard]] bool depthwise() const noexcept { return layer_->kernel->shape().depthwise(); }
     KDNA_FUNC void plan(const shape4& in);
     KDNA_FUNC void take_factors();
+    [[nodiscard]] KDNA_FUNC double bias_of(std::size_t o) const noexcept;
     KDNA_FUNC void fold(const norm_view* bn);
     KDNA_FUNC void finish(const float* z, const tensor_view<const float>& residual, const tensor_view<float>& y) const;
     KDNA_FUNC void normalise_batch(const float* z);
@@ -88,7 +89,8 @@ private:
     bool kernel_;  // whether it is trained
     std::optional<gate_pass> gate_{};
     std::optional<runtime_kernel> own_kernel_{}, own_transposed_{};  // of a kernel that is trained
-    std::vector<float> turned_{}, kernel_sums_{};                    // its transpose, its gradient [O][tap][I/groups]
+    // Its transpose, or in the order [tap][channel] if it is depthwise; and its gradient [O][tap][I/groups].
+    std::vector<float> turned_{}, kernel_sums_{};
     conv::plan forward_{}, transposed_{};
     index_t product_at_ = 0, gated_at_ = 0, workspace_bytes_ = 0;
     std::vector<float> spatial_{}, scale_{}, shift_{}, ones_{}, zeros_{}, row_{};

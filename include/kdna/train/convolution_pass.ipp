@@ -21,9 +21,7 @@ KDNA_FUNC convolution_pass::convolution_pass(const convolution& c, parameters& p
       trains_spatial_(backward && p.trains(c.spatial)),
       trains_filter_(backward && p.trains(c.filter)),
       trains_norm_weight_(backward && c.bn && p.trains(c.bn->weight)),
-      trains_gate_(backward && c.se &&
-                   (p.trains(c.se->fc1) || p.trains(c.se->fc2) || p.trains(c.se->fc2_bias) ||
-                    p.trains(c.se->bn.weight) || p.trains(c.se->bn.bias))),
+      trains_gate_(backward && c.se && c.se->trained(p)),
       kernel_(p.trains(c.kernel->weight())) {
     const kernel_shape& k = c.kernel->shape();
     in_ = in;
@@ -102,12 +100,16 @@ KDNA_FUNC void convolution_pass::take_factors() {
         filter_[o] = filter == nullptr ? 1.0 : 1.0 + static_cast<double>(filter[o]);
 }
 
+/// The layer's own bias of filter o, 0 without one.
+KDNA_FUNC double convolution_pass::bias_of(std::size_t o) const noexcept {
+    const float* bias = parameters_->values(layer_->bias);
+    return bias == nullptr ? 0.0 : static_cast<double>(bias[o]);
+}
+
 /// m and b.
 KDNA_FUNC void convolution_pass::fold(const norm_view* bn) {
-    const float* bias = parameters_->values(layer_->bias);
     for (std::size_t o = 0; o < filter_.size(); ++o) {
-        const double own = bias == nullptr ? 0.0 : static_cast<double>(bias[o]);
-        const double scale = bn == nullptr ? 1.0 : static_cast<double>(bn->weight[o]) * bn->inverse[o];
+        const double own = bias_of(o), scale = bn == nullptr ? 1.0 : bn->scale(o);
         const double shift = bn == nullptr ? own : (own - bn->mean[o]) * scale + static_cast<double>(bn->bias[o]);
         scale_[o] = static_cast<float>(scale * filter_[o]);
         shift_[o] = static_cast<float>(shift);
@@ -162,9 +164,8 @@ KDNA_FUNC void convolution_pass::normalise_batch(const float* z) {
             const double d = static_cast<double>(z[p * out_.c + static_cast<index_t>(o)]) - mean[o];
             squares[o] += d * d;
         }
-    const float* bias = parameters_->values(layer_->bias);
     for (std::size_t o = 0; o < filters; ++o) {
-        mean[o] = filter_[o] * mean[o] + (bias == nullptr ? 0.0 : static_cast<double>(bias[o]));
+        mean[o] = filter_[o] * mean[o] + bias_of(o);
         squares[o] *= filter_[o] * filter_[o];
     }
     statistics_.add(mean, squares, pixels);

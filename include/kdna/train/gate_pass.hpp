@@ -33,6 +33,7 @@ public:
 
 private:
     [[nodiscard]] KDNA_FUNC norm_view normalisation(norm_statistics* statistics) const;
+    KDNA_FUNC void excite(index_t n);
 
     gate gate_;
     parameters* parameters_;

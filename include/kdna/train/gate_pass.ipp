@@ -39,6 +39,17 @@ KDNA_FUNC norm_view gate_pass::normalisation(norm_statistics* statistics) const 
     return {gate_.bn, *parameters_, mean, squares, samples_};
 }
 
+/// The hidden units of sample n before and behind the ReLU.
+KDNA_FUNC void gate_pass::excite(index_t n) {
+    const norm_view& bn = norm_.front();
+    for (index_t j = 0; j < hidden_; ++j) {
+        const auto i = static_cast<std::size_t>(j);
+        normalised_[i] = (squeezed_[static_cast<std::size_t>(n * hidden_ + j)] - bn.mean[i]) * bn.inverse[i];
+        excited_[i] =
+            std::max(0.0, static_cast<double>(bn.weight[j]) * normalised_[i] + static_cast<double>(bn.bias[j]));
+    }
+}
+
 KDNA_FUNC void gate_pass::forward(norm_statistics* statistics) {
     const index_t channels = gate_.channels;
     const float *fc1 = parameters_->values(gate_.fc1), *fc2 = parameters_->values(gate_.fc2),
@@ -51,13 +62,8 @@ KDNA_FUNC void gate_pass::forward(norm_statistics* statistics) {
             squeezed_[static_cast<std::size_t>(n * hidden_ + j)] = sum;
         }
     norm_.assign(1, normalisation(statistics));
-    const norm_view& bn = norm_.front();
     for (index_t n = 0; n < samples_; ++n) {
-        for (index_t j = 0; j < hidden_; ++j) {
-            const auto i = static_cast<std::size_t>(j);
-            const double z = (squeezed_[static_cast<std::size_t>(n * hidden_ + j)] - bn.mean[i]) * bn.inverse[i];
-            excited_[i] = std::max(0.0, static_cast<double>(bn.weight[j]) * z + static_cast<double>(bn.bias[j]));
-        }
+        excite(n);
         for (index_t c = 0; c < channels; ++c) {
             auto sum = static_cast<double>(bias[c]);
             for (index_t j = 0; j < hidden_; ++j)
@@ -75,12 +81,7 @@ KDNA_FUNC void gate_pass::backward(index_t n, std::vector<double>& gradient) {
           *shift_to = parameters_->gradient(gate_.bn.bias);
     const norm_view& bn = norm_.front();
     const auto add = [](float& to, double value) { to += static_cast<float>(value); };
-    for (index_t j = 0; j < hidden_; ++j) {
-        const auto i = static_cast<std::size_t>(j);
-        normalised_[i] = (squeezed_[static_cast<std::size_t>(n * hidden_ + j)] - bn.mean[i]) * bn.inverse[i];
-        excited_[i] =
-            std::max(0.0, static_cast<double>(bn.weight[j]) * normalised_[i] + static_cast<double>(bn.bias[j]));
-    }
+    excite(n);
     // Through the sigmoid.
     for (index_t c = 0; c < channels; ++c) {
         const auto g = static_cast<double>(of(n)[c]);

@@ -40,7 +40,9 @@ public:
     KDNA_FUNC static void transpose(const kernel_shape& k, const float* weights, float* to) noexcept;
     /// The transpose, made when it is first asked for. Throws std::bad_alloc only.
     [[nodiscard]] KDNA_FUNC const dense_kernel& transposed();
-    /// Weights of a depthwise kernel in the order [tap][channel], likewise.
+    /// Weights [O, 1, KH, KW] of a depthwise kernel in the order [tap][channel].
+    KDNA_FUNC static void order_by_tap(const kernel_shape& k, const float* weights, float* to) noexcept;
+    /// The weights of a depthwise kernel in that order, made when they are first asked for.
     [[nodiscard]] KDNA_FUNC std::span<const float> by_tap();
 
 private:
@@ -56,6 +58,8 @@ struct norm {
     part weight, bias, mean, var;
     index_t channels = 0;
     double eps = 1e-5;
+
+    [[nodiscard]] bool trained(const parameters& p) const noexcept { return p.trains(weight) || p.trains(bias); }
 };
 
 /// A squeeze-excite gate by its parameters (dna/squeeze_excite.hpp).
@@ -63,6 +67,10 @@ struct gate {
     part fc1, fc2, fc2_bias;
     norm bn;
     index_t channels = 0;
+
+    [[nodiscard]] bool trained(const parameters& p) const noexcept {
+        return p.trains(fc1) || p.trains(fc2) || p.trains(fc2_bias) || bn.trained(p);
+    }
 };
 
 /// y = act( BN( (1 + a_f) * conv(g(x) . x, W . (1 + a_sp)) + bias ) + residual ). What is absent is a factor of one, or nothing added.
@@ -74,6 +82,12 @@ struct convolution {
     std::optional<norm> bn{};
     std::optional<gate> se{};
     activation act = activation::none;
+
+    /// Whether any of its parameters is trained.
+    [[nodiscard]] bool trained(const parameters& p) const noexcept {
+        return p.trains(kernel->weight()) || p.trains(spatial) || p.trains(filter) || p.trains(bias) ||
+               (bn && bn->trained(p)) || (se && se->trained(p));
+    }
 };
 
 /// Mean over H and W.

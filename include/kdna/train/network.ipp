@@ -34,15 +34,18 @@ KDNA_FUNC const dense_kernel& shared_kernel::transposed() {
     return *transposed_;
 }
 
+KDNA_FUNC void shared_kernel::order_by_tap(const kernel_shape& k, const float* weights, float* to) noexcept {
+    const index_t taps = k.taps();
+    for (index_t c = 0; c < k.o; ++c)
+        for (index_t t = 0; t < taps; ++t) to[t * k.o + c] = weights[c * taps + t];
+}
+
 KDNA_FUNC std::span<const float> shared_kernel::by_tap() {
     if (by_tap_.empty()) {
         std::vector<float> weights(static_cast<std::size_t>(shape_.o * shape_.taps()));
         packed_.copy_weights(weights);
         by_tap_.resize(weights.size());
-        for (index_t c = 0; c < shape_.o; ++c)
-            for (index_t t = 0; t < shape_.taps(); ++t)
-                by_tap_[static_cast<std::size_t>(t * shape_.o + c)] =
-                    weights[static_cast<std::size_t>(c * shape_.taps() + t)];
+        order_by_tap(shape_, weights.data(), by_tap_.data());
     }
     return by_tap_;
 }

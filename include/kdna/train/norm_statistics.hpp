@@ -49,6 +49,8 @@ struct norm_view {
     const float *weight, *bias;
     std::vector<double> mean, inverse;  // [C]
 
+    [[nodiscard]] double scale(std::size_t c) const noexcept { return static_cast<double>(weight[c]) * inverse[c]; }
+
     /// By the running statistics.
     norm_view(const norm& bn, const parameters& p) : weight(p.values(bn.weight)), bias(p.values(bn.bias)) {
         const float *running_mean = p.values(bn.mean), *running_var = p.values(bn.var);

@@ -67,11 +67,7 @@ KDNA_FUNC void pass::make_steps(const pass_options& options) {
         value y{.gradient = x.gradient || (s.residual >= 0 && values_[detail::at(s.residual)].gradient)};
         step_state state;
         if (const auto* c = std::get_if<convolution>(&s.op)) {
-            for (const part& q : {c->spatial, c->filter, c->bias, c->kernel->weight()}) y.gradient |= p.trains(q);
-            if (c->bn) y.gradient |= p.trains(c->bn->weight) || p.trains(c->bn->bias);
-            if (c->se)
-                for (const part& q : {c->se->fc1, c->se->fc2, c->se->fc2_bias, c->se->bn.weight, c->se->bn.bias})
-                    y.gradient |= p.trains(q);
+            y.gradient |= c->trained(p);
             state.convolution.emplace_back(*c, net_->parameters(), x.shape, y.gradient, x.gradient, options.executor);
             y.shape = state.convolution.front().output_shape();
             workspace = std::max(workspace, state.convolution.front().workspace_bytes());

@@ -107,7 +107,7 @@ static_assert(device_api<gpu>);
 
 }  // namespace kdna::inline KDNA_ABI::cuda
 
-// With KDNA_CUDA_COMPILED, files call the programs of kdna::cuda_compiled (src/cuda.cu), which take nvcc half a minute to compile.
+// With KDNA_CUDA_COMPILED, files call the programs of kdna::cuda_compiled (src/cuda.cu), which each file would compile anew.
 #ifndef KDNA_CUDA_COMPILED
 #include <kdna/cuda/device/gpu.ipp>
 #endif
