@@ -31,6 +31,7 @@ from kdna_share.cka import cka
 from kdna_share.convert import Progress, Settings, distil, outputs, start, tune, with_children
 from kdna_share.data import DataError, held_out, read_images
 from kdna_share.fit import fit_factors
+from kdna_share.plain import with_plain_convolutions
 from kdna_share.plan import PlanError, candidates, check_plan, describe, make_plan, survey
 from kdna_torch import ExportError, export, parameter_count
 from kdna_torch.checkpoint import CheckpointError, load_strictly, read_checkpoint
@@ -114,6 +115,9 @@ class Work:
         if not len(self.train):
             raise DataError(f"{args.data}: one image; at least one to train with and one to measure with are needed")
         self.example = self.train.random(1, self.rng(0), False)
+        replaced = with_plain_convolutions(self.net, self.example)
+        if replaced:
+            say(f"{len(replaced)} layers pad by themselves, and are taken as Conv2d: {replaced[0]} to {replaced[-1]}")
         self.layers = survey(self.net, self.example)
 
     def rng(self, salt: int) -> torch.Generator:

@@ -35,6 +35,7 @@ from kdna_torch.checkpoint import CheckpointError, randomise, read_checkpoint
 from kdna_torch.dynamic import DCDConv2d, DYCls, DyConv2d
 from kdna_torch.extents import Dim, Ratio, combine
 from kdna_torch.interpret import FormatError, Network, extent
+from kdna_torch.kernel_unet import KernelUNet, seasonal
 from kdna_torch.layers import CondConv2d
 from kdna_torch.networks import PyramidHead
 from kdna_torch.trace import DoublePrecision
@@ -186,6 +187,8 @@ def test_layers() -> None:
     check(scatter(nn.LayerNorm(16, elementwise_affine=False)), IMAGE)
     check(scatter(nn.RMSNorm(6, eps=1e-5)), rows)
     assert check(scatter(nn.Conv1d(5, 3, 3, padding=1)), rows).ops == ["unsqueeze", "conv2d", "squeeze"]
+    for turned in (nn.ConvTranspose1d(5, 4, 3, stride=3), nn.ConvTranspose1d(5, 10, 4, 2, 1, 1, groups=5, bias=False, dilation=2)):
+        assert check(scatter(turned), rows, more=[(2, 5, 6)]).ops == ["unsqueeze", "conv_transpose2d", "squeeze"]
     circular = check(scatter(nn.Conv2d(4, 6, 3, padding=(1, 2), padding_mode="circular")), IMAGE, more=SMALL)
     assert circular.ops == ["conv2d"] and circular.nodes[0]["pad_mode"] == "circular"
     assert check(scatter(nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect")), IMAGE, more=SMALL).ops == [
@@ -915,6 +918,19 @@ def test_networks_of_this_package() -> None:
             assert not any(n.get("kind") == "sigmoid" for n in exported.nodes)
             assert all(n["tensors"]["weight"] in net.state_dict() for n in children)
     assert set(ARCHS) >= {"resnet50"}
+
+
+def test_kernel_unet() -> None:
+    net, dense = KernelUNet((2, 3, 2), (4, 5, 6)), nn.Linear(3, 5)
+    exported = check(scatter(net), noise(3, 1, 12), more=[(7, 1, 12)])
+    assert [op for op in exported.ops if op.startswith("conv")] == ["conv2d"] * 3 + ["conv_transpose2d"] * 3
+    # A level is one dense layer on every patch: what the paper calls its kernel.
+    level = nn.Conv1d(1, 5, 3, stride=3)
+    level.weight.data, level.bias.data = dense.weight.data[:, None], dense.bias.data
+    series = noise(2, 1, 12)
+    assert torch.allclose(level(series).transpose(1, 2), dense(series.view(2, 4, 3)), atol=1e-6)
+    years = torch.arange(8.0)[None] + torch.tensor([0.0, 5, 0, 5, 0, 5, 0, 5])  # grows by 2 in a season of 2
+    assert torch.allclose(seasonal(years, 2), years + 8)
 
 
 def test_known_cases() -> None:

@@ -211,16 +211,23 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Value:
-    weight = t.constant(weight, "the kernel")
+    weight = t.constant(weight, "the kernel")[:, :, None]
+    image = as_image(t, x)
+    y = conv2d(t, image, weight, bias, of_row(stride, 1), of_row(padding, 0), of_row(dilation, 1), groups)
+    return t.emit("squeeze", [y], axes=[2])
 
-    def both(n: Any, first: int) -> Any:
-        return n if isinstance(n, str) else (first, *(n if isinstance(n, (list, tuple)) else (n,)))
 
+def as_image(t: Tracer, x: Tensor) -> Value:
+    """A series [N, C, L] as an image of one row."""
     if rank_of(t, x) != 3:
         raise Inexpressible("an input without a batch axis")
-    image = t.emit("unsqueeze", [x], axes=[2])
-    y = conv2d(t, image, weight[:, :, None], bias, both(stride, 1), both(padding, 0), both(dilation, 1), groups)
-    return t.emit("squeeze", [y], axes=[2])
+    return t.emit("unsqueeze", [x], axes=[2])
+
+
+def of_row(setting: Any, across: int) -> Any:
+    """The setting of a series' layer for both axes of an image of one row; ``across`` is that of the new one."""
+    along = setting if isinstance(setting, (list, tuple)) else (setting,)
+    return setting if isinstance(setting, str) else (across, *along)
 
 
 @handles("conv_transpose2d")
@@ -246,6 +253,24 @@ def conv_transpose2d(
         dilation=pair(dilation),
         groups=integer(groups),
     )
+
+
+@handles("conv_transpose1d")
+def conv_transpose1d(
+    t: Tracer,
+    x: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Value:
+    weight = t.constant(weight, "the kernel")[:, :, None]
+    image, settings = as_image(t, x), (of_row(n, across) for n, across in ((stride, 1), (padding, 0), (output_padding, 0)))
+    y = conv_transpose2d(t, image, weight, bias, *settings, groups, of_row(dilation, 1))
+    return t.emit("squeeze", [y], axes=[2])
 
 
 @handles("unfold", "im2col")
