@@ -29,6 +29,7 @@ from kdna_share.cka import cka, gram, hsic_1, normalised
 from kdna_share.convert import start, with_children
 from kdna_share.data import DataError, held_out, read_images
 from kdna_share.fit import fit_factors, fit_group, left_over, moments, patches
+from kdna_share.plain import with_plain_convolutions
 from kdna_share.plan import PlanError, candidates, check_plan, cost, describe, make_plan, survey
 from kdna_torch import export, parameter_count
 from kdna_torch.interpret import Network
@@ -178,6 +179,32 @@ def test_survey_says_who_never_shares() -> None:
     tied = Chain().eval()
     tied.convs[1].weight = tied.convs[0].weight
     assert "already" in {x.name: x.reason for x in survey(tied, noise(1, 3, 12, 12))}["convs.0"]
+
+
+class Same(nn.Conv2d):
+    """Pads by itself, so that a map keeps its size at stride 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (h, w), (kh, kw) = x.shape[2:], self.kernel_size
+        need = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in ((h, self.stride[0], kh), (w, self.stride[1], kw))]
+        x = F.pad(x, (need[1] // 2, need[1] - need[1] // 2, need[0] // 2, need[0] - need[0] // 2))
+        return F.conv2d(x, self.weight, self.bias, self.stride)
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.weight
+        return F.conv2d(x, (w - w.mean((1, 2, 3), keepdim=True)) / w.std((1, 2, 3), keepdim=True), self.bias, padding=1)
+
+
+def test_layers_that_pad_by_themselves_become_plain() -> None:
+    layers = [Same(3, 4, 3), Same(4, 4, 5), Same(4, 4, 1), Same(4, 4, 4), Same(4, 4, 3, 2), Standardised(4, 4, 3)]
+    net, small, large = nn.Sequential(*layers).eval(), noise(2, 3, 4, 4), noise(2, 3, 13, 10, seed=1)
+    with torch.no_grad():
+        want = net(small), net(large)
+        assert with_plain_convolutions(net, small) == ["0", "1", "2"]  # extents of 4 pad unequally; 4 steps; 5 changes its kernel
+        assert [type(m) is nn.Conv2d for m in net] == [True] * 3 + [False] * 3 and net[1].weight is layers[1].weight
+        assert all(torch.allclose(net(x), y, atol=1e-5) for x, y in zip((small, large), want))
 
 
 def test_plan_keeps_the_budget_and_follows_the_map() -> None:
