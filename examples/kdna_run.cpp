@@ -127,6 +127,9 @@ int main(int argc, char** argv) {
         app.add_option("--arch", a.arch, "a published network: resnet18, resnet50, mobilenet_v2 or mobilenet_v2_1d2")
             ->excludes(model);
     app.add_option("--weights", a.weights, "its state_dict as .safetensors")->needs(arch);
+    app.add_option(
+        "--overlay", a.loading.overlay,
+        "a second .safetensors file, whose tensors take the place of those of the same names: trained adapters");
     app.add_option("--input", a.inputs, "[name=]X.npy, float32, one for each input; without names in their order");
     app.add_option("--output", a.outputs, "[name=]Y.npy to write, float32; those that are not named are not written");
     auto* form =

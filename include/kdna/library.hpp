@@ -122,6 +122,9 @@ private:
 struct load_options {
     /// How kernels are stored in memory: "float32", "float16" or "bfloat16" in half of it, or "file": as the file has them.
     std::string storage = "float32";
+    /// A second .safetensors file, with adapters that were trained on top of the first: every tensor in it takes the place of one of
+    /// the same name and shape. Empty: none.
+    std::string overlay{};
 };
 
 /// What a plan is made with.

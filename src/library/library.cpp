@@ -46,7 +46,7 @@ void check_position(std::int64_t i, std::int64_t count, const char* what) {
 }
 
 [[nodiscard]] kdna::load_options options_of(const load_options& options) {
-    return {.storage = storage_named(options.storage)};
+    return {.storage = storage_named(options.storage), .overlay = options.overlay};
 }
 
 /// What plans of the library behind the facade are made with, but for the threads.

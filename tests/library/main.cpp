@@ -106,6 +106,12 @@ int main(int, char** argv) {
     };
     passed = load("float16").weight_bytes() < net.weight_bytes() * 6 / 10 && passed;
     passed = throws([&] { return load("int8"); }, "bfloat16") && passed;
+    const auto overlaid = [&](const std::string& overlay) {
+        return library::network::load(folder + "/net.safetensors", "mobilenet_v2_1d2", "kernel_dna",
+                                      {.overlay = folder + overlay});
+    };
+    passed = overlaid("/net.safetensors").weight_bytes() == net.weight_bytes() && passed;
+    passed = throws([&] { return overlaid("/none.safetensors"); }, "none.safetensors") && passed;
     passed = throws([&] { return net.plan(in, {.transformed_storage = "file"}); }, "bfloat16") && passed;
 
     library::thread_pool threads(2);

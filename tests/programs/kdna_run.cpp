@@ -209,6 +209,21 @@ TEST_CASE("kdna_run --model runs a network file, inputs and outputs by name or p
     CHECK(contains(told, "median"));
     CHECK(contains(told, "net.safetensors"));
 
+    // An overlay's tensors take the place of the file's.
+    const auto save_overlay = [&](const char* name, float value) {
+        state_dict overlay;
+        overlay.add(name, tensor_data::copy_of<float>({4, 3, 3, 3}, std::vector<float>(108, value)));
+        save_safetensors(folder / "overlay.safetensors", overlay);
+    };
+    const std::string overlaid = concat(" --overlay '", folder / "overlay.safetensors", "'");
+    save_overlay("w", 2.0F);
+    const outcome doubled =
+        run(KDNA_RUN, folder, concat(model, " --input ", image, " --input ", bias, " --output map=", map, overlaid));
+    INFO(doubled.output);
+    CHECK(doubled.code == 0);
+    CHECK(load_npy(folder / "map.npy").data[9] == 2 * 27.0F + 1.0F);
+    save_overlay("v", 2.0F);
+
     const auto fails_with = [&](const std::string& more, const std::vector<std::string>& parts) {
         const outcome result = run(KDNA_RUN, folder, concat(model, " ", more));
         INFO(more << "\n" << result.output);
@@ -219,6 +234,7 @@ TEST_CASE("kdna_run --model runs a network file, inputs and outputs by name or p
     fs::remove(folder / "mean.npy");
     fails_with("", {"--input"});
     fails_with(both, {"--output"});
+    fails_with(concat(both, out, overlaid), {"overlay.safetensors", "v"});
     fails_with(concat("--input ", image, out), {"--input", "2", "found 1"});
     fails_with(concat("--input photo=", image, " --input ", bias, out), {"image, bias", "\"photo\""});
     fails_with(concat("--input image=", image, " --input image=", image, out), {"--input", "once", "image twice"});
