@@ -28,6 +28,7 @@ from kdna_torch import ARCHS, CondConv2d, ODConv2d, SqueezeExcite, build, child_
 from kdna_torch import multiply_adds, parameter_count
 from kdna_torch.cases import run_case
 from kdna_torch.checkpoint import randomise
+from kdna_torch.convnext import PointwiseChild
 from kdna_torch.dynamic_networks import DYNAMIC_ARCHS
 from kdna_torch.kernels import pack_bits, unpack_bits
 from kdna_torch.networks import ResNet18Stage
@@ -57,6 +58,10 @@ COUNTS = {
     "mobilenet_v2_odconv_1x": (4_940_185, 824, None, None),
     "mobilenet_v2_odconv_4x": (11_512_149, 926, None, None),
     "mobilenet_v2_kw_1x": (5_168_146, 691, None, None),
+    "convnext_tiny": (17_277_256, None, None, 4_460_692_224),
+    "convnext_tiny_plain": (28_589_128, 182, None, 4_455_531_264),
+    "fashion_convnext_dna": (119_258, None, None, 4_611_904),
+    "fashion_convnext_plain": (184_026, None, None, 4_581_184),
 }
 SIZES = {"fashion": (1, 28, 28), "segment": (1, 64, 64)}
 
@@ -230,6 +235,30 @@ def test_plain_twins() -> None:
         plain.load_state_dict(state)
         x = torch.randn(2, 1, *size, dtype=torch.double)
         torch.testing.assert_close(dna(x), plain(x))
+
+
+def test_convnext_children_compute_with_their_parents_kernels() -> None:
+    """With every gate at rest, and fresh filter factors, a child equals its parent; gates at one give the plain twin."""
+    dna, plain = build("fashion_convnext_dna").double().eval(), build("fashion_convnext_plain").double().eval()
+    children = {n: m for n, m in dna.named_modules() if isinstance(m, PointwiseChild)}
+    assert [len(stage.parents) - len({*stage.parents}) for stage in dna.stages] == [0, 4, 2]
+    assert len(children) == 12 and all(at < parent for s in dna.stages for at, parent in enumerate(s.parents) if at != parent)
+    child = next(iter(children.values()))
+    x, parent = torch.randn(2, 32, 5, 5, dtype=torch.double), dna.stages[1].blocks[2].mlp.fc1.weight
+    child.se1.se.fc2.weight.data.zero_()
+    child.se1.se.fc2.bias.data.zero_()
+    torch.testing.assert_close(child(x, parent), F.conv2d(x, parent))
+    randomise(dna, 0)
+    state = {k: v for k, v in dna.state_dict().items() if ".se1." not in k and "static_" not in k}
+    for name, m in children.items():
+        stage, block, layer = dna.stages[int(name.split(".")[1])], int(name.split(".")[3]), name.rpartition(".")[2]
+        m.se1.se.fc2.weight.data.zero_()
+        m.se1.se.fc2.bias.data.fill_(50)
+        owner = getattr(stage.blocks[stage.parents[block]].mlp, layer)
+        state[f"{name}.weight"] = child_kernel(owner.weight, m.static_filter_attn)
+    plain.load_state_dict(state)
+    image = torch.randn(2, 1, 28, 28, dtype=torch.double)
+    torch.testing.assert_close(dna(image), plain(image))
 
 
 def test_scenes() -> None:

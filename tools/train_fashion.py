@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains fashion_dna or fashion_plain on Fashion-MNIST and reports top-1 on the test images.
+"""Trains a network for Fashion-MNIST, KernelDNA or plain, and reports top-1 on the test images.
 
 The last epoch counts: nothing is picked by test accuracy. With ``--holdout N`` the last N training images are left
 out of training and reported on instead of the test set (for choosing settings).
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from idx import read_idx
-from kdna_torch import build, parameter_count
+from kdna_torch import ARCHS, build, parameter_count
 from training import channels_last, parameter_groups
 
 MEAN, STD = 0.2860, 0.3530  # of the training images / 255
@@ -51,12 +51,13 @@ def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", choices=("fashion_dna", "fashion_plain"), required=True)
+    parser.add_argument("--arch", choices=[a for a in ARCHS if a.startswith("fashion")], required=True)
     parser.add_argument("--data", type=Path, default="/usr/share/datasets/fashion-mnist", help="gzipped IDX files")
     parser.add_argument("--out", type=Path, required=True, help="stem of the written .pt and .safetensors")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--adamw", action="store_true", help="instead of SGD: for the ConvNeXts, --lr 4e-3 --weight-decay 0.05")
     parser.add_argument("--lr", type=float, default=0.1, help="peak of the one-cycle schedule")
     parser.add_argument("--weight-decay", type=float, default=5e-4)
     parser.add_argument("--smoothing", type=float, default=0.1, help="label smoothing")
@@ -83,7 +84,10 @@ def main() -> None:
 
     net = channels_last(build(args.arch))
     groups = parameter_groups(net, args.weight_decay)
-    opt = torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True, fused=True)
+    if args.adamw:
+        opt: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=args.lr, fused=True)
+    else:
+        opt = torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True, fused=True)
     steps = len(images) // args.batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         opt, args.lr, total_steps=args.epochs * steps, pct_start=0.25, cycle_momentum=False

@@ -1,5 +1,6 @@
 """KernelDNA and its relatives in PyTorch: layers and networks."""
 
+from .convnext import CONVNEXT_ARCHS
 from .dynamic import DCDConv2d, DyConv2d, DYCls, ODConv2d
 from .dynamic_export import register
 from .dynamic_networks import DYNAMIC_ARCHS
@@ -12,6 +13,7 @@ from .values import ExportError
 from .warehouse import KWManager
 
 ARCHS.update(DYNAMIC_ARCHS)
+ARCHS.update(CONVNEXT_ARCHS)
 
 __all__ = [
     "ACDCChain",
