@@ -67,6 +67,13 @@ void canvas::text(int x, int y, int scale, std::string_view line, colour c) {
     }
 }
 
+void canvas::picture(int x, int y, int scale, std::span<const std::uint8_t> rgb, int width) {
+    for (int i = 0; i < static_cast<int>(rgb.size() / 3); ++i) {
+        const std::uint8_t* pixel = rgb.data() + std::ptrdiff_t{i} * 3;
+        fill(x + i % width * scale, y + i / width * scale, scale, scale, {pixel[0], pixel[1], pixel[2]});
+    }
+}
+
 int canvas::text_width(int scale, std::string_view line) {
     std::string text(line);
     return stb_easy_font_width(text.data()) * scale;

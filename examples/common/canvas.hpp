@@ -1,4 +1,4 @@
-// A picture in memory: rectangles, grey images, text, PNG.
+// A picture in memory: rectangles, images, text, PNG.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,8 @@ public:
     void frame(int x, int y, int width, int height, int thickness, colour c);
     /// Grey values [height][width], each pixel as a square of `scale`.
     void image(int x, int y, int scale, std::span<const std::uint8_t> grey, int width);
+    /// RGB values [height][width][3], each pixel as a square of `scale`.
+    void picture(int x, int y, int scale, std::span<const std::uint8_t> rgb, int width);
     /// One line of text, 7 * scale pixels high without descenders, its top left at (x, y). ASCII only.
     void text(int x, int y, int scale, std::string_view line, colour c);
     [[nodiscard]] static int text_width(int scale, std::string_view line);

@@ -29,7 +29,11 @@ inline index_t trained_parameters(const kdna::state_dict& weights) {
     index_t count = 0;
     for (const auto& [name, tensor] : weights.tensors()) {
         const bool measured = name.ends_with(".running_mean") || name.ends_with(".running_var");
-        if (tensor.type() == kdna::dtype::f32 && !measured) count += std::ssize(tensor.values<float>());
+        const kdna::dtype type = tensor.type();
+        const bool floating = type == kdna::dtype::f32 || type == kdna::dtype::f16 || type == kdna::dtype::bf16;
+        index_t elements = floating && !measured ? 1 : 0;
+        for (const index_t extent : tensor.shape()) elements *= extent;
+        count += elements;
     }
     return count;
 }
