@@ -137,9 +137,16 @@ def test_factors_are_found_again() -> None:
     metric = moments(noise(400, 45, seed=4))
     for m in (None, metric):
         fit = fit_factors(target, parent, m, channels=True, rounds=30)
-        assert fit.residual < 1e-8, fit.residual
-        assert torch.allclose(fit.kernel(parent), target, atol=1e-3)
+        assert fit.residual < 1e-5, fit.residual
+        assert torch.allclose(fit.kernel(parent), target, atol=2e-2)
     assert fit_factors(noise(6, 5, 3, 3, seed=9), parent).residual > 0.7  # unrelated kernels
+
+
+def test_dead_filters_get_no_huge_factors() -> None:
+    dead, target, metric = noise(6, 5, 3, 3), noise(6, 5, 3, 3, seed=1), moments(noise(400, 45, seed=4))
+    dead[2] *= 1e-9  # a child that needs this filter cannot have it by a factor
+    for fit in (fit_factors(target, dead, metric), fit_group([dead, target], [metric, metric], False)[1][0]):
+        assert float(fit.filters.abs().max()) < 30, fit.filters
 
 
 def test_residual_is_what_the_layer_loses() -> None:

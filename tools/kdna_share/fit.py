@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 
 EXACT = 1200  # rows of a system that is solved for each filter
+RIDGE = 1e-3  # of the filters' mean energy
 TINY = 1e-30
 
 
@@ -77,6 +78,12 @@ def fit_factors(
     reference = measure(w)
     whole = (reference * w).sum()
 
+    def over_filters(k: Tensor) -> Tensor:
+        """f; those of filters with next to no weights, which dead channels have, are held near 1 by RIDGE."""
+        energy = (measure(k) * k).sum((1, 2))
+        held = (RIDGE * energy.mean()).clamp_min(TINY)
+        return ((reference * k).sum((1, 2)) + held) / (energy + held)
+
     def normal(basis: str) -> Tensor:
         """The factor over an axis, from its normal equations."""
         rest = p * f[:, None, None] * (g[None, :, None] if basis == "t" else s)
@@ -91,7 +98,7 @@ def fit_factors(
 
     for _ in range(rounds):
         k = p * s * g[None, :, None]
-        f = (reference * k).sum((1, 2)) / (measure(k) * k).sum((1, 2)).clamp_min(TINY)
+        f = over_filters(k)
         if taps > 1:
             s = normal("t")
             f, s = f * s.mean(), s / s.mean() if s.mean().abs() > 1e-6 else s
@@ -99,7 +106,7 @@ def fit_factors(
             g = normal("c").clamp_min(0)  # a gate is positive
             g = (g / g.mean().clamp_min(TINY)).clamp_min(0.05)
     k = p * s * g[None, :, None]
-    f = (reference * k).sum((1, 2)) / (measure(k) * k).sum((1, 2)).clamp_min(TINY)
+    f = over_filters(k)
     error = w - k * f[:, None, None]
     residual = ((measure(error) * error).sum() / whole.clamp_min(TINY)).item()
     return Fit(f.float(), s.view(kh, kw).float(), g.float(), residual)
