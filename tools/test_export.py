@@ -1209,6 +1209,7 @@ def test_dymn_blocks() -> None:
         exported = check(scatter(DyMNBlock(8, 24, out, 3, stride, 16)), noise(2, 8, 12, 14), more=[(1, 8, 9, 20)])
         convs = [n for n in exported.nodes if n.get("method") == "dymn"]
         assert len(convs) == 3 and len({n["in"][1] for n in convs}) == 1
+        assert exported.ops.count("dynamic_relu") == 1 and "maximum" not in exported.ops
     layer = DynamicConv(8, 6, 5, 3, padding=1, temperature=30.0, bias=True)
     context = noise(2, 5, 1, 1)
 

@@ -42,6 +42,7 @@ TEST_CASE("Blocks of DyMN give what the formula gives, with one context for all 
              at = text.find("routed by", at + 1))
             ++routed;
         CHECK(routed == 3);
+        CHECK(text.find("depth_act: dynamic_relu of") != std::string::npos);
     }
 }
 

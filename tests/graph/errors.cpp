@@ -530,6 +530,8 @@ TEST_CASE("network files: shapes that cannot be") {
         {"pad", R"("before":[0,0,0,0],"after":[0,0,0,0],"mode":"zeros")", ", mode", "constant, reflect", "\"zeros\""},
         {"pad", R"("before":[0,0,0,0])", "", R"(an attribute "after")", "none"},
         {"matmul", "", "", "two inputs", "1"},
+        {"dynamic_relu", "", "", "two inputs, an image and coefficients", "1"},
+        {"dynamic_relu", "", " coefficients", "[2, 4 * 2M]", "[2, 4, 8, 6]", {}, R"("x","x")"},
         {"matmul", "", "", "a second matrix of 6 rows", "[2, 4, 8, 5]", {}, R"("x","z")", two},
         {"matmul", "", "", "matrices, of rank 2 to 5", "a vector [7]", {}, R"("x","x")", vector},
         {"add", "", "", "can be broadcast", "[2, 4, 8, 6] and [2, 4, 8, 5]", {}, R"("x","z")", two},

@@ -183,7 +183,11 @@ public:
             if (r_->chance(0.5)) y = g_->add("add", {y, x}, s);
             if (r_->chance(0.7)) y = act(y);
         }
-        return y;
+        if (r_->chance(0.5)) return y;
+        const index_t theta = 2 * r_->between(1, 3) * s[1];
+        const std::string lines =
+            g_->add("linear", {context}, {s[0], theta}, "", {{"weight", g_->weights({theta, width}, width)}});
+        return g_->add("dynamic_relu", {y, lines}, s);
     }
     /// x * gate(x), as it is written by hand.
     std::string squeeze_excite(const std::string& x) {

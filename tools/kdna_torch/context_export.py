@@ -28,6 +28,12 @@ def dymn(tracer: Tracer, module: Any, x: Tensor, g: Any = None) -> Node | None:
     return Node("conv2d", [x, g[0]], tensors, method="dymn", **geometry(module))
 
 
+@layer("DyReLUB")
+def dynamic_relu(tracer: Tracer, module: Any, x: Tensor, g: Any) -> Node:
+    theta = Node("linear", [Node("flatten", [g[0]], first=1)], keys(module.coef_net[-1], "weight", "bias"))
+    return Node("dynamic_relu", [x, theta])
+
+
 @layer("ModulatedConv2d")
 def modulated(tracer: Tracer, module: Any, x: Tensor, w: Tensor) -> Node | None:
     """This package's. Upsampling is a transposed convolution of the modulated input, demodulated behind."""

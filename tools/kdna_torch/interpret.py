@@ -53,6 +53,7 @@ ATTRIBUTES: dict[str, tuple[set[str], set[str]]] = {
     "adaptive_avg_pool2d": ({"size"}, set()),
     "adaptive_max_pool2d": ({"size"}, set()),
     "resize": ({"mode"}, {"size", "scale", "align_corners"}),
+    "dynamic_relu": (set(), set()),
     "softmax": ({"axis"}, set()),
     "log_softmax": ({"axis"}, set()),
     "matmul": (set(), set()),
@@ -363,6 +364,18 @@ def conv2d(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
 # ------------------------------------------------------------------------------------------------ other operations
 
 
+def dynamic_relu(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
+    x, theta = v
+    if x.ndim != 4 or theta.flatten(1).shape != (len(x), theta.shape[1]) or theta.shape[1] % (2 * x.shape[1]):
+        raise FormatError(f"coefficients {tuple(theta.shape)} of a dynamic_relu on {tuple(x.shape)}")
+    t = (2 * torch.sigmoid(theta.flatten(1)) - 1).view(*x.shape[:2], -1, 1, 1)
+    lines = t.shape[2] // 2
+    if not 1 <= lines <= 8:
+        raise FormatError(f"a dynamic_relu of {lines} lines")
+    first = torch.eye(lines, 1, dtype=t.dtype)[:, :, None]
+    return (x[:, :, None] * (first + t[:, :, :lines]) + 0.5 * t[:, :, lines:]).amax(2)
+
+
 def conv_transpose2d(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     return F.conv_transpose2d(
         v[0],
@@ -635,6 +648,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "sum": reduction(torch.sum),
     "max": reduction(torch.amax),
     "min": reduction(torch.amin),
+    "dynamic_relu": dynamic_relu,
     "softmax": lambda v, w, a: torch.softmax(v[0], a["axis"]),
     "log_softmax": lambda v, w, a: torch.log_softmax(v[0], a["axis"]),
     "matmul": matmul,

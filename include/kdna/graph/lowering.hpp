@@ -91,6 +91,7 @@ private:
     KDNA_FUNC void add_reduce(const node& n, attributes& a);
     KDNA_FUNC void add_softmax(const node& n, attributes& a);
     KDNA_FUNC void add_matmul(const node& n, attributes& a);
+    KDNA_FUNC void add_dynamic_relu(const node& n, attributes& a);
 
     /// Adds a step that makes `out`.
     KDNA_FUNC void push(const std::string& out, std::unique_ptr<operation> op, const std::vector<std::string>& inputs,
