@@ -10,6 +10,8 @@
 //     acdc_expanded              ACDC with four atoms, its kernel written out when it is loaded
 //     acdc, acdc_assembled       put together panel by panel: when it is first planned, and in every run
 //     child                      KernelDNA
+//     dymn_4x                    DyMN: a mixture of four kernels, routed by a context that comes with the call
+//     modulated                  StyleGAN2: the style of a latent vector of 512 values, demodulated
 //     ..._bf16, ..._f16          the same with kernels stored in bfloat16 or float16
 //     plain_transformed_bf16, _f16  the plain layer, its kernel kept transformed for Winograd in 16 bits
 //     constant, runtime          blur kernels of one channel for RGB images, circular: one known beforehand, and one
@@ -95,8 +97,6 @@ struct plain_transformed : plain_method {
     p.mode = padding_mode::circular;
     return p;
 }
-constexpr index_t most_samples = 8;
-
 struct runtime_method {
     template <conv_backend B, class Tensors>
     [[nodiscard]] static auto make(const layer_shape& s, Tensors& t) {
@@ -331,6 +331,8 @@ void add_dynamic_layers(index_t channels, index_t extent) {
     // No transformed kernel fits a budget of one byte, so nothing of it is kept.
     add_benchmark<acdc_method, plain_method>(s, "acdc_assembled", 1);
     add_benchmark<child_method, plain_method>(s, "child");
+    add_benchmark<dymn_4x_method, plain_method>(s, "dymn_4x");
+    add_benchmark<modulated_method, plain_method>(s, "modulated");
 
     add_benchmark<stored_in<odconv_4x_method, number_format::bfloat16>, plain_method>(s, "odconv_4x_bf16");
     add_benchmark<stored_in<condconv_4x_method, number_format::bfloat16>, plain_method>(s, "condconv_4x_bf16");

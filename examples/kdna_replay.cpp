@@ -261,6 +261,49 @@ tensor<float> runtime(state_dict tensors, const tensor_view<const float>& x, par
     return runtime_conv2d(kernel, params, {.name = "runtime_kernel"})(x, weights);
 }
 
+/// A family whose layers are routed by a context: `make(builder, x, context, parameters)` adds the layer. "context" [N, D] is a
+/// tensor of the case.
+template <class Make>
+family contextual(const Make& make) {
+    return [make](state_dict tensors, const tensor_view<const float>& x, parameters& p) {
+        const tensor_data context = tensors.extract("context");
+        const nd_shape shape(context.shape(), "context");
+        if (shape.rank() != 2) throw error("context", "[N, D]", to_string(shape));
+        network_builder builder;
+        const value image = builder.input("input", {0, x.shape.c, 0, 0}),
+                    given = builder.input("context", {0, shape[1]});
+        const state_dict_reader reader(tensors);
+        const value out = make(module_builder<>(builder, reader), image, given, p);
+        p.finish();
+        reader.finish();
+        const network net = std::move(builder).build(out);
+        const std::vector<nd_shape> shapes{nd_shape(x.shape), shape};
+        network_plan plan = net.plan(shapes);
+        const nd_view<const float> inputs[] = {x, row_major_view(context.values<float>("context").data(), shape)};
+        tensor<float> y(image_shape(plan.output_shape(0), "output"));
+        const nd_view<float> to = y.view();
+        net.run(plan, inputs, {&to, 1});
+        return y;
+    };
+}
+
+value dymn(const module_builder<>& m, const value& x, const value& context, parameters& p) {
+    const auto extent = [&](std::size_t axis) { return m.weights().extent("weight", axis, 5); };
+    const index_t groups = groups_of(p);
+    layer_call call = call_of(p, false);
+    call.bias = m.weights().contains("bias");
+    const kernel_shape k{extent(1), checked_mul(extent(2), groups, "weight"), extent(3), extent(4), groups};
+    return models::dymn_layer(m, x, context, k, call, p.ratio_or("temperature", 1.0));
+}
+
+value modulated(const module_builder<>& m, const value& x, const value& context, parameters& p) {
+    const auto extent = [&](std::size_t axis) { return m.weights().extent("weight", axis, 4); };
+    layer_call call = call_of(p, false);
+    call.bias = m.weights().contains("bias");
+    return models::modulated_layer(m, x, context, {extent(0), extent(1), extent(2), extent(3)}, call,
+                                   {.demodulate = p.number_or("demodulate", 1) != 0, .eps = p.ratio_or("eps", 1e-8)});
+}
+
 const std::map<std::string, family>& families() {
     static const std::map<std::string, family> all{
         {"kerneldna", layers(kernel_dna)},
@@ -273,6 +316,8 @@ const std::map<std::string, family>& families() {
         {"sparse_kernel", layers(sparse_kernel)},
         {"x_volution", layers(x_volution)},
         {"runtime_kernel", runtime},
+        {"dymn", contextual(dymn)},
+        {"modulated", contextual(modulated)},
     };
     return all;
 }

@@ -7,9 +7,11 @@
 #include <kdna/dna/condconv.ipp>
 #include <kdna/dna/dcd.ipp>
 #include <kdna/dna/dyconv.ipp>
+#include <kdna/dna/dymn.ipp>
 #include <kdna/dna/fully_connected.ipp>
 #include <kdna/dna/kernel_warehouse.ipp>
 #include <kdna/dna/mixture.ipp>
+#include <kdna/dna/modulated.ipp>
 #include <kdna/dna/odconv.ipp>
 #include <kdna/dna/position_kernel.ipp>
 #include <kdna/dna/runtime_kernel.ipp>

@@ -1,5 +1,6 @@
 // kdna::compiled: the operations of networks that are no layers.
 #include <kdna/nn/ops/copy.ipp>
+#include <kdna/nn/ops/dynamic_relu.ipp>
 #include <kdna/nn/ops/elementwise.ipp>
 #include <kdna/nn/ops/matmul.ipp>
 #include <kdna/nn/ops/norm.ipp>

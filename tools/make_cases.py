@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kdna_torch import CondConv2d, DCDConv2d, DyConv2d, KWManager, ODConv2d, export
+from kdna_torch import CondConv2d, DCDConv2d, DyConv2d, DyMNBlock, KWManager, ODConv2d, export, formulas
 from kdna_torch.cases import AsClassifier, run_case
 from kdna_torch.checkpoint import randomise
 from kdna_torch.kernels import pack_bits
@@ -205,6 +205,29 @@ X_VOLUTION = [
 ]
 
 
+# in, out, kernel, kernels, context, stride, padding, dilation, groups, bias, temperature, (batch, height, width)
+DYMN = [
+    (6, 10, 1, 4, 16, 1, 0, 1, 1, False, 1.0, (3, 5, 7)),
+    (12, 12, 3, 4, 9, 2, 1, 1, 12, True, 1.0, (2, 9, 8)),
+    (8, 12, 3, 3, 32, 1, 2, 2, 2, False, 4.5, (2, 8, 7)),
+    (16, 16, 5, 4, 5, 1, 2, 1, 16, False, 30.0, (1, 11, 6)),
+]
+
+# in, out, kernel, style vector (0: the style itself), demodulated, eps, stride, padding, bias, (batch, height, width)
+MODULATED = [
+    (6, 10, 3, 12, True, 1e-8, 1, 1, True, (3, 7, 6)),
+    (9, 3, 1, 7, False, 1e-8, 1, 0, True, (2, 6, 5)),
+    (8, 5, 3, 0, True, 0.25, 2, 1, False, (2, 9, 8)),
+    (17, 33, 3, 5, True, 1e-8, 1, 0, False, (1, 6, 7)),
+]
+
+# name, channels, expanded, out, kernel, stride, context, (batch, frequencies, times)
+DYMN_BLOCKS = [
+    ("dymn_block_s1", 8, 24, 8, 3, 1, 16, (3, 10, 14)),
+    ("dymn_block_s2", 6, 20, 11, 5, 2, 8, (2, 9, 12)),
+]
+
+
 def sample_of(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """An input [B, C, H, W] whose samples differ in size and in their channels' means."""
     rng = torch.Generator().manual_seed(seed + 1000)
@@ -310,6 +333,53 @@ def write_composed(folder: Path) -> None:
         save(folder, f"xvolution_c{c}_k{k}_p{p}_{h}x{w}", case, state, sample_of((b, c, h, w), seed))
 
 
+def write_contextual(folder: Path) -> None:
+    """Cases of layers that are routed by a context, ``context`` [B, D]."""
+    for seed, (c, o, k, n, d, s, p, dilation, g, bias, temperature, (b, h, w)) in enumerate(DYMN, 1100):
+        rng = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int, std: float = 1.0) -> torch.Tensor:
+            return torch.randn(shape, generator=rng) * std
+
+        state = {
+            "weight": normal(n, o, c // g, k, k, std=(3 / (c // g * k * k)) ** 0.5),
+            "residuals.0.weight": normal(n, d, std=temperature * (2 / d) ** 0.5),
+            "residuals.0.bias": normal(n, std=0.5),
+            "context": normal(b, d),
+        } | ({"bias": normal(n, o)} if bias else {})
+        case: dict[str, Any] = {"family": "dymn", "stride": s, "padding": p, "groups": g}
+        case |= {"dilation": dilation} if dilation > 1 else {}
+        case |= {"temperature": temperature} if temperature != 1 else {}
+        save(folder, f"dymn_c{c}_o{o}_k{k}_n{n}_s{s}_g{g}", case, state, sample_of((b, c, h, w), seed))
+    for seed, (c, o, k, d, demodulate, eps, s, p, bias, (b, h, w)) in enumerate(MODULATED, 1200):
+        rng = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int, std: float = 1.0) -> torch.Tensor:
+            return torch.randn(shape, generator=rng) * std
+
+        state = {"weight": normal(o, c, k, k, std=(1.4 / (c * k * k)) ** 0.5), "context": normal(b, d or c) + (d == 0)}
+        state |= {"affine.weight": normal(c, d, std=(1 / d) ** 0.5), "affine.bias": 1 + normal(c, std=0.2)} if d else {}
+        state |= {"bias": normal(o)} if bias else {}
+        case = {"family": "modulated", "stride": s, "padding": p} | ({} if demodulate else {"demodulate": 0})
+        case |= {"eps": eps} if eps != 1e-8 else {}
+        save(folder, f"modulated_c{c}_o{o}_k{k}_d{d}_s{s}", case, state, sample_of((b, c, h, w), seed))
+
+
+def write_dymn_blocks(folder: Path) -> None:
+    """Whole blocks as network files; their outputs are the independent formula's."""
+    for seed, (name, c, e, o, k, s, d, (b, h, w)) in enumerate(DYMN_BLOCKS, 1300):
+        module, x = DyMNBlock(c, e, o, k, s, d), sample_of((b, c, h, w), seed)
+        randomise(module, seed, sample=x)
+        path = folder / f"{name}.safetensors"
+        export(module.eval(), x, path, input_names=["image"], output_names=["features"])
+        case, state = {"stride": s, "kernel": k}, {key: t.double().numpy() for key, t in module.state_dict().items()}
+        y = torch.from_numpy(formulas.dymn_block(case, state, x.double().numpy()))
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        tensors = load_file(path) | {"input.image": x, "output.features": y.float()}
+        save_file(dict(sorted(tensors.items())), path, metadata)
+
+
 def write_networks(folder: Path) -> None:
     """Network files that also hold ``input.NAME`` and ``output.NAME``, which a reader has to take out first."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -318,6 +388,7 @@ def write_networks(folder: Path) -> None:
     maps = [sample_of((2, 16, h, w), 1000 + i) for i, (h, w) in enumerate(((12, 10), (6, 5), (3, 3)))]
     levels = ("p3", "p4", "p5")
     outputs = [f"{level}.{part}" for level in levels for part in PyramidHead.BRANCHES]
+    write_dymn_blocks(folder)
     path = folder / "pyramid_head.safetensors"
     export(head, maps, path, output_names=outputs)
     values = [y.float() for level in head.double()(*(x.double() for x in maps)) for y in level]
@@ -341,6 +412,7 @@ def main() -> None:
         write(folder, name, case, CondConv2d(c, o, k, n, s, p, g, bias), (b, c, h, w), seed)
     write_dynamic(folder)
     write_composed(folder)
+    write_contextual(folder)
     write_networks(folder / "networks")
 
 

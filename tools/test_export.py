@@ -33,10 +33,12 @@ from kdna_torch import ARCHS, ExportError, Node, ODConv2d, build, export, regist
 from kdna_torch.cases import build_case
 from kdna_torch.checkpoint import CheckpointError, randomise, read_checkpoint
 from kdna_torch.dynamic import DCDConv2d, DYCls, DyConv2d
+from kdna_torch.dymn import DyMNBlock, DynamicConv
 from kdna_torch.extents import Dim, Ratio, combine
 from kdna_torch.interpret import FormatError, Network, extent
 from kdna_torch.kernel_unet import KernelUNet, seasonal
 from kdna_torch.layers import CondConv2d
+from kdna_torch.modulated import ModulatedConv2d, StyledConv2d
 from kdna_torch.networks import PyramidHead
 from kdna_torch.trace import DoublePrecision
 from kdna_torch.warehouse import KWChain, KWManager
@@ -1202,6 +1204,45 @@ def test_condconv_with_its_own_and_with_another_layers_coefficients() -> None:
     kernels = [exported.tensors[n["tensors"]["weight"]].shape for n in convs]
     assert kernels == [(4, 8, 8, 1, 1), (4, 6, 8, 3, 3)]
     assert "bias" not in convs[0]["tensors"] and exported.tensors[convs[1]["tensors"]["bias"]].shape == (4, 6)
+
+
+def test_modulated_convolutions() -> None:
+    x, w = noise(2, 8, 6, 7), noise(2, 5, seed=1)
+    exported = check(scatter(ModulatedConv2d(8, 6, 3, 5, padding=1, bias=True)), x, w)
+    assert exported.nodes[0]["method"] == "modulated" and exported.ops == ["conv2d"]
+    exported = check(scatter(ModulatedConv2d(8, 6, 1, 0, demodulate=False, stride=2)), x, noise(2, 8, seed=1))
+    assert exported.nodes[0]["demodulate"] is False and exported.nodes[0]["stride"] == [2, 2]
+    exported = check(scatter(ModulatedConv2d(8, 6, 3, 5, padding=1, eps=0.1)), x, w)
+    assert exported.nodes[0]["eps"] == 0.1
+    # Upsampling: no kernel of a sample either, and one style.
+    exported = check(scatter(ModulatedConv2d(8, 6, 3, 5, padding=1, up=2, bias=True)), x, w)
+    assert exported.ops.count("conv_transpose2d") == 1 and exported.ops.count("linear") == 2
+    check(scatter(ModulatedConv2d(8, 6, 4, 0, padding=1, up=2, demodulate=False)), x, noise(2, 8, seed=1))
+    exported = check(scatter(StyledConv2d(8, 6, 3, 5, 6)), noise(2, 8, 6, 6), w)
+    assert exported.ops[0] == "conv2d" and exported.ops[-2:] == ["activation", "mul"]
+
+
+def test_dymn_blocks() -> None:
+    for stride, out in ((1, 8), (2, 6)):
+        exported = check(scatter(DyMNBlock(8, 24, out, 3, stride, 16)), noise(2, 8, 12, 14), more=[(1, 8, 9, 20)])
+        convs = [n for n in exported.nodes if n.get("method") == "dymn"]
+        assert len(convs) == 3 and len({n["in"][1] for n in convs}) == 1
+        assert exported.ops.count("dynamic_relu") == 1 and "maximum" not in exported.ops
+    layer = DynamicConv(8, 6, 5, 3, padding=1, temperature=30.0, bias=True)
+    context = noise(2, 5, 1, 1)
+
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = layer
+
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return self.conv(x, (h, h, h))
+
+    exported = check(scatter(Layer()), noise(2, 8, 6, 7), context)
+    assert any("temperature 30" in line for line in exported.said)
+    layer.att_groups = 2
+    refused(Layer(), noise(2, 8, 6, 7), context, says="attention in 2 groups")
 
 
 def test_other_dynamic_layers() -> None:

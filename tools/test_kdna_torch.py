@@ -24,7 +24,7 @@ from torch import Tensor
 
 import idx
 import make_scenes
-from kdna_torch import ARCHS, CondConv2d, ODConv2d, SqueezeExcite, build, child_kernel, formulas
+from kdna_torch import ARCHS, CondConv2d, DyMNBlock, ODConv2d, SqueezeExcite, build, child_kernel, formulas
 from kdna_torch import multiply_adds, parameter_count
 from kdna_torch.cases import run_case
 from kdna_torch.checkpoint import randomise
@@ -118,7 +118,7 @@ def test_known_answers() -> None:
         error = (y - expected).abs().max() / expected.abs().max()
         assert y.shape == expected.shape and error < 1e-6, f"{name}: {error:.2e}"
         families.add(case["family"])
-    assert len(families) == 10, families
+    assert len(families) == 12, families
 
 
 def test_formulas() -> None:
@@ -130,6 +130,19 @@ def test_formulas() -> None:
             np.testing.assert_allclose(run_case(case, tensors, x).numpy(), y, rtol=1e-10, atol=1e-10, err_msg=name)
             seen.add(case["family"])
     assert seen == set(formulas.FAMILIES)
+
+
+def test_dymn_block() -> None:
+    """The module against the formula, with and without a stride and the addition of the input."""
+    for c, expanded, out, kernel, stride in ((6, 18, 6, 3, 1), (5, 16, 9, 5, 2), (8, 8, 4, 3, 1)):
+        block = DyMNBlock(c, expanded, out, kernel, stride, context_dim=7)
+        x = torch.randn(2, c, 8, 11, generator=torch.Generator().manual_seed(c))
+        randomise(block, 5, sample=x)
+        state = {key: tensor.double().numpy() for key, tensor in block.state_dict().items()}
+        with torch.no_grad():
+            y = block.double().eval()(x.double()).numpy()
+        want = formulas.dymn_block({"stride": stride, "kernel": kernel}, state, x.double().numpy())
+        assert np.abs(y - want).max() <= 1e-12 * np.abs(want).max()
 
 
 def test_packed_bits() -> None:

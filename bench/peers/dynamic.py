@@ -50,6 +50,7 @@ BATCHES = (1, 8)
 METHODS = {
     "plain": "plain", "odconv_1x": "ODConv 1x", "dcd": "DCD", "odconv_4x": "ODConv 4x", "condconv_4x": "CondConv 4x",
     "dyconv_4x": "DyConv 4x", "kernel_warehouse_1x": "KernelWarehouse 1x", "child": "KernelDNA child",
+    "dymn_4x": "DyMN 4x", "modulated": "modulated (StyleGAN2)",
 }  # fmt: skip
 NETWORKS = {
     "resnet18": ("plain", "odconv_1x", "odconv_4x", "kw_1x", "dyconv_4x", "dcd"),
@@ -57,7 +58,10 @@ NETWORKS = {
 }
 CELLS = {64: 56, 128: 47, 256: 47, 512: 27}
 # What a method may take, by the plain layer's time; KernelWarehouse's by its bar.
-LIMITS = {"odconv_1x": 1.10, "dcd": 1.10, "odconv_4x": 1.25, "condconv_4x": 1.25, "dyconv_4x": 1.25}
+LIMITS = {
+    "odconv_1x": 1.10, "dcd": 1.10, "modulated": 1.10,
+    "odconv_4x": 1.25, "condconv_4x": 1.25, "dyconv_4x": 1.25, "dymn_4x": 1.25,
+}  # fmt: skip
 BAR_LIMITS = {"kernel_warehouse_1x": 1.15}
 Json = dict[str, Any]
 

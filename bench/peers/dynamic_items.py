@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-from kdna_torch import CondConv2d, DCDConv2d, DyConv2d, KWManager, ODConv2d, SqueezeExcite  # noqa: E402
+from kdna_torch import CondConv2d, DCDConv2d, DyConv2d, DynamicConv, KWManager, ModulatedConv2d  # noqa: E402
+from kdna_torch import ODConv2d, SqueezeExcite  # noqa: E402
 from kdna_torch import build, child_conv2d  # noqa: E402
 from kdna_torch.checkpoint import randomise  # noqa: E402
 from kdna_torch.warehouse import KWAttention  # noqa: E402
@@ -36,6 +37,24 @@ class Child(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = child_conv2d(self.gate(x), self.parent.weight, self.static_filter_attn, self.static_spatial_attn)
         return F.relu(self.bn(y))
+
+
+class Contextual(nn.Module):
+    """relu(bn(conv(x, context))): the contexts of the samples are the module's own, and a batch takes the first of them."""
+
+    def __init__(self, method: str, c: int) -> None:
+        super().__init__()
+        self.modulated = method == "modulated"
+        width = 512 if self.modulated else min(max(c // 4, 32), 128)
+        self.conv: nn.Module = (
+            ModulatedConv2d(c, c, 3, width, padding=1) if self.modulated else DynamicConv(c, c, width, 3, padding=1)
+        )
+        self.context = nn.Parameter(torch.zeros(SAMPLES, width))
+        self.bn = nn.BatchNorm2d(c)
+
+    def forward(self, x: Tensor) -> Tensor:
+        context = self.context[: len(x)]
+        return F.relu(self.bn(self.conv(x, context if self.modulated else (context,))))
 
 
 class Layer(nn.Module):
@@ -67,6 +86,8 @@ class Layer(nn.Module):
 def module_of(item: Item, form: str) -> nn.Module:
     if "arch" in item:
         return build(form)
+    if form in ("dymn_4x", "modulated"):
+        return Contextual(form, item["channels"])
     return Child(item["channels"]) if form == "child" else Layer(form, item["channels"])
 
 

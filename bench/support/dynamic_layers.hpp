@@ -10,7 +10,9 @@
 #include <kdna/dna/condconv.hpp>
 #include <kdna/dna/dcd.hpp>
 #include <kdna/dna/dyconv.hpp>
+#include <kdna/dna/dymn.hpp>
 #include <kdna/dna/kernel_warehouse.hpp>
+#include <kdna/dna/modulated.hpp>
 #include <kdna/dna/odconv.hpp>
 #include <kdna/kdna.hpp>
 #include <kdna/nn/dcd_conv2d.hpp>
@@ -45,6 +47,8 @@ public:
         }
         if (name.ends_with("running_var")) {
             v = uniform(count, 0.5F, 2.0F);
+        } else if (name == "context") {
+            v = normal_values(generator_, count, 0.0F, 1.0F);
         } else if (shape.size() == 1) {
             v = name.ends_with(".weight") ? uniform(count, 0.5F, 1.5F) : normal_values(generator_, count, 0.0F, 0.5F);
         } else {
@@ -172,6 +176,62 @@ struct dyconv_4x_method {
                                     detail::head(t, "conv.attention.fc2", kernels, hidden), k.i);
         return kdna::conv2d<kdna::mixture_kernel, kdna::dyconv_router, B>(detail::mixture(t, kernels, k), s.params(),
                                                                           detail::options(t, k), std::move(routing));
+    }
+};
+
+/// Values of a sample that come with each call, in the tensor `context` [most_samples, width].
+inline constexpr index_t most_samples = 8;
+/// A layer that is routed by a context, with the contexts of most_samples samples; it is used like one without.
+template <class Layer>
+struct with_context {
+    using plan_type = typename Layer::plan_type;
+
+    template <class Tensors>
+    with_context(Layer l, Tensors& t, index_t context) : layer(std::move(l)), width(context) {
+        const auto values = t.values("context", {most_samples, width});
+        contexts.assign(values.begin(), values.end());
+    }
+    [[nodiscard]] plan_type plan(const kdna::shape4& in, const kdna::plan_options& options) const {
+        return layer.plan(in, options);
+    }
+    void run(plan_type& p, const kdna::tensor_view<const float>& x, const kdna::tensor_view<float>& y) const noexcept {
+        layer.run(p, x, {contexts.data(), width}, y);
+    }
+    Layer layer;
+    index_t width;
+    std::vector<float> contexts{};
+};
+
+/// DyMN's: four kernels, mixed by a context as long as in its blocks with so many channels.
+struct dymn_4x_method {
+    static constexpr index_t kernels = 4;
+    template <kdna::conv_backend B, class Tensors>
+    [[nodiscard]] static auto make(const layer_shape& s, Tensors& t) {
+        const kdna::kernel_shape& k = s.kernel;
+        const index_t context = std::clamp<index_t>(k.i / 4, 32, 128);
+        kdna::dymn_router routing({.weight = t.values("conv.residuals.0.weight", {kernels, context}),
+                                   .bias = t.values("conv.residuals.0.bias", {kernels})},
+                                  context);
+        kdna::conv2d<kdna::mixture_kernel, kdna::dymn_router, B> layer(
+            kdna::mixture_kernel::pack(
+                kernels, k, t.values("conv.weight", {1, 1, kernels, k.o * k.channels_per_group() * k.taps()})),
+            s.params(), detail::options(t, k), std::move(routing));
+        return with_context(std::move(layer), t, context);
+    }
+};
+
+/// StyleGAN2's, with an affine layer from a latent vector of 512 values.
+struct modulated_method {
+    template <kdna::conv_backend B, class Tensors>
+    [[nodiscard]] static auto make(const layer_shape& s, Tensors& t) {
+        const kdna::kernel_shape& k = s.kernel;
+        constexpr index_t context = 512;
+        const auto kernel = detail::one_kernel(t, "conv.weight", k);
+        kdna::modulated_router routing(kernel, {.affine = {.weight = t.values("conv.affine.weight", {k.i, context}),
+                                                           .bias = t.values("conv.affine.bias", {k.i})}});
+        kdna::conv2d<kdna::dense_kernel, kdna::modulated_router, B> layer(kernel, s.params(), detail::options(t, k),
+                                                                          std::move(routing));
+        return with_context(std::move(layer), t, context);
     }
 };
 

@@ -1,6 +1,7 @@
 // Operations and networks of them on the emulated device.
 #include <array>
 
+#include <kdna/dna/modulated.hpp>
 #include <kdna/graph/load.hpp>
 #include <kdna/nn/conv_transpose2d.hpp>
 
@@ -240,6 +241,10 @@ TEST_CASE("Operations without a device form are named when the network is put on
         return n.add(conv2d<mixture_kernel, given_mixture>(mixture_kernel::pack(2, k, w), {}, {.name = "mixture"},
                                                            given_mixture{2}),
                      x, coefficients);
+    });
+    refused("styled", [](network_builder& n, const value& x) {
+        const dense_kernel kernel = dense_kernel::pack({.o = 3, .i = 4}, std::vector<float>(12, 0.5F));
+        return n.add(conv2d(kernel, {}, {.name = "styled"}, modulated_router(kernel, {})), x, n.add_global_average(x));
     });
     network_builder tokens;
     const auto t = tokens.input("tokens", {0, 5, 7});

@@ -152,6 +152,43 @@ public:
         }
         return y;
     }
+    /// Convolutions that are routed by one context, as in DyMN's blocks and StyleGAN2's.
+    std::string contextual(const std::string& x) {
+        const nd_shape s = g_->shape(x);
+        const index_t width = r_->between(1, 9);
+        std::string context = g_->add("flatten", {global_mean(x)}, {s[0], s[1]}, "\"first\": 1");
+        context = g_->add("linear", {context}, {s[0], width}, "",
+                          {{"weight", g_->weights({width, s[1]}, s[1])}, {"bias", g_->tensor({width})}});
+        std::string y = x;
+        for (const bool modulated : {r_->chance(0.5), r_->chance(0.5)}) {
+            std::map<std::string, std::string> tensors;
+            if (modulated) {
+                tensors = {{"weight", g_->weights({s[1], s[1], 3, 3}, 9 * s[1])},
+                           {"affine.weight", g_->weights({s[1], width}, width)},
+                           {"affine.bias", g_->tensor({s[1]})}};
+                if (r_->chance(0.4)) tensors["bias"] = g_->tensor({s[1]});
+            } else {
+                const index_t n = r_->between(1, 4);
+                tensors = {{"weight", g_->weights({n, s[1], s[1], 3, 3}, 9 * s[1] * n)},
+                           {"residuals.weight", g_->weights({n, width}, width)}};
+                if (r_->chance(0.6)) tensors["residuals.bias"] = g_->tensor({n});
+                if (r_->chance(0.4)) tensors["bias"] = g_->tensor({n, s[1]});
+            }
+            // Modulated styles may all be near zero, and then nothing but a large eps keeps the factors from a division by little.
+            y = g_->add(
+                "conv2d", {y, context}, s,
+                concat("\"pad\": [1, 1, 1, 1], \"method\": ", modulated ? "\"modulated\", \"eps\": 0.5" : "\"dymn\""),
+                tensors);
+            if (r_->chance(0.5)) y = bn(y);
+            if (r_->chance(0.5)) y = g_->add("add", {y, x}, s);
+            if (r_->chance(0.7)) y = act(y);
+        }
+        if (r_->chance(0.5)) return y;
+        const index_t theta = 2 * r_->between(1, 3) * s[1];
+        const std::string lines =
+            g_->add("linear", {context}, {s[0], theta}, "", {{"weight", g_->weights({theta, width}, width)}});
+        return g_->add("dynamic_relu", {y, lines}, s);
+    }
     /// x * gate(x), as it is written by hand.
     std::string squeeze_excite(const std::string& x) {
         const index_t c = g_->shape(x)[1], hidden = std::max<index_t>(c / 2, 1);
@@ -345,7 +382,7 @@ inline state_dict random_graph(rng& r, const nd_shape& example, index_t inputs, 
                 break;
             case 13:
                 if (images_only) continue;
-                y = l.mixtures(x);
+                y = r.chance(0.5) ? l.mixtures(x) : l.contextual(x);
                 break;
             case 14:
                 if (images_only) continue;

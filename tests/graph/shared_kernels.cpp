@@ -1,14 +1,12 @@
 // One kernel at several places of a network, from a file that PyTorch wrote (tools/make_cases.py).
-#include <kdna/io/safetensors.hpp>
 #include <kdna/load.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
-#include <map>
 
-#include "support/catch.hpp"
+#include "graph/network_case.hpp"
 #include "support/frames.hpp"
 
 using namespace kdna;
@@ -19,20 +17,6 @@ namespace {
 constexpr index_t channels = 16, levels = 3;
 constexpr std::array<const char*, 4> shared_kernels{"convs.scores.0.weight", "convs.scores.1.weight",
                                                     "convs.boxes.0.weight", "convs.boxes.1.weight"};
-
-/// What make_cases.py adds to the tensors of a network file.
-struct pyramid_case {
-    state_dict network;
-    std::map<std::string, tensor_data> values;  // "input.NAME", "output.NAME"
-};
-
-pyramid_case read_pyramid_case() {
-    pyramid_case out{load_safetensors(concat(KDNA_TESTS_DIR, "/golden/networks/pyramid_head.safetensors")), {}};
-    for (const std::string& name : out.network.names())
-        if (name.starts_with("input.") || name.starts_with("output."))
-            out.values.emplace(name, out.network.extract(name));
-    return out;
-}
 
 /// Gives every node that names the tensor, but the first, a copy of its own.
 void copy_for_each_node(state_dict& d, const std::string& name) {
@@ -50,30 +34,10 @@ void copy_for_each_node(state_dict& d, const std::string& name) {
     REQUIRE(copies == levels);
 }
 
-std::map<std::string, std::vector<float>> run_on_inputs(const network& net, const pyramid_case& c) {
-    std::vector<nd_shape> shapes;
-    std::vector<nd_view<const float>> inputs;
-    for (index_t i = 0; i < net.input_count(); ++i) {
-        const tensor_data& x = c.values.at("input." + net.input_name(i));
-        shapes.emplace_back(x.shape(), net.input_name(i));
-        inputs.push_back(row_major_view<const float>(x.values<float>().data(), shapes.back()));
-    }
-    network_plan plan = net.plan(shapes);
-    std::map<std::string, std::vector<float>> out;
-    std::vector<nd_view<float>> outputs;
-    for (index_t i = 0; i < net.output_count(); ++i) {
-        std::vector<float>& y = out[net.output_name(i)];
-        y.resize(static_cast<std::size_t>(element_count(plan.output_shape(i))));
-        outputs.push_back(row_major_view(y.data(), plan.output_shape(i)));
-    }
-    net.run(plan, inputs, outputs);
-    return out;
-}
-
 }  // namespace
 
 TEST_CASE("A detection head on three levels gives what PyTorch gives") {
-    const pyramid_case c = read_pyramid_case();
+    const network_case c("pyramid_head");
     const auto found = run_on_inputs(load(c.network, "pyramid_head"), c);
     REQUIRE(found.size() == 2 * levels);
     // Two 3x3 convolutions and a 1x1: the lengths of the dot products that follow each other.
@@ -93,7 +57,7 @@ TEST_CASE("A detection head on three levels gives what PyTorch gives") {
 }
 
 TEST_CASE("The kernels of a network file are stored as the options say, and still once") {
-    pyramid_case c = read_pyramid_case();
+    network_case c("pyramid_head");
     const network all = load(c.network, "pyramid_head");
     c.network.set_options({.storage = number_format::float16});
     const network half = load(c.network, "pyramid_head");
@@ -111,7 +75,7 @@ TEST_CASE("The kernels of a network file are stored as the options say, and stil
 }
 
 TEST_CASE("The levels of a detection head keep one kernel, and BatchNorms of their own") {
-    pyramid_case c = read_pyramid_case();
+    network_case c("pyramid_head");
     const network shared = load(c.network, "pyramid_head");
     for (const char* name : shared_kernels) copy_for_each_node(c.network, name);
     const network apart = load(c.network, "pyramid_head, each level with its own kernels");

@@ -8,6 +8,7 @@
 #include <kdna/nn/runtime_conv2d.hpp>
 #include <kdna/nn/x_volution.hpp>
 
+#include "support/context_tensors.hpp"
 #include "support/counting_resource.hpp"
 #include "support/run_case.hpp"
 
@@ -60,6 +61,25 @@ TEST_CASE("A run of a layer allocates nothing") {
     check_runs<method::odconv, backend::cpu>(436, 60);
     check_runs<method::warehouse, backend::cpu>(437, 60);
     check_runs<method::gated, backend::reference>(435, 20);
+}
+
+TEST_CASE("A run with a context allocates nothing") {
+    for (int i = 0; i < scaled(60); ++i) {
+        rng r(439, static_cast<std::uint64_t>(i));
+        const kernel_shape k{.o = r.between(1, 40), .i = r.between(1, 40), .kh = 3, .kw = 3};
+        const index_t width = r.between(1, 40);
+        const modulated_tensors t = modulated_tensors::random(r, k.i, width);
+        const dense_kernel kernel = dense_kernel::pack(k, r.floats(weight_count(k)));
+        const conv2d layer(kernel, {.pad = 1}, {}, modulated_router(kernel, t.view()));
+        const tensor<float> x({2, k.i, 9, 7});
+        const auto context = r.floats(2 * width);
+        auto plan = layer.plan(x.shape());
+        tensor<float> y(plan.output_shape());
+        const std::size_t before = allocations;
+        layer.run(plan, x.view(), {context.data(), width}, y.view());
+        const std::size_t made = allocations - before;
+        if (made != 0) FAIL(made << " allocations");
+    }
 }
 
 TEST_CASE("A run with a given kernel allocates nothing") {

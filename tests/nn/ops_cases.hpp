@@ -4,6 +4,7 @@
 #include <vector>
 
 #include <kdna/nn/ops/copy.hpp>
+#include <kdna/nn/ops/dynamic_relu.hpp>
 #include <kdna/nn/ops/elementwise.hpp>
 #include <kdna/nn/ops/matmul.hpp>
 #include <kdna/nn/ops/norm.hpp>
@@ -56,6 +57,7 @@ void for_each_operation(const F& f) {
     f("group_norm of all", ops::group_norm(1, numbers(66), {}, 1e-5F), std::vector{image});
     for (const index_t axis : {0, 1, 2}) f("softmax", ops::softmax(axis), std::vector{tokens});
     f("log_softmax", ops::softmax(1, true), std::vector{image});
+    f("dynamic_relu", ops::dynamic_relu(), std::vector{image, nd_shape{image[0], 4 * image[1]}});
     const index_t columns[] = {2, 3}, channels[] = {1}, last[] = {-1};
     f("mean", ops::reduce(ops::reduce_kind::mean, columns, false), std::vector{one});
     f("sum", ops::reduce(ops::reduce_kind::sum, channels, true), std::vector{one});

@@ -1,11 +1,14 @@
 """KernelDNA and its relatives in PyTorch: layers and networks."""
 
+from . import context_export as _context_export  # registers its layers
 from .convnext import CONVNEXT_ARCHS
+from .dymn import DyMNBlock, DynamicConv
 from .dynamic import DCDConv2d, DyConv2d, DYCls, ODConv2d
 from .dynamic_export import register
 from .dynamic_networks import DYNAMIC_ARCHS
 from .kernels import ACDCChain, RuntimeConv2d, SparseKernelConv2d, XVolution
 from .layers import CondConv2d, SqueezeExcite, child_conv2d, child_kernel
+from .modulated import ModulatedConv2d, StyledConv2d
 from .network_file import export
 from .networks import ARCHS, build, multiply_adds, parameter_count
 from .trace import Node
@@ -22,13 +25,17 @@ __all__ = [
     "DCDConv2d",
     "DYCls",
     "DyConv2d",
+    "DyMNBlock",
+    "DynamicConv",
     "ExportError",
     "KWManager",
+    "ModulatedConv2d",
     "Node",
     "ODConv2d",
     "RuntimeConv2d",
     "SparseKernelConv2d",
     "SqueezeExcite",
+    "StyledConv2d",
     "XVolution",
     "build",
     "child_conv2d",

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from .dynamic import DCDConv2d, DyConv2d, DYCls, ODConv2d
+from .dymn import DynamicConv
 from .kernels import ACDCChain, ACDCConv2d, RuntimeConv2d, SparseKernelConv2d, XVolution
 from .layers import CondConv2d
+from .modulated import ModulatedConv2d
 from .networks import ResNet18Stage, ResNet50Layer3, ShareCluster
 from .warehouse import KWChain, KWManager
 
@@ -116,6 +118,22 @@ def build_sparse_kernel(case: dict[str, Any], tensors: dict[str, Tensor], channe
     )
 
 
+def build_dymn(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    """``weight`` is [K, O, C/g, k, k] in a case, and a row of numbers for each kernel in the module."""
+    n, o, cg, k, _ = tensors["weight"].shape
+    groups, context = case["groups"], tensors["residuals.0.weight"].shape[1]
+    geometry = case["stride"], case.get("dilation", 1), case["padding"], groups
+    return DynamicConv(cg * groups, o, context, k, *geometry, "bias" in tensors, n, case.get("temperature", 1.0))
+
+
+def build_modulated(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    o, c, k, _ = tensors["weight"].shape
+    style = tensors["affine.weight"].shape[1] if "affine.weight" in tensors else 0
+    demodulate, eps = case.get("demodulate", 1) != 0, case.get("eps", 1e-8)
+    geometry = case["padding"], case["stride"]
+    return ModulatedConv2d(c, o, k, style, demodulate, *geometry, bias="bias" in tensors, eps=eps)
+
+
 BUILDERS = {
     "kerneldna": build_kerneldna,
     "condconv": build_condconv,
@@ -124,6 +142,8 @@ BUILDERS = {
     "dcd": build_dcd,
     "kernel_warehouse": build_kernel_warehouse,
     "acdc": build_acdc,
+    "dymn": build_dymn,
+    "modulated": build_modulated,
 }
 
 
@@ -148,5 +168,10 @@ def run_case(case: dict[str, Any], tensors: dict[str, Tensor], x: Tensor) -> Ten
     module = build_case(case, tensors, x).eval()
     if case["family"] == "runtime_kernel":
         return module(x.double(), tensors["kernel"].double())
-    module.load_state_dict(tensors)
-    return module.double()(x.double())
+    if "context" not in tensors:
+        module.load_state_dict(tensors)
+        return module.double()(x.double())
+    state = {key: tensor for key, tensor in tensors.items() if key != "context"}
+    module.load_state_dict(state | {"weight": state["weight"].view(module.weight.shape)})
+    context = tensors["context"].double()
+    return module.double()(x.double(), (context,) if case["family"] == "dymn" else context)

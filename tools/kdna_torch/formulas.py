@@ -95,7 +95,94 @@ def x_volution(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) 
     return y
 
 
-FAMILIES = {"acdc": acdc, "sparse_kernel": sparse_kernel, "runtime_kernel": runtime_kernel, "x_volution": x_volution}
+def dymn(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> Array:
+    """W = sum_i a_i W_i, sample by sample, a_i = e^(l_i / T) / sum_j e^(l_j / T), l = residuals of the context."""
+    samples = []
+    for sample, context in zip(x, tensors["context"]):
+        logits = tensors["residuals.0.weight"] @ context + tensors["residuals.0.bias"]
+        parts = np.exp(logits / case.get("temperature", 1.0))
+        route = parts / parts.sum()
+        kernel = sum(a * w for a, w in zip(route, tensors["weight"]))
+        y = correlate(
+            sample[None], kernel, case["stride"], case["padding"], case.get("dilation", 1), case.get("groups", 1)
+        )
+        samples.append(y + (route @ tensors["bias"])[:, None, None] if "bias" in tensors else y)
+    return np.concatenate(samples)
+
+
+def modulated(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> Array:
+    """StyleGAN2's equations 1 and 3 for every filter of every sample, then the convolution with that kernel."""
+    samples = []
+    for sample, context in zip(x, tensors["context"]):
+        style = context
+        if "affine.weight" in tensors:
+            style = tensors["affine.weight"] @ context + tensors["affine.bias"]
+        kernel = np.empty_like(tensors["weight"])
+        for o, filters in enumerate(tensors["weight"]):
+            kernel[o] = style[:, None, None] * filters
+            if case.get("demodulate", 1):
+                kernel[o] /= np.sqrt((kernel[o] ** 2).sum() + case.get("eps", 1e-8))
+        samples.append(correlate(sample[None], kernel, case["stride"], case["padding"]))
+    y = np.concatenate(samples)
+    return y + tensors["bias"][:, None, None] if "bias" in tensors else y
+
+
+def dymn_block(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> Array:
+    """DyMN's inverted residual block, its context, DyReLU-B and coordinate attention, element by element."""
+    stride = case["stride"]
+
+    def normalised(y: Array, name: str) -> Array:
+        mean, var, weight, bias = (tensors[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+        scale = (weight / np.sqrt(var + 1e-3))[:, None, None]
+        return (y - mean[:, None, None]) * scale + bias[:, None, None]
+
+    def hard_swish(v: Array) -> Array:
+        return v * np.clip(v + 3, 0, 6) / 6
+
+    def sigmoid(v: Array) -> Array:
+        return 1 / (1 + np.exp(-v))
+
+    def dynamic(name: str, y: Array, context: Array, **geometry: int) -> Array:
+        own = {key[len(name) + 1 :]: t for key, t in tensors.items() if key.startswith(f"{name}.")}
+        k = case["kernel"] if name == "depth_conv" else 1
+        groups = geometry.get("groups", 1)
+        own["weight"] = own["weight"].reshape(own["weight"].shape[2], -1, y.shape[1] // groups, k, k)
+        layer = {"stride": 1, "padding": k // 2} | geometry
+        return dymn(layer, own | {"context": context}, y)
+
+    samples = []
+    for s in x:
+        rows = np.concatenate([s.mean(2), s.mean(1)], 1)  # [C, F + T]
+        z = tensors["context_gen.joint_conv.weight"][:, :, 0, 0] @ rows
+        z = hard_swish(normalised(z[:, :, None], "context_gen.joint_norm")[:, :, 0])
+        context, heads = z.mean(1), []
+        for part, head in ((z[:, : s.shape[1]], "conv_f"), (z[:, s.shape[1] :], "conv_t")):
+            if stride > 1:
+                padded = np.pad(part, [(0, 0), (1, 1)])
+                starts = range(0, part.shape[1], stride)
+                part = np.stack([padded[:, i : i + 3].sum(1) / 3 for i in starts], 1)
+            weight = tensors[f"context_gen.{head}.weight"][:, :, 0, 0]
+            heads.append(sigmoid(weight @ part + tensors[f"context_gen.{head}.bias"][:, None]))
+        y = hard_swish(normalised(dynamic("exp_conv", s[None], context[None]), "exp_norm"))
+        y = dynamic("depth_conv", y, context[None], stride=stride, groups=y.shape[1])
+        y = normalised(y, "depth_norm")[0]
+        theta = tensors["depth_act.coef_net.0.weight"] @ context + tensors["depth_act.coef_net.0.bias"]
+        for c, (a1, a2, b1, b2) in enumerate(2 * sigmoid(theta.reshape(-1, 4)) - 1):
+            y[c] = np.maximum((1 + a1) * y[c] + b1 / 2, a2 * y[c] + b2 / 2)
+        y = y * heads[0][:, :, None] * heads[1][:, None, :]
+        y = normalised(dynamic("proj_conv", y[None], context[None]), "proj_norm")
+        samples.append(y + s if stride == 1 and y.shape[1] == len(s) else y)
+    return np.concatenate(samples)
+
+
+FAMILIES = {
+    "acdc": acdc,
+    "sparse_kernel": sparse_kernel,
+    "runtime_kernel": runtime_kernel,
+    "x_volution": x_volution,
+    "dymn": dymn,
+    "modulated": modulated,
+}
 
 
 def run(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> Array:

@@ -53,6 +53,7 @@ ATTRIBUTES: dict[str, tuple[set[str], set[str]]] = {
     "adaptive_avg_pool2d": ({"size"}, set()),
     "adaptive_max_pool2d": ({"size"}, set()),
     "resize": ({"mode"}, {"size", "scale", "align_corners"}),
+    "dynamic_relu": (set(), set()),
     "softmax": ({"axis"}, set()),
     "log_softmax": ({"axis"}, set()),
     "matmul": (set(), set()),
@@ -64,6 +65,8 @@ METHOD_ATTRIBUTES: dict[str, tuple[set[str], set[str]]] = {
     "dense": (set(), set()),
     "kernel_dna": (set(), {"bn_eps", "hidden", "gate"}),
     "mixture": (set(), set()),
+    "dymn": (set(), set()),
+    "modulated": (set(), {"demodulate", "eps"}),
     "dcd": ({"kernel"}, {"grid"}),
     "kernel_warehouse": ({"kernel"}, {"bias", "first_local"}),
 } | {method: ({"kernel"}, {"bias"}) for method in ("condconv", "dyconv", "odconv", "acdc", "sparse")}
@@ -200,6 +203,38 @@ def conv_mixture(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     return y if bias is None else y + (route @ bias)[:, :, None, None]
 
 
+def context_of(v: list[Tensor], matrix: Tensor | None, width: int) -> Tensor:
+    """[N, D]: the second input, of as many values as the matrix that it is multiplied by has columns."""
+    if len(v) != 2:
+        raise FormatError("a router reads a context, the second input")
+    context, wanted = v[1].flatten(1), width if matrix is None else matrix.shape[1]
+    if v[1].ndim not in (2, 4) or list(context.shape) != [len(v[0]), wanted]:
+        raise FormatError(f"a context {tuple(v[1].shape)} of {wanted} values for {len(v[0])} samples")
+    return context
+
+
+def conv_dymn(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
+    matrix = w.matrix("residuals.weight")
+    logits = context_of(v, matrix, 0) @ matrix.T
+    logits = logits if (b := w.maybe("residuals.bias")) is None else logits + b
+    return conv_mixture([v[0], torch.softmax(logits, 1)], w, a)
+
+
+def conv_modulated(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
+    weight, bias = w.take("weight"), w.maybe("bias")
+    groups, matrix = a.get("groups", 1), w.matrix("affine.weight") if "affine.weight" in w else None
+    style = context_of(v, matrix, weight.shape[1] * groups)
+    if matrix is not None:
+        style = style @ matrix.T
+        style = style if (b := w.maybe("affine.bias")) is None else style + b
+    per_group = style.view(len(style), groups, 1, weight.shape[1]).expand(-1, -1, len(weight) // groups, -1)
+    kernels = weight * per_group.reshape(len(style), *weight.shape[:2], 1, 1)
+    if a.get("demodulate", True):
+        kernels = kernels / torch.sqrt(kernels.square().sum((2, 3, 4), keepdim=True) + a.get("eps", 1e-8))
+    y = convolve(v[0], kernels, a)
+    return y if bias is None else y + bias[:, None, None]
+
+
 def conv_condconv(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     x, weight = v[0], w.take("weight")
     expected_kernel(a, weight.shape)
@@ -310,6 +345,8 @@ METHODS = {
     "dense": conv_dense,
     "kernel_dna": conv_kernel_dna,
     "mixture": conv_mixture,
+    "dymn": conv_dymn,
+    "modulated": conv_modulated,
     "condconv": conv_condconv,
     "dyconv": conv_dyconv,
     "odconv": conv_odconv,
@@ -325,6 +362,18 @@ def conv2d(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------------------ other operations
+
+
+def dynamic_relu(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
+    x, theta = v
+    if x.ndim != 4 or theta.flatten(1).shape != (len(x), theta.shape[1]) or theta.shape[1] % (2 * x.shape[1]):
+        raise FormatError(f"coefficients {tuple(theta.shape)} of a dynamic_relu on {tuple(x.shape)}")
+    t = (2 * torch.sigmoid(theta.flatten(1)) - 1).view(*x.shape[:2], -1, 1, 1)
+    lines = t.shape[2] // 2
+    if not 1 <= lines <= 8:
+        raise FormatError(f"a dynamic_relu of {lines} lines")
+    first = torch.eye(lines, 1, dtype=t.dtype)[:, :, None]
+    return (x[:, :, None] * (first + t[:, :, :lines]) + 0.5 * t[:, :, lines:]).amax(2)
 
 
 def conv_transpose2d(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
@@ -599,6 +648,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "sum": reduction(torch.sum),
     "max": reduction(torch.amax),
     "min": reduction(torch.amin),
+    "dynamic_relu": dynamic_relu,
     "softmax": lambda v, w, a: torch.softmax(v[0], a["axis"]),
     "log_softmax": lambda v, w, a: torch.log_softmax(v[0], a["axis"]),
     "matmul": matmul,

@@ -281,6 +281,7 @@ RULES |= {
         "sqrt",
         "rsqrt",
         "channel_shuffle",
+        "dynamic_relu",
         "softmax",
         "log_softmax",
     )

@@ -555,15 +555,19 @@ class Tracer(TorchFunctionMode):
                     )
         if any(x._version != version for x, version in inputs):
             raise ExportError(f"{self.where()}: forward changes its input in place")
+        built: dict[int, Value] = {}
         for tensor, node in zip(expected, found):
-            self.bind(tensor, self.build(node))
+            self.bind(tensor, self.build(node, built))
         return result
 
-    def build(self, node: Any) -> Value:
-        """Emits a tree of Nodes."""
+    def build(self, node: Any, built: dict[int, Value]) -> Value:
+        """Emits a Node and those that it reads, each once; ``built`` are those that have been, by id."""
         if isinstance(node, Tensor):
             return self.value(node)
-        return self.emit(node.op, [self.build(x) for x in node.inputs], node.tensors, **node.attributes)
+        if id(node) not in built:
+            inputs = [self.build(x, built) for x in node.inputs]
+            built[id(node)] = self.emit(node.op, inputs, node.tensors, **node.attributes)
+        return built[id(node)]
 
 
 def relative_error(have: Tensor, want: Tensor) -> float:

@@ -130,6 +130,12 @@ struct takes_coefficients {
     template <class T> static constexpr bool fits = requires { typename std::bool_constant<T::takes_coefficients>; };
 };
 
+/// Of a router: static constexpr bool reads_context.
+struct reads_context {
+    template <class T> static constexpr bool named = requires { T::reads_context; };
+    template <class T> static constexpr bool fits = requires { typename std::bool_constant<T::reads_context>; };
+};
+
 // clang-format on
 }  // namespace member
 

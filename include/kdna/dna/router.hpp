@@ -5,6 +5,7 @@
 
 #include <concepts>
 #include <span>
+#include <string_view>
 
 #include <kdna/core/config.hpp>
 #include <kdna/dna/members.hpp>
@@ -29,9 +30,9 @@ struct route {
     float* spatial = nullptr;
 };
 
-/// A router is a small network on the averaged input of one sample.
+/// A router is a small network on the averaged input of one sample, or on a context that comes with the call.
 ///
-///     input_channels()       C of the pooled input it reads
+///     input_channels()       C of the pooled input it reads, or the length of the context
 ///     widths()               what it routes
 ///     scratch_floats()       floats it needs while it runs
 ///     r(pooled, out, scratch) computes one sample's factors from pooled [C]
@@ -45,6 +46,8 @@ struct route {
 ///     routes_spatial         static constexpr bool: whether it routes spatial factors, where the type knows
 ///     takes_coefficients     static constexpr bool, true: it computes nothing, and a layer that has it reads the coefficients
 ///                            that come with each call (conv2d::run with `given_coefficients`)
+///     reads_context          static constexpr bool, true: `pooled` is not the layer's pooled input but a context of
+///                            input_channels() values, which comes with each call (conv2d::run with `given_context`)
 ///
 /// It is called once per sample and per run, from any thread, so it must be const and allocate nothing.
 // clang-format off
@@ -55,20 +58,37 @@ concept router = std::copy_constructible<R> && requires(const R& r, const float*
     { r.scratch_floats() } -> std::convertible_to<index_t>;
     { r(pooled, out, scratch) } noexcept;
 } && lists_optional_members<R, member::pool_grid, member::floats, member::routes_mixture, member::routes_spatial,
-                            member::takes_coefficients>
+                            member::takes_coefficients, member::reads_context>
   && optional_member_as_listed<R, member::pool_grid> && optional_member_as_listed<R, member::floats>
   && optional_member_as_listed<R, member::routes_mixture> && optional_member_as_listed<R, member::routes_spatial>
-  && optional_member_as_listed<R, member::takes_coefficients>;
+  && optional_member_as_listed<R, member::takes_coefficients> && optional_member_as_listed<R, member::reads_context>;
 // clang-format on
 
-/// Whether the coefficients of a layer with this router come with each call.
+/// What a layer's factors come from.
+enum class route_origin {
+    none,         ///< there is no router
+    input,        ///< the router reads the layer's pooled input
+    context,      ///< the router reads a context that comes with each call
+    coefficients  ///< there is nothing to compute: the factors come with each call
+};
+struct no_router;
 template <class R>
-inline constexpr bool routes_given = false;
+inline constexpr route_origin origin_of = route_origin::input;
+template <>
+inline constexpr route_origin origin_of<no_router> = route_origin::none;
 // clang-format off
 template <class R>
     requires(R::takes_coefficients)
-inline constexpr bool routes_given<R> = true;
+inline constexpr route_origin origin_of<R> = route_origin::coefficients;
+template <class R>
+    requires(R::reads_context)
+inline constexpr route_origin origin_of<R> = route_origin::context;
 // clang-format on
+
+/// Whether something comes with each call of a layer with this router, for each sample: coefficients, or a context.
+template <class R>
+inline constexpr bool routes_given =
+    origin_of<R> == route_origin::coefficients || origin_of<R> == route_origin::context;
 
 /// The router of a layer that has none: nothing is routed and the input is not pooled.
 struct no_router {
@@ -109,8 +129,7 @@ public:
           widths_(r.widths()),
           input_channels_(r.input_channels()),
           scratch_floats_(r.scratch_floats()),
-          takes_coefficients_(routes_given<R>),
-          computes_(!std::same_as<R, no_router> && !takes_coefficients_),
+          origin_(origin_of<R>),
           route_([](const void* p, const float* pooled, const route& out, float* scratch) noexcept {
               (*static_cast<const R*>(p))(pooled, out, scratch);
           }) {
@@ -122,14 +141,24 @@ public:
     [[nodiscard]] const route_widths& widths() const noexcept { return widths_; }
     [[nodiscard]] index_t input_channels() const noexcept { return input_channels_; }
     [[nodiscard]] index_t scratch_floats() const noexcept { return scratch_floats_; }
+    [[nodiscard]] route_origin origin() const noexcept { return origin_; }
     /// Windows along each axis that the router wants the means of; 1: means of whole maps.
     [[nodiscard]] index_t pool_grid() const noexcept { return pool_grid_; }
     /// Floats of its weights in memory.
     [[nodiscard]] index_t floats() const noexcept { return floats_; }
-    /// Whether the coefficients come with each call.
-    [[nodiscard]] bool takes_coefficients() const noexcept { return takes_coefficients_; }
-    /// Whether factors are computed from the input.
-    [[nodiscard]] bool computes() const noexcept { return computes_; }
+    /// Whether factors are computed, from the input or from a context.
+    [[nodiscard]] bool computes() const noexcept {
+        return origin_ == route_origin::input || origin_ == route_origin::context;
+    }
+    /// How many floats of each sample come with each call, coefficients or a context; 0: nothing does.
+    [[nodiscard]] index_t given_floats() const noexcept {
+        if (origin_ == route_origin::coefficients) return widths_.total();
+        return origin_ == route_origin::context ? input_channels_ : 0;
+    }
+    /// What they are called in messages.
+    [[nodiscard]] std::string_view given_name() const noexcept {
+        return origin_ == route_origin::context ? "context" : "coefficients";
+    }
     void operator()(const float* pooled, const route& out, float* scratch) const noexcept {
         route_(router_, pooled, out, scratch);
     }
@@ -138,7 +167,7 @@ private:
     const void* router_;
     route_widths widths_;
     index_t input_channels_, scratch_floats_, pool_grid_ = 1, floats_ = 0;
-    bool takes_coefficients_, computes_;
+    route_origin origin_;
     void (*route_)(const void*, const float*, const route&, float*) noexcept;
 };
 

@@ -60,16 +60,21 @@ void for_each_shape(const json_value& v, const F& f) {
     return n.op == "conv2d" && text_of(n, "method", "dense") == "dense";
 }
 
-/// Whether a node is a convolution whose second input are the coefficients of its kernels.
-[[nodiscard]] inline bool is_mixture(const node& n) { return n.op == "conv2d" && text_of(n, "method") == "mixture"; }
-[[nodiscard]] inline std::size_t inputs_of_layer(const node& n) { return is_mixture(n) ? 2 : 1; }
+/// What the second input of a convolution is: the coefficients of its kernels, or what its router reads. Empty: it has none.
+[[nodiscard]] inline std::string_view given_of(const node& n) {
+    if (n.op != "conv2d") return {};
+    const std::string method = text_of(n, "method");
+    if (method == "mixture") return "coefficients";
+    return method == "dymn" || method == "modulated" ? "a context" : std::string_view();
+}
+[[nodiscard]] inline std::size_t inputs_of_layer(const node& n) { return given_of(n).empty() ? 1 : 2; }
 
 }  // namespace detail
 
 /// The step of a layer alone. The layer has as many inputs as it reads.
 KDNA_FUNC fused_layer alone(const node& layer) {
     fused_layer f{&layer, layer.in.front()};
-    if (detail::is_mixture(layer)) f.coefficients = layer.in[1];
+    if (!detail::given_of(layer).empty()) f.given = layer.in[1];
     f.out = layer.out;
     return f;
 }

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include <kdna/graph/lowering.hpp>
-#include <kdna/models/dynamic_layers.hpp>
 #include <kdna/nn/conv_transpose2d.hpp>
 #include <kdna/nn/value_operations.hpp>
 
@@ -119,18 +118,6 @@ KDNA_FUNC dense_kernel lowering::kernel_and_bias(const fused_layer& f, const ker
     return dense_kernel::pack(k, kernel, n.name, storage_of(n, "weight"));
 }
 
-/// The n kernels of a tensor, and their biases, which are packed once however many layers mix them.
-KDNA_FUNC mixture_kernel lowering::shared_mixture(const node& n, index_t count, const kernel_shape& k) const {
-    const std::span<const float> weights = take(n, "weight"), biases = take_if(n, "bias", {count, k.o});
-    const std::string key =
-        concat(tensor_of(n, "weight"), '\n', to_string(k), '\n', biases.empty() ? "" : tensor_of(n, "bias"));
-    const auto found = shared_->mixtures.find(key);
-    if (found != shared_->mixtures.end()) return found->second;
-    return shared_->mixtures
-        .emplace(key, mixture_kernel::pack(count, k, weights, biases, n.name, storage_of(n, "weight")))
-        .first->second;
-}
-
 /// The value that is added to what a layer makes.
 KDNA_FUNC std::optional<lowering::value> lowering::residual_of(const fused_layer& f) const {
     if (f.add == nullptr) return std::nullopt;
@@ -148,8 +135,10 @@ KDNA_FUNC void lowering::add_conv2d(const fused_layer& f, attributes& a) {
     if (shape_of(f.input).rank() != 4) throw error(a.where(), "an image [N, C, H, W]", to_string(shape_of(f.input)));
     if (method == "dense" || method == "kernel_dna")
         add_dense(f, a, moves, method == "kernel_dna");
-    else if (method == "mixture")
-        add_mixture(f, a, moves);
+    else if (method == "mixture" || method == "dymn")
+        add_mixture(f, a, moves, method == "dymn");
+    else if (method == "modulated")
+        add_modulated(f, a, moves);
     else
         add_dynamic(f, a, moves, method);
 }
@@ -164,22 +153,6 @@ KDNA_FUNC kernel_shape lowering::shape_of_kernel(const std::vector<index_t>& wei
         .o = w[0], .i = checked_mul(w[1], groups, a.where()), .kh = w[2], .kw = w[3], .groups = groups};
     static_cast<void>(weight_count(k, a.where()));
     return k;
-}
-
-/// A sum of kernels whose coefficients are a value of the network.
-KDNA_FUNC void lowering::add_mixture(const fused_layer& f, attributes& a, const conv_params& moves) {
-    const node& n = *f.layer;
-    only_roles(n, {"weight", "bias"});
-    const std::vector<index_t>& w = tensor_shape(n, "weight");
-    if (w.size() != 5)
-        throw error(concat(a.where(), ", weight"), "[n, O, C / groups, KH, KW]", concat("rank ", w.size()));
-    const kernel_shape k = shape_of_kernel(w, a);
-    a.finish();
-    auto layer = std::make_unique<const conv2d<mixture_kernel, given_mixture>>(shared_mixture(n, w[0], k), moves,
-                                                                               options_of(f, k.o), given_mixture{w[0]});
-    std::vector<std::string> inputs{f.input, f.coefficients};
-    if (residual_of(f)) inputs.push_back(f.residual);
-    push(f.out, std::make_unique<convolution_operation<backend::cpu>>(std::move(layer)), inputs);
 }
 
 KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const conv_params& moves, bool child) {
@@ -232,81 +205,6 @@ KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const co
                             value_of(f.input), residual)
              : builder_.add(conv2d<dense_kernel>(std::move(kernel), moves, options), value_of(f.input), residual);
     made(f.out, y, nd_shape(out));
-}
-
-KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves,
-                                     const std::string& method) {
-    const node& n = *f.layer;
-    constexpr std::string_view methods[] = {"condconv", "dyconv",           "odconv", "dcd",
-                                            "acdc",     "kernel_warehouse", "sparse"};
-    if (std::find(std::begin(methods), std::end(methods), method) == std::end(methods))
-        throw error(concat(a.where(), ", method"),
-                    "dense, kernel_dna, mixture, condconv, dyconv, odconv, dcd, acdc, kernel_warehouse or sparse",
-                    detail::in_quotes(method));
-    const std::vector<index_t> extents = a.integers("kernel");
-    if (extents.size() != 4)
-        throw error(concat(a.where(), ", kernel"), "[O, C, KH, KW]", concat(extents.size(), " numbers"));
-    const kernel_shape k{
-        .o = extents[0], .i = extents[1], .kh = extents[2], .kw = extents[3], .groups = a.integer("groups", 1)};
-    static_cast<void>(weight_count(k, a.where()));
-    if (moves.stride.h != moves.stride.w || moves.dilation.h != moves.dilation.w || moves.mode != padding_mode::zeros)
-        throw error(a.where(),
-                    "a dynamic layer with the same stride and dilation of rows and columns, and zeros around it",
-                    "another");
-    std::map<std::string, std::string> names;
-    for (const auto& [role, tensor] : n.tensors) names.emplace(concat(n.name, ".", role), tensor);
-    const state_dict_reader own = weights_.renamed(std::move(names));
-    const builder m(builder_, own.scope(concat(n.name, ".")));
-    const conv_options epilogue = options_of(f, k.o);
-    models::layer_call call{.stride = moves.stride.h,
-                            .act = epilogue.act,
-                            .residual = residual_of(f),
-                            .pad = moves.pad,
-                            .dilation = moves.dilation.h,
-                            .bn = epilogue.bn};
-    const value& x = value_of(f.input);
-    const bool has_bias = method != "dcd" && a.boolean("bias", false);
-    call.bias = has_bias;
-    value y;
-    if (method == "condconv") {
-        y = models::condconv_layer(m, x, k, call);
-    } else if (method == "dyconv") {
-        y = models::dyconv_layer(m, x, k, call);
-    } else if (method == "odconv") {
-        y = models::odconv_layer(m, x, k, call);
-    } else if (method == "sparse") {
-        y = models::sparse_kernel_layer(m, x, k, call);
-    } else if (method == "acdc") {
-        const std::string& tensor = tensor_of(n, "coefficients");
-        const std::vector<index_t>& s = tensor_shape(n, "coefficients");
-        if (s.size() != 3)
-            throw error(concat(a.where(), ", coefficients"), "[O, C / groups, M]", concat("rank ", s.size()));
-        const std::span<const float> values = take(n, "coefficients");
-        static_cast<void>(own.contains(concat(n.name, ".coefficients")));
-        auto found = shared_->coefficients.find(tensor);
-        if (found == shared_->coefficients.end())
-            found = shared_->coefficients.emplace(tensor, shared_coefficients::pack(s[0], s[1], s[2], values, tensor))
-                        .first;
-        y = models::acdc_layer(m, x, k, call, found->second);
-    } else if (method == "dcd") {
-        y = models::dcd_layer(m, x, k, call, a.integer("grid", 1));
-    } else if (method == "kernel_warehouse") {
-        const std::string& tensor = tensor_of(n, "cells");
-        auto found = shared_->warehouses.find(tensor);
-        const std::vector<index_t>& s = tensor_shape(n, "cells");
-        if (s.size() != 5) throw error(concat(a.where(), ", cells"), "[n, o, c, kh, kw]", concat("rank ", s.size()));
-        const std::span<const float> cells = take(n, "cells");
-        static_cast<void>(own.contains(concat(n.name, ".cells")));
-        if (found == shared_->warehouses.end())
-            found = shared_->warehouses
-                        .emplace(tensor, warehouse::pack({.n = s[0], .o = s[1], .c = s[2], .kh = s[3], .kw = s[4]},
-                                                         cells, tensor, storage_of(n, "cells")))
-                        .first;
-        y = models::warehouse_layer(m, x, k, call, found->second, a.integer("first_local", 0));
-    }
-    a.finish();
-    own.finish_renamed();
-    made(f.out, y, nd_shape(output_shape(image_shape(shape_of(f.input), n.name), k, moves, n.name)));
 }
 
 KDNA_FUNC void lowering::add_conv_transpose2d(const fused_layer& f, attributes& a) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <kdna/graph/lowering.hpp>
+#include <kdna/nn/ops/dynamic_relu.hpp>
 #include <kdna/nn/ops/elementwise.hpp>
 #include <kdna/nn/ops/matmul.hpp>
 #include <kdna/nn/ops/norm.hpp>
@@ -269,6 +270,13 @@ KDNA_FUNC void lowering::add_matmul(const node& n, attributes& a) {
     a.finish();
     if (n.in.size() != 2) throw error(n.where(), "two inputs", concat(n.in.size()));
     push_value(n, ops::matmul(), ops::matmul::samplewise(shape_of(n.in[0]).rank(), shape_of(n.in[1]).rank()));
+}
+
+KDNA_FUNC void lowering::add_dynamic_relu(const node& n, attributes& a) {
+    only_roles(n, {});
+    a.finish();
+    if (n.in.size() != 2) throw error(n.where(), "two inputs, an image and coefficients", concat(n.in.size()));
+    push_value(n, ops::dynamic_relu(), true, true);
 }
 
 }  // namespace kdna::inline KDNA_ABI::graph

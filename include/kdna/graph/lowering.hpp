@@ -57,11 +57,15 @@ private:
     KDNA_FUNC void add_plain_layer(const node& n, attributes& a);
     KDNA_FUNC void add_conv2d(const fused_layer& f, attributes& a);
     KDNA_FUNC void add_dense(const fused_layer& f, attributes& a, const conv_params& moves, bool child);
-    KDNA_FUNC void add_mixture(const fused_layer& f, attributes& a, const conv_params& moves);
-    KDNA_FUNC void add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves,
-                               const std::string& method);
     KDNA_FUNC void add_conv_transpose2d(const fused_layer& f, attributes& a);
     KDNA_FUNC void add_linear(const fused_layer& f, attributes& a);
+    // Layers of other methods (graph/lower_dynamic.ipp).
+    KDNA_FUNC void add_mixture(const fused_layer& f, attributes& a, const conv_params& moves, bool routed);
+    KDNA_FUNC void add_modulated(const fused_layer& f, attributes& a, const conv_params& moves);
+    KDNA_FUNC void add_dynamic(const fused_layer& f, attributes& a, const conv_params& moves,
+                               const std::string& method);
+    [[nodiscard]] KDNA_FUNC index_t context_of(const node& n, const std::string& role, index_t rows) const;
+    KDNA_FUNC void push_given(const fused_layer& f, std::unique_ptr<const conv_layer<backend::cpu>> layer);
     // Others (graph/lower_values.ipp).
     KDNA_FUNC void add_constant(const node& n, attributes& a);
     KDNA_FUNC void add_batch_norm(const fused_layer& f, attributes& a);
@@ -87,6 +91,7 @@ private:
     KDNA_FUNC void add_reduce(const node& n, attributes& a);
     KDNA_FUNC void add_softmax(const node& n, attributes& a);
     KDNA_FUNC void add_matmul(const node& n, attributes& a);
+    KDNA_FUNC void add_dynamic_relu(const node& n, attributes& a);
 
     /// Adds a step that makes `out`.
     KDNA_FUNC void push(const std::string& out, std::unique_ptr<operation> op, const std::vector<std::string>& inputs,

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include <kdna/graph/lower_dynamic.ipp>
 #include <kdna/graph/lower_layers.ipp>
 #include <kdna/graph/lower_values.ipp>
 #include <kdna/graph/lower_windows.ipp>
@@ -65,6 +66,7 @@ KDNA_FUNC const std::map<std::string_view, lowering::adder>& lowering::adders() 
         {"max", &lowering::add_reduce},
         {"min", &lowering::add_reduce},
         {"softmax", &lowering::add_softmax},
+        {"dynamic_relu", &lowering::add_dynamic_relu},
         {"log_softmax", &lowering::add_softmax},
         {"matmul", &lowering::add_matmul},
     };
@@ -124,13 +126,13 @@ KDNA_FUNC void lowering::add_node(const node& n) {
     const auto found = adders().find(n.op);
     if (found == adders().end())
         throw error(n.where(), "an operation that kdna knows (docs/graph-file.md)", detail::in_quotes(n.op));
-    const bool counted = n.op == "concat" || n.op == "constant" || n.op == "matmul";
+    const bool counted = n.op == "concat" || n.op == "constant" || n.op == "matmul" || n.op == "dynamic_relu";
     const bool two = n.in.size() == 2 && (n.op == "add" || n.op == "sub" || n.op == "mul" || n.op == "div" ||
                                           n.op == "maximum" || n.op == "minimum");
-    if (detail::is_mixture(n) && n.in.size() != 2)
-        throw error(n.where(), "two inputs, an image and coefficients", concat(n.in.size()));
-    if (!counted && !two && !detail::is_mixture(n) && n.in.size() != 1)
-        throw error(n.where(), "one input", concat(n.in.size()));
+    const std::string_view given = detail::given_of(n);
+    if (!given.empty() && n.in.size() != 2)
+        throw error(n.where(), concat("two inputs, an image and ", given), concat(n.in.size()));
+    if (!counted && !two && given.empty() && n.in.size() != 1) throw error(n.where(), "one input", concat(n.in.size()));
     attributes a(n);
     (this->*found->second)(n, a);
 }

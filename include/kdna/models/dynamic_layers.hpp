@@ -18,7 +18,9 @@
 #include <kdna/dna/condconv.hpp>
 #include <kdna/dna/dcd.hpp>
 #include <kdna/dna/dyconv.hpp>
+#include <kdna/dna/dymn.hpp>
 #include <kdna/dna/kernel_warehouse.hpp>
+#include <kdna/dna/modulated.hpp>
 #include <kdna/dna/odconv.hpp>
 #include <kdna/dna/sparse_kernel.hpp>
 #include <kdna/models/module_builder.hpp>
@@ -89,6 +91,30 @@ value odconv_layer(const module_builder<B>& m, const value& x, const kernel_shap
     if (n > 1) return m.add(x, detail::mixture(m, k, false), call, std::move(routing), bias);
     return m.add(x, dense_kernel::pack(k, detail::kernels(m, k), m.name(), m.weights().storage_of("weight")), call,
                  std::move(routing), bias);
+}
+
+/// DyMN's, by a context [N, D]. Keys weight [n, O, I/groups, KH, KW], residuals.0.{weight [n, D], bias [n]} [, bias [n, O]].
+template <conv_backend B>
+value dymn_layer(const module_builder<B>& m, const value& x, const value& context, const kernel_shape& k,
+                 const layer_call& call, double temperature = 1.0) {
+    const index_t n = m.weights().extent("weight", 0, 5), width = m.weights().extent("residuals.0.weight", 1, 2);
+    dymn_router routing({.weight = m.weights().take("residuals.0.weight", {n, width}),
+                         .bias = m.weights().take("residuals.0.bias", {n})},
+                        width, temperature, m.name());
+    return m.add(x, context, detail::mixture(m, k, call.bias), call, std::move(routing));
+}
+
+/// StyleGAN2's, by a style [N, I], or by a context [N, D] of which affine.{weight [I, D], bias [I]} makes the style. Keys weight
+/// [O, I/groups, KH, KW] [, affine] [, bias].
+template <conv_backend B>
+value modulated_layer(const module_builder<B>& m, const value& x, const value& context, const kernel_shape& k,
+                      const layer_call& call, modulation how = {}) {
+    const auto kernel = dense_kernel::pack(k, m.weights().take("weight", {k.o, k.channels_per_group(), k.kh, k.kw}),
+                                           m.name(), m.weights().storage_of("weight"));
+    if (m.weights().contains("affine.weight"))
+        how.affine = {.weight = m.weights().take("affine.weight", {k.i, m.weights().extent("affine.weight", 1, 2)}),
+                      .bias = m.weights().take("affine.bias", {k.i})};
+    return m.add(x, context, kernel, call, modulated_router(kernel, how, m.name()), m.static_bias(k, call));
 }
 
 /// Warehouse i, warehouse_manager.weights.i [n, o_e, c_e, kh_e, kw_e]; of layers on vectors (`spatial` = 1) [n, o_e, c_e, 1].

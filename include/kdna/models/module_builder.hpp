@@ -174,6 +174,18 @@ public:
         return add(x, adapted<Source>{std::move(kernel), {}, {}}, call, std::move(routing), bias);
     }
 
+    /// The same for a layer whose router reads a context.
+    template <kernel_source Source, router Router>
+    requires(origin_of<Router> == route_origin::context) value
+        add(const value& x, const value& context, Source kernel, const layer_call& call, Router routing,
+            std::span<const float> bias = {})
+    const {
+        const conv_params moves = params(kernel.layout().shape(), call);
+        return net_->add(
+            conv2d<Source, Router, Backend>(std::move(kernel), moves, options(call, bias), std::move(routing)), x,
+            context, call.residual);
+    }
+
 private:
     network_builder* net_;
 };

@@ -42,20 +42,20 @@ public:
 
     [[nodiscard]] const Source& source() const noexcept { return source_; }
     [[nodiscard]] const Router& routing() const noexcept { return router_; }
-    /// Whether the coefficients of the kernel source come with each call.
-    [[nodiscard]] static constexpr bool takes_coefficients() noexcept { return routes_given<Router>; }
-    /// Throws kdna::error unless `run` may be called with these arguments: coefficients where the source wants some, and all
-    /// that the other form asks for. For layers with a `given_mixture`.
-    void check(const plan_type& p, const tensor_view<const float>& x, const given_coefficients& coefficients,
+    /// Whether coefficients of the kernel source, or a context for the router, come with each call.
+    [[nodiscard]] static constexpr bool takes_given() noexcept { return routes_given<Router>; }
+    /// Throws kdna::error unless `run` may be called with these arguments: coefficients or a context where the layer wants some,
+    /// and all that the other form asks for. For layers with a `given_mixture`, or with a router that reads a context.
+    void check(const plan_type& p, const tensor_view<const float>& x, const given_values& given,
                const tensor_view<float>& y, const tensor_view<const float>& residual = {},
-               const channel_means& means = {}) const requires(takes_coefficients()) {
-        this->check_given(p, x, coefficients, y, residual, means);
+               const channel_means& means = {}) const requires(takes_given()) {
+        this->check_given(p, x, given, y, residual, means);
     }
     /// Throws kdna::error unless `run` may be called with these arguments: a plan of this layer or a copy of it, and views of
     /// the plan's shapes.
     void check(const plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
                const tensor_view<const float>& residual = {}, const channel_means& means = {}) const
-        requires(!takes_coefficients()) {
+        requires(!takes_given()) {
         this->check_views(p, x, y, residual, means);
     }
 
@@ -67,14 +67,15 @@ public:
     /// from rows.x_first and rows.y_first on, and have the shapes of the whole maps nevertheless.
     void run(plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
              const tensor_view<const float>& residual = {}, const channel_means& means = {},
-             const conv::row_band& rows = {}) const noexcept requires(!takes_coefficients()) {
+             const conv::row_band& rows = {}) const noexcept requires(!takes_given()) {
         this->run_routed(p, x, y, residual, means, rows);
     }
-    /// The same for a layer with a `given_mixture`: the source's coefficients are read where the caller has them.
-    void run(plan_type& p, const tensor_view<const float>& x, const given_coefficients& coefficients,
-             const tensor_view<float>& y, const tensor_view<const float>& residual = {},
-             const channel_means& means = {}) const noexcept requires(takes_coefficients()) {
-        this->run_given(p, x, coefficients, y, residual, means);
+    /// The same for a layer with a `given_mixture`, or with a router that reads a context: the source's coefficients, or the
+    /// context, are read where the caller has them.
+    void run(plan_type& p, const tensor_view<const float>& x, const given_values& given, const tensor_view<float>& y,
+             const tensor_view<const float>& residual = {}, const channel_means& means = {}) const noexcept
+        requires(takes_given()) {
+        this->run_given(p, x, given, y, residual, means);
     }
 
     /// Calls f(address, bytes) for every block of weights this layer keeps in memory; shared blocks come up in every layer

@@ -43,6 +43,8 @@ public:
         else
             return 0;
     }
+    /// Whether runs compute factors, from the input or from a context.
+    [[nodiscard]] bool routed() const noexcept { return widths_.total() > 0; }
     /// The gate g[C] of sample n in the last run, empty if the layer has none.
     [[nodiscard]] std::span<const float> gate(index_t n) const noexcept {
         if (widths_.channel == 0) return {};
@@ -95,8 +97,10 @@ public:
     [[nodiscard]] std::span<const float> mixed_bias_scale() const noexcept {
         return mixes_bias_ ? per_filter(bias_scale_) : std::span<const float>();
     }
-    /// How many coefficients of every sample come with each call; 0: none do, and `run_routed` runs the layer.
-    [[nodiscard]] index_t given_coefficients_per_sample() const noexcept;
+    /// How many values of every sample come with each call, coefficients or a context; 0: none do, and `run_routed` runs the layer.
+    [[nodiscard]] index_t given_floats() const noexcept { return refs().router.given_floats(); }
+    /// What they are: "coefficients" or "context".
+    [[nodiscard]] std::string_view given_name() const noexcept { return refs().router.given_name(); }
     /// Whether a router reads the means of the input's channels.
     [[nodiscard]] bool reads_channel_means() const noexcept;
     /// Throws kdna::error if the layer cannot run on an input of this shape.
@@ -110,16 +114,16 @@ public:
     /// Whether runs of this plan may compute a few rows at a time (`rows` of `run`), and which.
     [[nodiscard]] band_support bands(const plan_type& p) const noexcept;
 
-    /// conv2d::check and conv2d::run, of which a layer's own types allow one form: with coefficients or without.
+    /// conv2d::check and conv2d::run, of which a layer's own types allow one form: with given values or without.
     void check_views(const plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
                      const tensor_view<const float>& residual, const channel_means& means) const;
-    void check_given(const plan_type& p, const tensor_view<const float>& x, const given_coefficients& coefficients,
+    void check_given(const plan_type& p, const tensor_view<const float>& x, const given_values& given,
                      const tensor_view<float>& y, const tensor_view<const float>& residual,
                      const channel_means& means) const;
     void run_routed(plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
                     const tensor_view<const float>& residual, const channel_means& means,
                     const conv::row_band& rows) const noexcept;
-    void run_given(plan_type& p, const tensor_view<const float>& x, const given_coefficients& coefficients,
+    void run_given(plan_type& p, const tensor_view<const float>& x, const given_values& given,
                    const tensor_view<float>& y, const tensor_view<const float>& residual,
                    const channel_means& means) const noexcept;
 
@@ -142,12 +146,12 @@ private:
     void check_adapter(const std::vector<float>& filter) const;
     void check_router(const parts& of) const;
     void route_samples(const parts& of, plan_type& p, const tensor_view<const float>& x,
-                       const float* means) const noexcept;
+                       factor_set::per_sample known) const noexcept;
     void scale_filters(const float* filter, float* scale) const noexcept;
     void mix_bias(const source_ref& source, const float* mixture, float* shift) const noexcept;
     void compute(const parts& of, plan_type& p, const tensor_view<const float>& x, const tensor_view<float>& y,
                  const tensor_view<const float>& residual, const channel_means& means, const conv::row_band& rows,
-                 const given_coefficients& coefficients) const noexcept;
+                 const given_values& given) const noexcept;
     [[nodiscard]] factor_set factors(const plan_type& p) const noexcept;
 
     kernel_shape kernel_;

@@ -40,7 +40,7 @@ auto conv_layer<Backend>::plan_without_workspace(const shape4& in, const plan_op
     of.source.prepare();
     // There is something to choose where the backend uses the CPU's plans, as one of a user's own may.
     if constexpr (std::is_same_v<typename Backend::plan, conv::plan>)
-        if (options.autotune && !of.router.takes_coefficients()) return tuned_plan(of, in, options);
+        if (options.autotune && of.router.origin() != route_origin::coefficients) return tuned_plan(of, in, options);
     return planned(of, options,
                    Backend::make_plan(problem(of, options), in, options.order, options.executor.concurrency(), name_));
 }
@@ -59,13 +59,16 @@ auto conv_layer<Backend>::planned(const parts& of, const plan_options& options, 
     const auto reserve = [&](index_t count) { return std::exchange(floats, checked_add(floats, count, name_)); };
     if (varies_scale_) p.scale_at_ = reserve(static_cast<index_t>(scale_.size()));
     if (mixes_bias_) p.shift_at_ = reserve(static_cast<index_t>(shift_.size()));
-    p.pooled_at_ = reserve(checked_mul(r.input_channels(), r.pool_grid() * r.pool_grid(), name_));
+    if (r.origin() == route_origin::input)
+        p.pooled_at_ = reserve(checked_mul(r.input_channels(), r.pool_grid() * r.pool_grid(), name_));
     // Pooling in a grid works in the scratch before the router does.
     p.scratch_at_ = reserve(std::max(r.scratch_floats(), r.pool_grid() > 1 ? r.input_channels() : 0));
     p.route_floats_ = floats;
     p.routes_ = buffer<float>(checked_mul(p.in_.n, floats, name_), options.memory);
     p.text_ = concat(name_, ": ", to_string(kernel_), " on ", to_string(p.in_), ": ",
                      Backend::explain(problem(of, options), p.decisions_));
+    if (r.origin() == route_origin::context)
+        p.text_ += concat(", routed by a context of ", r.given_floats(), " values of each sample");
     return p;
 }
 
@@ -79,9 +82,13 @@ auto conv_layer<Backend>::tuned_plan(const parts& of, const shape4& in, const pl
         t.make_tensors(residual_, options.channel_means);
         plan_type p = planned(of, options, t.candidate(0));
         use_workspace(p, t.workspace());
+        const std::vector<float> context(static_cast<std::size_t>(of.router.given_floats()), 0.5F);
         best = t.fastest([&](index_t i) {
             p.decisions_ = t.candidate(static_cast<std::size_t>(i));
-            run_routed(p, t.x(), t.y(), t.residual(), {.output = t.means()}, {});
+            if (context.empty())
+                run_routed(p, t.x(), t.y(), t.residual(), {.output = t.means()}, {});
+            else
+                run_given(p, t.x(), {context.data(), 0}, t.y(), t.residual(), {.output = t.means()});
         });
     }
     plan_type p = planned(of, options, t.candidate(best));
@@ -114,7 +121,7 @@ band_support conv_layer<Backend>::bands(const plan_type& p) const noexcept {
     const row_window window{(kernel_.kh - 1) * params_.dilation.h + 1, params_.stride.h, params_.pad.top};
     const bool circular = params_.mode == padding_mode::circular;  // the first rows need the last
     const router_ref r = refs().router;
-    if (r.computes() || r.takes_coefficients() || circular || p.takes_means_ || p.in_.n != 1) return {0, window};
+    if (r.origin() != route_origin::none || circular || p.takes_means_ || p.in_.n != 1) return {0, window};
     if constexpr (std::is_same_v<typename Backend::plan, conv::plan>)
         return {conv::row_multiple(p.decisions_), window};
     else
@@ -158,7 +165,10 @@ void conv_layer<Backend>::check_router(const parts& of) const {
     if (r.computes() && r.pool_grid() < 1)
         throw error(concat(name_, " router"), "a pool grid >= 1", concat(r.pool_grid()));
     static_cast<void>(checked_mul(r.pool_grid(), r.pool_grid(), name_));
-    if (r.computes() && w.total() != 0) fit("input channels", r.input_channels(), kernel_.i);
+    if (r.origin() == route_origin::input && w.total() != 0) fit("input channels", r.input_channels(), kernel_.i);
+    if (r.origin() == route_origin::context && (r.input_channels() < 1 || r.pool_grid() != 1))
+        throw error(concat(name_, " router"), "a context of at least one value, and no pool grid",
+                    concat(r.input_channels(), " values, a grid of ", r.pool_grid()));
 }
 
 template <conv_backend Backend>
@@ -171,24 +181,18 @@ void conv_layer<Backend>::check_views(const plan_type& p, const tensor_view<cons
 }
 
 template <conv_backend Backend>
-void conv_layer<Backend>::check_given(const plan_type& p, const tensor_view<const float>& x,
-                                      const given_coefficients& coefficients, const tensor_view<float>& y,
-                                      const tensor_view<const float>& residual, const channel_means& means) const {
-    if (const index_t total = refs().router.widths().total(); !coefficients && total > 0)
-        throw error(concat(name_, " coefficients"), concat(total, " values per sample"), "a null pointer");
+void conv_layer<Backend>::check_given(const plan_type& p, const tensor_view<const float>& x, const given_values& given,
+                                      const tensor_view<float>& y, const tensor_view<const float>& residual,
+                                      const channel_means& means) const {
+    if (const index_t floats = given_floats(); !given && floats > 0)
+        throw error(concat(name_, " ", given_name()), concat(floats, " values per sample"), "a null pointer");
     check_views(p, x, y, residual, means);
-}
-
-template <conv_backend Backend>
-index_t conv_layer<Backend>::given_coefficients_per_sample() const noexcept {
-    const router_ref r = refs().router;
-    return r.takes_coefficients() ? r.widths().total() : 0;
 }
 
 template <conv_backend Backend>
 bool conv_layer<Backend>::reads_channel_means() const noexcept {
     const router_ref r = refs().router;
-    return r.computes() && r.pool_grid() == 1;
+    return r.origin() == route_origin::input && r.pool_grid() == 1;
 }
 
 template <conv_backend Backend>
@@ -205,37 +209,41 @@ void conv_layer<Backend>::run_routed(plan_type& p, const tensor_view<const float
                                      const conv::row_band& rows) const noexcept {
     detail::enforce([&] { check_views(p, x, y, residual, means); });
     const parts of = refs();
-    if (of.router.computes()) route_samples(of, p, x, means.input);
+    if (of.router.computes()) route_samples(of, p, x, {means.input, x.shape.c});
     compute(of, p, x, y, residual, means, rows, {});
 }
 
 template <conv_backend Backend>
-void conv_layer<Backend>::run_given(plan_type& p, const tensor_view<const float>& x,
-                                    const given_coefficients& coefficients, const tensor_view<float>& y,
-                                    const tensor_view<const float>& residual,
+void conv_layer<Backend>::run_given(plan_type& p, const tensor_view<const float>& x, const given_values& given,
+                                    const tensor_view<float>& y, const tensor_view<const float>& residual,
                                     const channel_means& means) const noexcept {
-    detail::enforce([&] { check_given(p, x, coefficients, y, residual, means); });
+    detail::enforce([&] { check_given(p, x, given, y, residual, means); });
     const parts of = refs();
+    if (of.router.computes()) {
+        route_samples(of, p, x, given);
+        return compute(of, p, x, y, residual, means, {}, {});
+    }
     for (index_t n = 0; n < x.shape.n; ++n) {
         float* base = p.routes_.data() + n * p.route_floats_;
-        if (varies_scale_) scale_filters(coefficients.of(n) + of.source.mixture_size(), base + p.scale_at_);
-        if (mixes_bias_) mix_bias(of.source, coefficients.of(n), base + p.shift_at_);
+        if (varies_scale_) scale_filters(given.of(n) + of.source.mixture_size(), base + p.scale_at_);
+        if (mixes_bias_) mix_bias(of.source, given.of(n), base + p.shift_at_);
     }
-    compute(of, p, x, y, residual, means, {}, coefficients);
+    compute(of, p, x, y, residual, means, {}, given);
 }
 
-/// Pools each sample unless its means are known, routes it, and resolves the factors that are part static, part routed.
+/// Pools each sample unless what its router reads is known, means or a context, routes it, and resolves the factors that are part
+/// static, part routed.
 template <conv_backend Backend>
 void conv_layer<Backend>::route_samples(const parts& of, plan_type& p, const tensor_view<const float>& x,
-                                        const float* means) const noexcept {
+                                        factor_set::per_sample known) const noexcept {
     const route_widths w = p.widths_;
     const index_t grid = of.router.pool_grid();
-    if (grid > 1) means = nullptr;
-    if (means == nullptr && grid == 1) pool_samples(x, p.routes_.data() + p.pooled_at_, p.route_floats_, p.executor_);
+    if (grid > 1) known = {};
+    if (!known && grid == 1) pool_samples(x, p.routes_.data() + p.pooled_at_, p.route_floats_, p.executor_);
     const auto one = [&](index_t n) {
         float* base = p.routes_.data() + n * p.route_floats_;
         if (grid > 1) adaptive_average(x, n, grid, base + p.pooled_at_, base + p.scratch_at_);
-        const float* pooled = means != nullptr ? means + n * x.shape.c : base + p.pooled_at_;
+        const float* pooled = known ? known.of(n) : base + p.pooled_at_;
         const auto at = [&](index_t width, index_t offset) { return width > 0 ? base + offset : nullptr; };
         const route out{.mixture = at(w.mixture, 0),
                         .channel = at(w.channel, w.mixture),
@@ -268,9 +276,9 @@ template <conv_backend Backend>
 void conv_layer<Backend>::compute(const parts& of, plan_type& p, const tensor_view<const float>& x,
                                   const tensor_view<float>& y, const tensor_view<const float>& residual,
                                   const channel_means& means, const conv::row_band& rows,
-                                  const given_coefficients& coefficients) const noexcept {
+                                  const given_values& given) const noexcept {
     factor_set f = factors(p);
-    if (of.router.takes_coefficients()) f.mixture = coefficients;
+    if (of.router.origin() == route_origin::coefficients) f.mixture = given;
     Backend::run(p.decisions_, {of.source, params_, x, y, residual, f, act_.value(), means.output, rows}, p.workspace_,
                  p.executor_);
 }

@@ -87,24 +87,25 @@ private:
 };
 
 /// A convolution as a step, held by its base, so that the step is compiled once for each backend. Its inputs are the image, for a
-/// layer whose coefficients come with each call those of every sample, [N, n] or [N, n, 1, 1], and the residual, if it takes one.
+/// layer whose coefficients or context come with each call those of every sample, [N, n] or [N, n, 1, 1], and the residual, if it
+/// takes one.
 template <conv_backend Backend>
 class convolution_operation final : public detail::layer_step<convolution_operation<Backend>, conv_plan<Backend>> {
     using base = detail::layer_step<convolution_operation<Backend>, conv_plan<Backend>>;
 
 public:
     explicit convolution_operation(std::unique_ptr<const conv_layer<Backend>> l)
-        : layer_(std::move(l)), coefficients_(layer_->given_coefficients_per_sample()) {}
+        : layer_(std::move(l)), given_(layer_->given_floats()) {}
     [[nodiscard]] const conv_layer<Backend>& layer() const noexcept { return *layer_; }
 
     [[nodiscard]] index_t inputs() const noexcept override {
-        return 1 + (coefficients_ > 0 ? 1 : 0) + (layer_->takes_residual() ? 1 : 0);
+        return 1 + (given_ > 0 ? 1 : 0) + (layer_->takes_residual() ? 1 : 0);
     }
     [[nodiscard]] nd_shape output_shape(std::span<const nd_shape> in) const override {
         const nd_shape y = base::output_shape(in);
-        if (coefficients_ > 0) {
-            const std::string where = concat(this->name(), " coefficients");
-            const shape4 expected{y[0], coefficients_, 1, 1}, found = image_shape(in[1], where);
+        if (given_ > 0) {
+            const std::string where = concat(this->name(), " ", layer_->given_name());
+            const shape4 expected{y[0], given_, 1, 1}, found = image_shape(in[1], where);
             if (found != expected) throw error(where, to_string(expected), to_string(found));
         }
         return y;
@@ -112,11 +113,11 @@ public:
     [[nodiscard]] std::unique_ptr<operation_state> plan(std::span<const nd_shape> in,
                                                         const plan_options& options) const override {
         return std::make_unique<state>(layer_->plan_without_workspace(image_shape(in.front(), this->name()), options),
-                                       coefficients_, options.memory);
+                                       given_, options.memory);
     }
     void run(operation_state& s, const operation_call& c) const noexcept override {
         auto& own = static_cast<state&>(s);
-        if (coefficients_ > 0) return run_given(own, c);
+        if (given_ > 0) return run_given(own, c);
         layer_->run_routed(own.plan, c.x(), c.y(), c.residual(), c.means, c.rows);
     }
     void for_each_storage(const storage_visitor& f) const override { layer_->visit_storage(f); }
@@ -126,25 +127,26 @@ private:
     struct state final : detail::layer_state<conv_plan<Backend>> {
         state(conv_plan<Backend> p, index_t count, std::pmr::memory_resource* memory)
             : detail::layer_state<conv_plan<Backend>>(std::move(p), &conv_layer<Backend>::use_workspace),
-              coefficients(count * this->plan.input_shape().n, memory) {}
+              given(count * this->plan.input_shape().n, memory) {}
         [[nodiscard]] std::string explain() const override {
-            const index_t count = coefficients.size() / this->plan.input_shape().n;
-            return this->plan.explain() +
-                   (count > 0 ? concat(", kernels mixed by ", count, " coefficients of each sample") : std::string());
+            const index_t count = given.size() / this->plan.input_shape().n;
+            // A layer with a router says itself what the router reads.
+            return this->plan.explain() + (count > 0 && !this->plan.routed()
+                                               ? concat(", kernels mixed by ", count, " coefficients of each sample")
+                                               : std::string());
         }
-        buffer<float> coefficients;
+        buffer<float> given;
     };
-    /// With the coefficients of each sample, which are contiguous for the layer wherever the value lies.
+    /// With what is given for each sample, which is contiguous for the layer wherever the value lies.
     KDNA_NOINLINE void run_given(state& own, const operation_call& c) const noexcept {
         const tensor_view<const float> from = c.image(1);
         for (index_t n = 0; n < from.shape.n; ++n)
-            for (index_t i = 0; i < coefficients_; ++i)
-                own.coefficients.data()[n * coefficients_ + i] = from(n, i, 0, 0);
-        layer_->run_given(own.plan, c.x(), {own.coefficients.data(), coefficients_}, c.y(),
+            for (index_t i = 0; i < given_; ++i) own.given.data()[n * given_ + i] = from(n, i, 0, 0);
+        layer_->run_given(own.plan, c.x(), {own.given.data(), given_}, c.y(),
                           layer_->takes_residual() ? c.image(2) : tensor_view<const float>{}, c.means);
     }
     std::unique_ptr<const conv_layer<Backend>> layer_;
-    index_t coefficients_;  // of a sample, that come with each call
+    index_t given_;  // floats of a sample, coefficients or a context, that come with each call
 };
 
 /// A fully connected layer: a 1x1 convolution in which the samples of the batch stand where pixels do, so that weights are

@@ -37,16 +37,16 @@ public:
         check_layer(l, x, residual);
         return add_convolution<B>(std::make_unique<const conv2d<S, R, B>>(std::move(l)), {x}, residual);
     }
-    /// The same for a layer with a `given_mixture`, whose coefficients are a value of the network, [N, n] or [N, n, 1, 1]: those
-    /// of each sample.
+    /// The same for a layer with a `given_mixture`, or with a router that reads a context: the coefficients or the context of each
+    /// sample are a value of the network, [N, n] or [N, n, 1, 1].
     // clang-format off
     template <kernel_source S, router R, conv_backend B>
         requires(routes_given<R>)
-    value add(conv2d<S, R, B> l, const value& x, const value& coefficients,
+    value add(conv2d<S, R, B> l, const value& x, const value& given,
               const std::optional<value>& residual = std::nullopt) {  // clang-format on
         check_layer(l, x, residual);
-        check_channels(l.name(), "coefficients", coefficients, l.given_coefficients_per_sample());
-        return add_convolution<B>(std::make_unique<const conv2d<S, R, B>>(std::move(l)), {x, coefficients}, residual);
+        check_channels(l.name(), l.given_name(), given, l.given_floats());
+        return add_convolution<B>(std::make_unique<const conv2d<S, R, B>>(std::move(l)), {x, given}, residual);
     }
     /// A layer that is used like a convolution, likewise.
     template <planned_layer L>

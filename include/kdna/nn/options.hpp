@@ -66,9 +66,12 @@ struct channel_means {
     float* output = nullptr;       ///< where those of y go; for plans made with plan_options::channel_means
 };
 
-/// Coefficients of a kernel source that come with a call: those of sample n at data + n * stride, 0: one set for all samples.
-/// For a runtime kernel they are its weights.
-using given_coefficients = factor_set::per_sample;
+/// What comes with a call for each sample besides the image: those of sample n at data + n * stride, 0: one set for all samples.
+using given_values = factor_set::per_sample;
+/// Coefficients of a kernel source; for a runtime kernel they are its weights.
+using given_coefficients = given_values;
+/// A context that the layer's router reads in the place of the pooled input.
+using given_context = given_values;
 
 }  // namespace kdna::inline KDNA_ABI
 

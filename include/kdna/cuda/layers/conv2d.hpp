@@ -84,6 +84,8 @@ template <device_api Device, class Run>
 /// device what they share on the host: a child runs on its parent's weights, which are uploaded once.
 template <kernel_source Source, router Router, class Device>
 class conv2d<Source, Router, backend::on<Device>> {
+    static_assert(origin_of<Router> != route_origin::context,
+                  "kdna: layers on devices do not read a context; this one runs on the CPU");
     static_assert(cuda::device_router<Router>,
                   "kdna: this router has no device form; write a cuda::router_recipe take_apart(const your_router&) "
                   "beside it (kdna/cuda/layers/take_apart.hpp)");
@@ -111,7 +113,7 @@ public:
     [[nodiscard]] bool takes_residual() const noexcept { return layer_->takes_residual(); }
     [[nodiscard]] const context_type& context() const noexcept { return context_; }
     /// Whether the weights come with each call.
-    [[nodiscard]] static constexpr bool takes_coefficients() noexcept { return routes_given<Router>; }
+    [[nodiscard]] static constexpr bool takes_given() noexcept { return routes_given<Router>; }
     /// Throws kdna::error if the layer cannot run on an input of this shape.
     [[nodiscard]] shape4 output_shape(const shape4& in) const {
         return KDNA_ABI::output_shape(in, kernel(), params_, name());
@@ -144,7 +146,7 @@ public:
     /// y = act( BN( conv(x) + bias ) + residual ), in the stream; does not wait. Views of the plan's shapes; x and y
     /// must not overlap, y and residual may be the same view. `T`: float, or the layer's own numbers channels last.
     /// Allocates nothing. Throws kdna::error if the arguments are not those of the plan, or a launch fails.
-    // Spelled out: nvcc 13 takes a call of takes_coefficients() in a constraint for unsatisfied.
+    // Spelled out: nvcc 13 takes a call of takes_given() in a constraint for unsatisfied.
     template <class T>
     void run(plan_type& p, const std::type_identity_t<cuda::device_view<const T>>& x, const cuda::device_view<T>& y,
              const std::type_identity_t<cuda::device_view<const T>>& residual = {}, stream s = {}) const
