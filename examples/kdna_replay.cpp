@@ -233,6 +233,10 @@ value x_volution(const module_builder<>& m, const value& x, parameters& p) {
     return m.net().add(std::move(layer), x);
 }
 
+value lsconv(const module_builder<>& m, const value& x, parameters& p) {
+    return models::lsconv_layer(m, x, p.number("kernel"));
+}
+
 /// "kernel": one for all samples, N = 1, or one for each: dense [N, O, C/groups, KH, KW], depthwise [N, C, KH, KW], or shared by
 /// all channels [N, KH, KW].
 tensor<float> runtime(state_dict tensors, const tensor_view<const float>& x, parameters& p) {
@@ -272,6 +276,7 @@ const std::map<std::string, family>& families() {
         {"acdc", layers(acdc)},
         {"sparse_kernel", layers(sparse_kernel)},
         {"x_volution", layers(x_volution)},
+        {"lsconv", layers(lsconv)},
         {"runtime_kernel", runtime},
     };
     return all;

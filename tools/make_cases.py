@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kdna_torch import CondConv2d, DCDConv2d, DyConv2d, KWManager, ODConv2d, export
+from kdna_torch import CondConv2d, DCDConv2d, DyConv2d, KWManager, LSConv, ODConv2d, export
 from kdna_torch.cases import AsClassifier, run_case
 from kdna_torch.checkpoint import randomise
 from kdna_torch.kernels import pack_bits
@@ -204,6 +204,15 @@ X_VOLUTION = [
     (9, 3, 1, (3, 1, 1)),
 ]
 
+# channels, large kernel, small kernel, channels that share one, (batch, height, width)
+LSCONV = [
+    (32, 7, 3, 8, (2, 7, 6)),
+    (24, 5, 3, 4, (3, 5, 9)),
+    (10, 7, 5, 2, (1, 6, 7)),
+    (6, 3, 1, 3, (2, 5, 4)),
+    (40, 7, 3, 1, (2, 4, 5)),
+]
+
 
 def sample_of(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """An input [B, C, H, W] whose samples differ in size and in their channels' means."""
@@ -263,6 +272,9 @@ def write_dynamic(folder: Path) -> None:
             extra = {key: v for key, v in {"stride": s, "groups": g}.items() if v > 1}
             case["layers"].append({"kernel": k, "padding": p, "act": act} | extra)
         write(folder, f"kw_{name}", case, module, (b, layers[0][0], h, w), seed, True)
+    for seed, (c, large, small, share, (b, h, w)) in enumerate(LSCONV, 1100):
+        name = f"lsconv_c{c}_l{large}_k{small}_s{share}_{h}x{w}"
+        write(folder, name, {"family": "lsconv", "kernel": small}, LSConv(c, large, small, share), (b, c, h, w), seed, True)
 
 
 def write_composed(folder: Path) -> None:

@@ -29,7 +29,7 @@ from safetensors.torch import load_file, safe_open
 from torch import Tensor, nn
 
 import kdna_torch
-from kdna_torch import ARCHS, ExportError, Node, ODConv2d, build, export, register
+from kdna_torch import ARCHS, ExportError, LSConv, Node, ODConv2d, build, export, register
 from kdna_torch.cases import build_case
 from kdna_torch.checkpoint import CheckpointError, randomise, read_checkpoint
 from kdna_torch.dynamic import DCDConv2d, DYCls, DyConv2d
@@ -1184,6 +1184,14 @@ def test_condconv_with_its_own_and_with_another_layers_coefficients() -> None:
     kernels = [exported.tensors[n["tensors"]["weight"]].shape for n in convs]
     assert kernels == [(4, 8, 8, 1, 1), (4, 6, 8, 3, 3)]
     assert "bias" not in convs[0]["tensors"] and exported.tensors[convs[1]["tensors"]["bias"]].shape == (4, 6)
+
+
+def test_kernels_of_every_position() -> None:
+    torch.manual_seed(0)
+    exported = check(scatter(LSConv(16, 5, 3, 4)), noise(2, 16, 6, 8))
+    (node,) = (n for n in exported.nodes if n["op"] == "position_conv2d")
+    assert (node["window"], node["groups"], node["sharing"]) == ([3, 3], 4, "interleaved")
+    assert "unfold" not in str(exported.nodes) and exported.ops.count("group_norm") == 1
 
 
 def test_other_dynamic_layers() -> None:

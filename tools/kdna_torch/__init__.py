@@ -7,6 +7,7 @@ from .kernels import ACDCChain, RuntimeConv2d, SparseKernelConv2d, XVolution
 from .layers import CondConv2d, SqueezeExcite, child_conv2d, child_kernel
 from .network_file import export
 from .networks import ARCHS, build, multiply_adds, parameter_count
+from .position import SKA, LSConv
 from .trace import Node
 from .values import ExportError
 from .warehouse import KWManager
@@ -22,9 +23,11 @@ __all__ = [
     "DyConv2d",
     "ExportError",
     "KWManager",
+    "LSConv",
     "Node",
     "ODConv2d",
     "RuntimeConv2d",
+    "SKA",
     "SparseKernelConv2d",
     "SqueezeExcite",
     "XVolution",

@@ -13,6 +13,7 @@ from .dynamic import DCDConv2d, DyConv2d, DYCls, ODConv2d
 from .kernels import ACDCChain, ACDCConv2d, RuntimeConv2d, SparseKernelConv2d, XVolution
 from .layers import CondConv2d
 from .networks import ResNet18Stage, ResNet50Layer3, ShareCluster
+from .position import LSConv
 from .warehouse import KWChain, KWManager
 
 
@@ -116,6 +117,12 @@ def build_sparse_kernel(case: dict[str, Any], tensors: dict[str, Tensor], channe
     )
 
 
+def build_lsconv(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    kernels, large = len(tensors["lkp.cv4.bias"]), tensors["lkp.cv2.c.weight"].shape[-1]
+    channels, small = len(tensors["bn.weight"]), case["kernel"]
+    return LSConv(channels, large, small, channels * small**2 // kernels)
+
+
 BUILDERS = {
     "kerneldna": build_kerneldna,
     "condconv": build_condconv,
@@ -124,6 +131,7 @@ BUILDERS = {
     "dcd": build_dcd,
     "kernel_warehouse": build_kernel_warehouse,
     "acdc": build_acdc,
+    "lsconv": build_lsconv,
 }
 
 

@@ -293,6 +293,15 @@ def kernel_warehouse(tracer: Tracer, module: Any, x: Tensor) -> Node:
     return Node("conv2d", [x], tensors, method="kernel_warehouse", kernel=[o, channels, kh, kw], **moves, **more)
 
 
+@layer("SKA")
+def small_kernel_aggregation(tracer: Tracer, module: Any, x: Tensor, w: Tensor) -> Node:
+    """LSConv's: kernels [N, G, k * k, H, W] of every position, which every G-th channel shares."""
+    k = math.isqrt(w.shape[2])
+    return Node(
+        "position_conv2d", [x, w], window=[k, k], pad=[k // 2] * 4, groups=w.shape[1], sharing="interleaved"
+    )
+
+
 @layer("ACDCConv2d")
 def acdc(tracer: Tracer, module: Any, x: Tensor, coefficients: Tensor) -> Node:
     if tracer.find(coefficients) is not None:

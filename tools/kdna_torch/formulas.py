@@ -1,6 +1,6 @@
-"""Methods without public code, straight from their formulas: NumPy, double precision, loops; no PyTorch.
+"""Methods without public code that runs on a CPU, straight from their formulas: NumPy, double precision, loops; no PyTorch.
 
-These are second opinions on the modules of ``kernels.py``. Maps are [B, C, H, W].
+These are second opinions on the modules of ``kernels.py`` and ``position.py``. Maps are [B, C, H, W].
 """
 
 from __future__ import annotations
@@ -95,7 +95,46 @@ def x_volution(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) 
     return y
 
 
-FAMILIES = {"acdc": acdc, "sparse_kernel": sparse_kernel, "runtime_kernel": runtime_kernel, "x_volution": x_volution}
+def normed(tensors: Mapping[str, Array], name: str, x: Array) -> Array:
+    """Batch norm ``name`` at inference."""
+    weight, bias, mean, var = (tensors[f"{name}.{key}"] for key in ("weight", "bias", "running_mean", "running_var"))
+    return (x - mean[:, None, None]) * (weight / np.sqrt(var + 1e-5))[:, None, None] + bias[:, None, None]
+
+
+def lsconv(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> Array:
+    """y = bn(sum_t w[c % G, t](p) x[c](p + t)) + x; w from 1x1, depthwise, 1x1 and 1x1 convolutions and a group norm."""
+
+    def unit(name: str, v: Array, groups: int = 1) -> Array:
+        kernel = tensors[f"lkp.{name}.c.weight"]
+        return normed(tensors, f"lkp.{name}.bn", correlate(v, kernel, 1, kernel.shape[-1] // 2, 1, groups))
+
+    v = np.maximum(unit("cv1", x), 0)
+    v = np.maximum(unit("cv3", unit("cv2", v, v.shape[1])), 0)
+    w = correlate(v, tensors["lkp.cv4.weight"], 1, 0) + tensors["lkp.cv4.bias"][:, None, None]
+    k = case["kernel"]
+    (b, rows, height, width), c = w.shape, x.shape[1]
+    groups = rows // k**2
+    for s in range(b):
+        for g in range(groups):
+            part = w[s, g * k * k : (g + 1) * k * k]
+            w[s, g * k * k : (g + 1) * k * k] = (part - part.mean()) / np.sqrt(part.var() + 1e-5)
+    w = w * tensors["lkp.norm.weight"][:, None, None] + tensors["lkp.norm.bias"][:, None, None]
+    padded, y = np.pad(x, [(0, 0), (0, 0), (k // 2, k // 2), (k // 2, k // 2)]), np.zeros_like(x)
+    for channel in range(c):
+        for i in range(k):
+            for j in range(k):
+                weight = w[:, channel % groups * k * k + i * k + j]
+                y[:, channel] += weight * padded[:, channel, i : i + height, j : j + width]
+    return normed(tensors, "bn", y) + x
+
+
+FAMILIES = {
+    "acdc": acdc,
+    "sparse_kernel": sparse_kernel,
+    "runtime_kernel": runtime_kernel,
+    "x_volution": x_volution,
+    "lsconv": lsconv,
+}
 
 
 def run(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> Array:

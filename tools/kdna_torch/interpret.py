@@ -29,6 +29,7 @@ ATTRIBUTES: dict[str, tuple[set[str], set[str]]] = {
     "conv2d": (set(), {"stride", "pad", "dilation", "groups", "pad_mode", "method"}),
     "conv_transpose2d": (set(), {"stride", "pad", "output_pad", "dilation", "groups"}),
     "linear": (set(), set()),
+    "position_conv2d": ({"window"}, {"stride", "pad", "dilation", "groups", "sharing"}),
     "batch_norm": (set(), {"eps"}),
     "layer_norm": ({"axes"}, {"eps"}),
     "group_norm": ({"groups"}, {"eps"}),
@@ -345,6 +346,20 @@ def linear(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     return y if (bias := w.maybe("bias")) is None else y + bias
 
 
+def position_conv2d(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
+    if len(v) != 2:
+        raise FormatError("kernels per position and an image are two inputs")
+    (n, c), (kh, kw), groups = v[0].shape[:2], a["window"], a.get("groups", 1)
+    y = F.unfold(bordered(v[0], a), (kh, kw), a.get("dilation", [1, 1]), 0, a.get("stride", [1, 1]))
+    sharing = a.get("sharing", "neighbours")
+    if sharing not in ("neighbours", "interleaved"):
+        raise FormatError(f"channels cannot share weights as {sharing}")
+    h, width = v[1].shape[-2:]
+    weights = v[1].reshape(n, groups, kh * kw, h * width)
+    of_channel = torch.arange(c) % groups if sharing == "interleaved" else torch.arange(c) // (c // groups)
+    return (y.view(n, c, kh * kw, -1) * weights[:, of_channel]).sum(2).view(n, c, h, width)
+
+
 def layer_norm(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     x, axes = v[0], list(range(-a["axes"], 0))
     centred = x - x.mean(axes, keepdim=True)
@@ -559,6 +574,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "conv2d": conv2d,
     "conv_transpose2d": conv_transpose2d,
     "linear": linear,
+    "position_conv2d": position_conv2d,
     "batch_norm": lambda v, w, a: normalised(v[0], w, "", ("mean", "var"), a.get("eps", 1e-5)),
     "layer_norm": layer_norm,
     "group_norm": group_norm,

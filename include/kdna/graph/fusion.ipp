@@ -60,16 +60,18 @@ void for_each_shape(const json_value& v, const F& f) {
     return n.op == "conv2d" && text_of(n, "method", "dense") == "dense";
 }
 
-/// Whether a node is a convolution whose second input are the coefficients of its kernels.
-[[nodiscard]] inline bool is_mixture(const node& n) { return n.op == "conv2d" && text_of(n, "method") == "mixture"; }
-[[nodiscard]] inline std::size_t inputs_of_layer(const node& n) { return is_mixture(n) ? 2 : 1; }
+/// Whether a node is a convolution whose second input are the coefficients of its kernels, or its kernels of every position.
+[[nodiscard]] inline bool takes_kernels(const node& n) {
+    return n.op == "position_conv2d" || (n.op == "conv2d" && text_of(n, "method") == "mixture");
+}
+[[nodiscard]] inline std::size_t inputs_of_layer(const node& n) { return takes_kernels(n) ? 2 : 1; }
 
 }  // namespace detail
 
 /// The step of a layer alone. The layer has as many inputs as it reads.
 KDNA_FUNC fused_layer alone(const node& layer) {
     fused_layer f{&layer, layer.in.front()};
-    if (detail::is_mixture(layer)) f.coefficients = layer.in[1];
+    if (detail::takes_kernels(layer)) f.coefficients = layer.in[1];
     f.out = layer.out;
     return f;
 }
@@ -81,7 +83,7 @@ KDNA_FUNC fusion::fusion(const description& net, const std::map<std::string, nd_
     // The last layers first: of two that are added, the later one adds the other, which is there by then.
     for (std::size_t i = net.nodes.size(); i-- > 0;) {
         const node& n = net.nodes[i];
-        if (n.op == "conv2d" || n.op == "conv_transpose2d" || n.op == "linear") follow(n);
+        if (n.op == "conv2d" || n.op == "conv_transpose2d" || n.op == "linear" || n.op == "position_conv2d") follow(n);
     }
     for (const node& n : net.nodes)
         if (n.op == "batch_norm") follow_norm(n);

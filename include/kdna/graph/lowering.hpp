@@ -62,6 +62,7 @@ private:
                                const std::string& method);
     KDNA_FUNC void add_conv_transpose2d(const fused_layer& f, attributes& a);
     KDNA_FUNC void add_linear(const fused_layer& f, attributes& a);
+    KDNA_FUNC void add_position(const fused_layer& f, attributes& a);
     // Others (graph/lower_values.ipp).
     KDNA_FUNC void add_constant(const node& n, attributes& a);
     KDNA_FUNC void add_batch_norm(const fused_layer& f, attributes& a);

@@ -24,6 +24,7 @@ KDNA_FUNC const std::map<std::string_view, lowering::adder>& lowering::adders() 
         {"conv2d", &lowering::add_plain_layer},
         {"conv_transpose2d", &lowering::add_plain_layer},
         {"linear", &lowering::add_plain_layer},
+        {"position_conv2d", &lowering::add_plain_layer},
         {"constant", &lowering::add_constant},
         {"batch_norm", &lowering::add_plain_layer},
         {"layer_norm", &lowering::add_layer_norm},
@@ -127,9 +128,11 @@ KDNA_FUNC void lowering::add_node(const node& n) {
     const bool counted = n.op == "concat" || n.op == "constant" || n.op == "matmul";
     const bool two = n.in.size() == 2 && (n.op == "add" || n.op == "sub" || n.op == "mul" || n.op == "div" ||
                                           n.op == "maximum" || n.op == "minimum");
-    if (detail::is_mixture(n) && n.in.size() != 2)
-        throw error(n.where(), "two inputs, an image and coefficients", concat(n.in.size()));
-    if (!counted && !two && !detail::is_mixture(n) && n.in.size() != 1)
+    if (detail::takes_kernels(n) && n.in.size() != 2)
+        throw error(n.where(),
+                    concat("two inputs, an image and ", n.op == "conv2d" ? "coefficients" : "kernels per position"),
+                    concat(n.in.size()));
+    if (!counted && !two && !detail::takes_kernels(n) && n.in.size() != 1)
         throw error(n.where(), "one input", concat(n.in.size()));
     attributes a(n);
     (this->*found->second)(n, a);

@@ -23,6 +23,8 @@
 #include <kdna/dna/sparse_kernel.hpp>
 #include <kdna/models/module_builder.hpp>
 #include <kdna/nn/dcd_conv2d.hpp>
+#include <kdna/nn/given_position_conv2d.hpp>
+#include <kdna/nn/network_functions.hpp>
 
 namespace kdna::inline KDNA_ABI::models {
 
@@ -252,6 +254,30 @@ value acdc_layer(const module_builder<B>& m, const value& x, const kernel_shape&
                  const shared_coefficients& coefficients) {
     const auto atoms = m.weights().take("atoms", {coefficients.cells().shape().n, k.kh, k.kw});
     return m.add(x, acdc_kernel(coefficients, k, atoms, m.name()), call, no_router(), m.static_bias(k, call));
+}
+
+/// LSNet's layer, y = bn( sum over taps of w(p, t) x(p + t) ) + x, with a small network's weights w. Keys lkp.{cv1, cv2, cv3}.{c.weight,
+/// bn}, lkp.cv4.{weight [G*k*k, C/2, 1, 1], bias}, lkp.norm.{weight, bias}, bn. `window` is k x k.
+template <conv_backend B>
+value lsconv_layer(const module_builder<B>& m, const value& x, const extent2& window) {
+    const module_builder<B> lkp = m.child("lkp");
+    const index_t half = lkp.weights().extent("cv1.c.weight", 0, 4), large = lkp.weights().extent("cv2.c.weight", 2, 4),
+                  rows = lkp.weights().extent("cv4.weight", 0, 4), taps = checked_mul(window.h, window.w, m.name());
+    if (taps < 1 || rows % taps != 0)
+        throw error(lkp.full_name("cv4.weight"), concat("rows for ", taps, " taps"), concat(rows));
+    value w = lkp.conv_bn(x, "cv1.c", "cv1.bn", {.o = half, .i = x.channels}, {.act = activation::relu});
+    const kernel_shape depthwise{.o = half, .i = half, .kh = large, .kw = large, .groups = half};
+    w = lkp.conv_bn(w, "cv2.c", "cv2.bn", depthwise);
+    w = lkp.conv_bn(w, "cv3.c", "cv3.bn", {.o = half, .i = half}, {.act = activation::relu});
+    w = plain_layer(lkp.child("cv4"), w, {.o = rows, .i = half}, {.bias = true});
+    w = nn::group_norm(
+        m.net(), w, rows / taps,
+        {.weight = lkp.weights().take("norm.weight", {rows}), .bias = lkp.weights().take("norm.bias", {rows})},
+        lkp.full_name("norm"));
+    given_position_conv2d layer(
+        {.channels = x.channels, .groups = rows / taps, .window = window, .sharing = weight_sharing::interleaved},
+        {.pad = {window.h / 2, window.w / 2}}, {.bn = m.bn("bn", x.channels), .residual = true, .name = m.name()});
+    return m.net().add(std::make_unique<given_position_operation>(std::move(layer)), {x, w, x}, x.channels);
 }
 
 /// Keys codebook [n, KH, KW] of +-1, index (uint8, log2(n) bits for each of the O * I/groups slices), alpha [O] [, bias].
