@@ -10,6 +10,7 @@
 //     acdc_expanded              ACDC with four atoms, its kernel written out when it is loaded
 //     acdc, acdc_assembled       put together panel by panel: when it is first planned, and in every run
 //     child                      KernelDNA
+//     lsconv                     LSNet's: a network gives each position a 3x3 kernel that eight channels share
 //     ..._bf16, ..._f16          the same with kernels stored in bfloat16 or float16
 //     plain_transformed_bf16, _f16  the plain layer, its kernel kept transformed for Winograd in 16 bits
 //     constant, runtime          blur kernels of one channel for RGB images, circular: one known beforehand, and one
@@ -193,8 +194,11 @@ template <class Method>
     const auto run = [made, &x] { made->layer.run(made->plan, x.view(), made->y.view()); };
     run();
 
-    constexpr bool dense = !std::is_same_v<Method, runtime_method> && !std::is_same_v<Method, constant_method>;
-    auto oracle = Method::template make<std::conditional_t<dense, assembled_reference, sampled_reference>>(s, same);
+    constexpr bool steps = requires { Method::steps; };
+    constexpr bool dense =
+        !steps && !std::is_same_v<Method, runtime_method> && !std::is_same_v<Method, constant_method>;
+    using sampled = std::conditional_t<dense, assembled_reference, sampled_reference>;
+    auto oracle = Method::template make<std::conditional_t<steps, backend::reference, sampled>>(s, same);
     tensor<float> expected(made->y.shape(), layout::nhwc);
     auto oracle_plan = oracle.plan(x.shape(), {});
     oracle.run(oracle_plan, x.view(), expected.view());
@@ -331,6 +335,7 @@ void add_dynamic_layers(index_t channels, index_t extent) {
     // No transformed kernel fits a budget of one byte, so nothing of it is kept.
     add_benchmark<acdc_method, plain_method>(s, "acdc_assembled", 1);
     add_benchmark<child_method, plain_method>(s, "child");
+    add_benchmark<lsconv_method, plain_method>(s, "lsconv");
 
     add_benchmark<stored_in<odconv_4x_method, number_format::bfloat16>, plain_method>(s, "odconv_4x_bf16");
     add_benchmark<stored_in<condconv_4x_method, number_format::bfloat16>, plain_method>(s, "condconv_4x_bf16");

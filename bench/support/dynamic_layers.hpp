@@ -13,6 +13,7 @@
 #include <kdna/dna/kernel_warehouse.hpp>
 #include <kdna/dna/odconv.hpp>
 #include <kdna/kdna.hpp>
+#include <kdna/models/dynamic_layers.hpp>
 #include <kdna/nn/dcd_conv2d.hpp>
 #include <map>
 #include <random>
@@ -272,6 +273,47 @@ struct child_method {
         const auto parent = detail::one_kernel(t, "parent.weight", k);
         return kdna::conv2d<kdna::dense_kernel, kdna::squeeze_excite, B>(parent.child(adapter), s.params(),
                                                                          detail::options(t, k), std::move(gate));
+    }
+};
+
+/// A layer that is several steps of a network, used like a conv2d.
+struct network_layer {
+    using plan_type = kdna::network_plan;
+
+    [[nodiscard]] plan_type plan(const kdna::shape4& in, const kdna::plan_options& options = {}) const {
+        return net.plan(in, options);
+    }
+    void run(plan_type& p, const kdna::tensor_view<const float>& x, const kdna::tensor_view<float>& y) const noexcept {
+        net.run(p, x, y);
+    }
+    kdna::network net;
+};
+
+/// LSNet's LSConv: kernels of every position from a network with a depthwise 7x7, applied as 3x3 that eight channels share.
+struct lsconv_method {
+    static constexpr bool steps = true;  // its oracle is one with convolutions by backend::reference
+    template <kdna::conv_backend B, class Tensors>
+    [[nodiscard]] static network_layer make(const layer_shape& s, Tensors& t) {
+        const index_t c = s.kernel.i, half = c / 2, rows = c / 8 * 9;
+        kdna::state_dict weights;
+        const auto take = [&](const std::string& name, const std::vector<index_t>& shape) {
+            weights.add(name, kdna::tensor_data::copy_of<float>(shape, t.values("conv." + name, shape)));
+        };
+        const auto take_bn = [&](const std::string& name, index_t channels) {
+            for (const char* key : {".weight", ".bias", ".running_mean", ".running_var"}) take(name + key, {channels});
+        };
+        take("lkp.cv1.c.weight", {half, c, 1, 1});
+        take("lkp.cv2.c.weight", {half, 1, 7, 7});
+        take("lkp.cv3.c.weight", {half, half, 1, 1});
+        for (const char* unit : {"lkp.cv1.bn", "lkp.cv2.bn", "lkp.cv3.bn"}) take_bn(unit, half);
+        take("lkp.cv4.weight", {rows, half, 1, 1});
+        for (const char* name : {"lkp.cv4.bias", "lkp.norm.weight", "lkp.norm.bias"}) take(name, {rows});
+        take_bn("bn", c);
+        kdna::network_builder net;
+        const kdna::models::module_builder<B> layer(net, kdna::state_dict_reader(weights));
+        const kdna::models::value y = kdna::models::lsconv_layer(layer, net.input(c), 3);
+        const kdna::conv_options after = detail::options(t, s.kernel);
+        return {std::move(net).build(kdna::nn::batch_norm(net, y, *after.bn, "bn", after.act))};
     }
 };
 

@@ -8,6 +8,7 @@
 
 #include <kdna/conv/epilogue.hpp>
 #include <kdna/conv/position/nest.hpp>
+#include <kdna/simd/transpose.hpp>
 
 namespace kdna::inline KDNA_ABI::conv::position {
 namespace detail {
@@ -82,11 +83,15 @@ KDNA_FUNC void viewed_weights::operator()(const neighbourhood& at, float* weight
         return;
     }
     const index_t pitch = plan_->weights_pitch;
-    for (index_t i = 0; i < taps; ++i) {
-        float* to = weights + i * pitch;
-        for (index_t g = 0; g < groups; ++g) to[g] = from[g * from_.g + i * from_.t];
-        for (index_t g = groups; g < pitch; ++g) to[g] = to[g - groups];
+    if (from_.t == 1) {
+        simd::transpose(taps, groups, from, from_.g, weights, pitch);
+    } else {
+        for (index_t i = 0; i < taps; ++i)
+            for (index_t g = 0; g < groups; ++g) weights[i * pitch + g] = from[g * from_.g + i * from_.t];
     }
+    // The groups again, for a vector that begins at the last of them. The pitch has room for the whole vectors that are stored.
+    for (float* row = weights; row != weights + taps * pitch; row += pitch)
+        for (index_t g = groups; g < groups + simd::lanes; g += groups) simd::store(row + g, simd::load(row));
 }
 
 }  // namespace kdna::inline KDNA_ABI::conv::position

@@ -19,7 +19,7 @@ KDNA_FUNC_COLD plan make_plan(const shape4& in, const shape4& out, const given_p
     p.window = weights.window;
     p.groups = weights.groups;
     p.sharing = weights.sharing;
-    p.weights_pitch = checked_add(p.groups, simd::lanes, where);
+    p.weights_pitch = checked_add(p.groups, 2 * simd::lanes, where);
     p.threads = std::clamp<index_t>(threads, 1, checked_mul(in.n, std::min(in.h, out.h), where));
     p.stages = order == input_order::any;
     p.staged = {.in = in, .pixel_floats = in.c};
