@@ -5,6 +5,7 @@
 #include <kdna/nn/conv_layer.ipp>
 #include <kdna/nn/conv_transpose2d.ipp>
 #include <kdna/nn/extents.ipp>
+#include <kdna/nn/frequency_bands.ipp>
 #include <kdna/nn/given_position_conv2d.ipp>
 #include <kdna/nn/layer.ipp>
 #include <kdna/nn/network.ipp>

@@ -34,6 +34,7 @@ from kdna_torch.cases import build_case
 from kdna_torch.checkpoint import CheckpointError, randomise, read_checkpoint
 from kdna_torch.dynamic import DCDConv2d, DYCls, DyConv2d
 from kdna_torch.extents import Dim, Ratio, combine
+from kdna_torch.fdconv import FDConv
 from kdna_torch.interpret import FormatError, Network, extent
 from kdna_torch.layers import CondConv2d
 from kdna_torch.networks import PyramidHead
@@ -1192,6 +1193,54 @@ def test_kernels_of_every_position() -> None:
     (node,) = (n for n in exported.nodes if n["op"] == "position_conv2d")
     assert (node["window"], node["groups"], node["sharing"]) == ([3, 3], 4, "interleaved")
     assert "unfold" not in str(exported.nodes) and exported.ops.count("group_norm") == 1
+
+
+def test_fdconv() -> None:
+    torch.manual_seed(0)
+    for layer, bands in (
+        (FDConv(16, 8, 3, 1, 1), True),
+        (FDConv(16, 8, 3, 2, 1, 1, True, 6, local=False), True),
+        (FDConv(16, 8, 1, kernel_num=1), False),
+        (FDConv(16, 8, 3, 1, 1, fourier=False), True),
+    ):
+        exported = check(scatter(layer), noise(2, 16, 6, 8))
+        (node,) = (n for n in exported.nodes if n.get("method") == "fdconv")
+        assert exported.ops.count("frequency_bands") == bands and len(node["in"]) == 1 + bands
+        assert exported.tensors[node["tensors"]["weight"]].ndim == 5
+
+    class StarReLU(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.bias = nn.Parameter(torch.tensor([0.8944])), nn.Parameter(torch.tensor([-0.4472]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * F.relu(x) ** 2 + self.bias
+
+    assert check(StarReLU(), noise(2, 3, 4, 5)).ops == ["activation", "add"]
+
+
+def test_the_variants_of_the_public_fdconv() -> None:
+    """Temperatures, other multiples, and 1 + tanh go into the tensors."""
+    torch.manual_seed(0)
+    layer = scatter(FDConv(16, 8, 3, 1, 1)).double()
+
+    class Public(FDConv):
+        att_multi, ksm_local_act = 3.0, "tanh"
+
+        def forward(self, x: Tensor) -> Tensor:
+            p, g = x.mean((2, 3), keepdim=True), self.KSM_Global
+            z = g.relu(g.bn(g.fc(p)))
+            heads = [torch.sigmoid(h(z).flatten(1) / 2.5) * 3 for h in (g.channel_fc, g.filter_fc, g.spatial_fc)]
+            mixture = torch.sigmoid(g.kernel_fc(z).flatten(1) / 1.5) * 2 / 4
+            weight = torch.einsum("bi,iochw->bochw", mixture, self.kernels())
+            weight = weight * heads[0][:, None, :, None, None] * heads[2].view(-1, 1, 1, 3, 3)
+            logits = self.KSM_Local.conv(self.KSM_Local.norm(p.flatten(1))[:, None]).unflatten(1, (8, 3, 3)).movedim(-1, 2)
+            y = kdna_torch.layers.conv2d_per_sample(self.FBM(x), weight * (1 + logits.tanh()), None, 1, 1)
+            return y * heads[1][:, :, None, None]
+
+    layer.__class__ = type("FDConv", (Public,), {})
+    layer.KSM_Global.temperature, layer.KSM_Global.kernel_temp = 2.5, 1.5
+    check(layer.float(), noise(2, 16, 6, 8))
 
 
 def test_other_dynamic_layers() -> None:

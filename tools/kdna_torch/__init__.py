@@ -3,6 +3,7 @@
 from .dynamic import DCDConv2d, DyConv2d, DYCls, ODConv2d
 from .dynamic_export import register
 from .dynamic_networks import DYNAMIC_ARCHS
+from .fdconv import FDConv
 from .kernels import ACDCChain, RuntimeConv2d, SparseKernelConv2d, XVolution
 from .layers import CondConv2d, SqueezeExcite, child_conv2d, child_kernel
 from .network_file import export
@@ -22,6 +23,7 @@ __all__ = [
     "DYCls",
     "DyConv2d",
     "ExportError",
+    "FDConv",
     "KWManager",
     "LSConv",
     "Node",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .dynamic import DCDConv2d, DyConv2d, DYCls, ODConv2d
+from .fdconv import FDConv
 from .kernels import ACDCChain, ACDCConv2d, RuntimeConv2d, SparseKernelConv2d, XVolution
 from .layers import CondConv2d
 from .networks import ResNet18Stage, ResNet50Layer3, ShareCluster
@@ -117,6 +118,13 @@ def build_sparse_kernel(case: dict[str, Any], tensors: dict[str, Tensor], channe
     )
 
 
+def build_fdconv(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    n, o, c, k, _ = tensors["weight"].shape
+    bands, local = (any(key.startswith(part) for key in tensors) for part in ("FBM.", "KSM_Local."))
+    geometry = case["stride"], case["padding"], case.get("dilation", 1)
+    return FDConv(c, o, k, *geometry, "bias" in tensors, n, bands, local, fourier=False)
+
+
 def build_lsconv(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     kernels, large = len(tensors["lkp.cv4.bias"]), tensors["lkp.cv2.c.weight"].shape[-1]
     channels, small = len(tensors["bn.weight"]), case["kernel"]
@@ -131,6 +139,7 @@ BUILDERS = {
     "dcd": build_dcd,
     "kernel_warehouse": build_kernel_warehouse,
     "acdc": build_acdc,
+    "fdconv": build_fdconv,
     "lsconv": build_lsconv,
 }
 

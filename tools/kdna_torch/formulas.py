@@ -128,12 +128,80 @@ def lsconv(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> A
     return normed(tensors, "bn", y) + x
 
 
+def sigmoid(v: Array) -> Array:
+    return 1 / (1 + np.exp(-v))
+
+
+def low_frequencies(x: Array, band: int) -> Array:
+    """Of every map [H, W] the frequencies below 1 / (2 band), summed wave by wave.
+
+    Row and column of the spectrum are kept where the nearest of 64 x 33 frequencies is, in float32 as the mask is made. The
+    half spectrum's first column, and the last of an even width, count by their real part; the others twice.
+    """
+    height, width = x.shape[-2:]
+    y, rows, columns = np.zeros_like(x), np.arange(height), np.arange(width)
+
+    def kept(extent: int, table: Array) -> list[int]:
+        scale = np.float32(len(table)) / np.float32(extent)
+        nearest = [min(int(np.floor(np.float32(i) * scale)), len(table) - 1) for i in range(extent)]
+        return [i for i, j in enumerate(nearest) if np.float32(abs(table[j])) < np.float32(0.5 / band + 1e-8)]
+
+    for p in kept(height, np.fft.fftfreq(64)):
+        for f in kept(width // 2 + 1, np.fft.rfftfreq(64)):
+            wave = np.exp(2j * np.pi * (p * rows[:, None] / height + f * columns / width))
+            amplitude = (x * wave.conj()).sum((-2, -1), keepdims=True) / (height * width)
+            y += (amplitude * wave).real * (1 if f == 0 or 2 * f == width else 2)
+    return y
+
+
+def fdconv(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> Array:
+    """y = a_f conv(bands(x), (sum_i a_w[i] W_i) a_c a_s local); all a from the means of x, sample by sample."""
+    part = "KSM_Global."
+    n, o, c, k, _ = tensors["weight"].shape
+    samples = []
+    for sample in x:
+        p = sample.mean((1, 2))
+        v = tensors[f"{part}fc.weight"][:, :, 0, 0] @ p
+        v = normed(tensors, f"{part}bn", v[:, None, None])[:, 0, 0]
+        z = tensors[f"{part}relu.scale"] * np.maximum(v, 0) ** 2 + tensors[f"{part}relu.bias"]
+
+        def head(name: str, count: int) -> Array:
+            if f"{part}{name}.weight" not in tensors:
+                return np.ones(count)
+            return 2 * sigmoid(tensors[f"{part}{name}.weight"][:, :, 0, 0] @ z + tensors[f"{part}{name}.bias"])
+
+        mixture = head("kernel_fc", n) / (n if n > 1 else 1)
+        kernel = sum(a * w for a, w in zip(mixture, tensors["weight"]))
+        kernel = kernel * head("channel_fc", c)[:, None, None] * head("spatial_fc", k * k).reshape(k, k)
+        if "KSM_Local.conv.weight" in tensors:
+            u = (p - p.mean()) / np.sqrt(p.var() + 1e-5) * tensors["KSM_Local.norm.weight"]
+            u = u + tensors["KSM_Local.norm.bias"]
+            rows = tensors["KSM_Local.conv.weight"][:, 0]
+            u = np.pad(u, rows.shape[1] // 2)
+            for channel in range(c):
+                logits = rows @ u[channel : channel + rows.shape[1]]
+                kernel[:, channel] *= 2 * sigmoid(logits).reshape(o, k, k)
+        image = sample[None]
+        if "FBM.freq_weight_conv_list.0.weight" in tensors:
+            total, before = np.zeros_like(image), image
+            for i, band in enumerate((2, 4, 8)):
+                prefix, low = f"FBM.freq_weight_conv_list.{i}.", low_frequencies(image, band)
+                maps = correlate(image, tensors[f"{prefix}weight"], 1, 1) + tensors[f"{prefix}bias"]
+                total, before = total + 2 * sigmoid(maps) * (before - low), low
+            image = total + before
+        y = correlate(image, kernel, case["stride"], case["padding"], case.get("dilation", 1))
+        samples.append(y * head("filter_fc", o)[:, None, None])
+    y = np.concatenate(samples)
+    return y + tensors["bias"][:, None, None] if "bias" in tensors else y
+
+
 FAMILIES = {
     "acdc": acdc,
     "sparse_kernel": sparse_kernel,
     "runtime_kernel": runtime_kernel,
     "x_volution": x_volution,
     "lsconv": lsconv,
+    "fdconv": fdconv,
 }
 
 

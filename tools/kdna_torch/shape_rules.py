@@ -289,6 +289,7 @@ RULES |= {
         "sqrt",
         "rsqrt",
         "channel_shuffle",
+        "frequency_bands",
         "softmax",
         "log_softmax",
     )

@@ -29,7 +29,7 @@ struct fused_gate {
 struct fused_layer {
     const node* layer;
     std::string input;           ///< in front of the gate, if there is one
-    std::string coefficients{};  ///< of a mixture's kernels, or kernels per position; empty for others
+    std::string coefficients{};  ///< a second input: of a mixture's kernels, kernels per position, what is routed
     std::optional<fused_gate> gate{};
     const node* affine = nullptr;  ///< a layer norm in front, whose weight and bias go into the kernel and the bias
     const node* bn = nullptr;

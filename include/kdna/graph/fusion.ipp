@@ -60,9 +60,11 @@ void for_each_shape(const json_value& v, const F& f) {
     return n.op == "conv2d" && text_of(n, "method", "dense") == "dense";
 }
 
-/// Whether a node is a convolution whose second input are the coefficients of its kernels, or its kernels of every position.
+/// Whether a node is a convolution with a second input: the coefficients of its kernels, what its attention reads, or its kernels of
+/// every position.
 [[nodiscard]] inline bool takes_kernels(const node& n) {
-    return n.op == "position_conv2d" || (n.op == "conv2d" && text_of(n, "method") == "mixture");
+    return n.op == "position_conv2d" || (n.op == "conv2d" && (text_of(n, "method") == "mixture" ||
+                                                              (text_of(n, "method") == "fdconv" && n.in.size() == 2)));
 }
 [[nodiscard]] inline std::size_t inputs_of_layer(const node& n) { return takes_kernels(n) ? 2 : 1; }
 

@@ -84,6 +84,7 @@ private:
     KDNA_FUNC void add_pad(const node& n, attributes& a);
     KDNA_FUNC void add_pool(const node& n, attributes& a);
     KDNA_FUNC void add_adaptive_pool(const node& n, attributes& a);
+    KDNA_FUNC void add_frequency_bands(const node& n, attributes& a);
     KDNA_FUNC void add_resize(const node& n, attributes& a);
     KDNA_FUNC void add_reduce(const node& n, attributes& a);
     KDNA_FUNC void add_softmax(const node& n, attributes& a);
