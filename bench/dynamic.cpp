@@ -10,6 +10,7 @@
 //     acdc_expanded              ACDC with four atoms, its kernel written out when it is loaded
 //     acdc, acdc_assembled       put together panel by panel: when it is first planned, and in every run
 //     child                      KernelDNA
+//     fdconv, fdconv_kernels     FDConv of four kernels, with frequency band modulation and without
 //     lsconv                     LSNet's: a network gives each position a 3x3 kernel that eight channels share
 //     ..._bf16, ..._f16          the same with kernels stored in bfloat16 or float16
 //     plain_transformed_bf16, _f16  the plain layer, its kernel kept transformed for Winograd in 16 bits
@@ -336,6 +337,8 @@ void add_dynamic_layers(index_t channels, index_t extent) {
     add_benchmark<acdc_method, plain_method>(s, "acdc_assembled", 1);
     add_benchmark<child_method, plain_method>(s, "child");
     add_benchmark<lsconv_method, plain_method>(s, "lsconv");
+    add_benchmark<fdconv_method<true>, plain_method>(s, "fdconv");
+    add_benchmark<fdconv_method<false>, plain_method>(s, "fdconv_kernels");
 
     add_benchmark<stored_in<odconv_4x_method, number_format::bfloat16>, plain_method>(s, "odconv_4x_bf16");
     add_benchmark<stored_in<condconv_4x_method, number_format::bfloat16>, plain_method>(s, "condconv_4x_bf16");

@@ -277,8 +277,10 @@ const std::map<std::string, family>& families() {
         {"sparse_kernel", layers(sparse_kernel)},
         {"x_volution", layers(x_volution)},
         {"lsconv", layers(lsconv)},
-        {"fdconv", mixture([](const module_builder<>& m, const value& x, const kernel_shape& k,
-                              const layer_call& call) { return models::fdconv_block(m, x, k, call); })},
+        {"fdconv",
+         mixture([](const module_builder<>& m, const value& x, const kernel_shape& k, const layer_call& call) {
+             return models::fdconv_layer(m, models::fdconv_bands(m, x), x, k, call);
+         })},
         {"runtime_kernel", runtime},
     };
     return all;

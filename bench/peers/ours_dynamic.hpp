@@ -116,6 +116,8 @@ inline runnable our_dynamic(const json& item, const std::string& form, kdna::exe
     if (form == "dcd") return detail::dynamic_layer<dcd_method>(item, s, options);
     if (form == "kernel_warehouse_1x") return detail::dynamic_layer<warehouse_method>(item, s, options);
     if (form == "acdc") return detail::dynamic_layer<acdc_method>(item, s, options);
+    if (form == "fdconv") return detail::dynamic_layer<fdconv_method<true>>(item, s, options);
+    if (form == "fdconv_kernels") return detail::dynamic_layer<fdconv_method<false>>(item, s, options);
     if (form == "lsconv") return detail::dynamic_layer<lsconv_method>(item, s, options);
     if (form == "child") return detail::dynamic_layer<child_method>(item, s, options);
     throw std::invalid_argument("no method \"" + form + "\"");

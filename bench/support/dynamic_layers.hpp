@@ -317,4 +317,48 @@ struct lsconv_method {
     }
 };
 
+/// FDConv with four kernels: a factor of every weight, and with `Bands` frequency band modulation in front.
+template <bool Bands>
+struct fdconv_method {
+    static constexpr index_t kernels = 4;
+    template <kdna::conv_backend B, class Tensors>
+    [[nodiscard]] static network_layer make(const layer_shape& s, Tensors& t) {
+        const kdna::kernel_shape& k = s.kernel;
+        const index_t hidden = std::max<index_t>(k.i / 16, 16), taps = k.taps();
+        kdna::state_dict weights;
+        const auto take = [&](const std::string& name, const std::vector<index_t>& shape) {
+            weights.add(name, kdna::tensor_data::copy_of<float>(shape, t.values("conv." + name, shape)));
+        };
+        const auto head = [&](const std::string& name, index_t outputs) {
+            take("KSM_Global." + name + ".weight", {outputs, hidden, 1, 1});
+            take("KSM_Global." + name + ".bias", {outputs});
+        };
+        take("weight", {kernels, k.o, k.i, k.kh, k.kw});
+        take("KSM_Global.fc.weight", {hidden, k.i, 1, 1});
+        for (const char* key : {"bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"})
+            take(std::string("KSM_Global.") + key, {hidden});
+        take("KSM_Global.relu.scale", {1});
+        take("KSM_Global.relu.bias", {1});
+        head("channel_fc", k.i);
+        head("filter_fc", k.o);
+        head("spatial_fc", taps);
+        head("kernel_fc", kernels);
+        take("KSM_Local.norm.weight", {k.i});
+        take("KSM_Local.norm.bias", {k.i});
+        take("KSM_Local.conv.weight", {k.o * taps, 1, 5});
+        for (index_t i = 0; Bands && i < 3; ++i) {
+            const std::string conv = kdna::concat("FBM.freq_weight_conv_list.", i);
+            take(conv + ".weight", {1, k.i, 3, 3});
+            take(conv + ".bias", {1});
+        }
+        kdna::network_builder net;
+        const kdna::state_dict_reader reader(weights);
+        const kdna::models::value x = net.input(k.i),
+                                  y = kdna::models::fdconv_bands(kdna::models::module_builder<>(net, reader), x);
+        const kdna::conv_options after = detail::options(t, k);
+        return {std::move(net).build(kdna::models::fdconv_layer(kdna::models::module_builder<B>(net, reader), y, x, k,
+                                                                {.act = after.act, .bn = after.bn}))};
+    }
+};
+
 }  // namespace kdna_bench

@@ -301,31 +301,26 @@ value fdconv_layer(const module_builder<B>& m, const value& x, const value& rout
         x, route, call.residual);
 }
 
-/// An FDConv with the frequency band modulation in front of it, if it has one: keys FBM.freq_weight_conv_list.i.{weight [1, C, KH, KW],
-/// bias [1]} for each of `bands`, and those of fdconv_layer.
+/// The frequency band modulation in front of an FDConv: keys FBM.freq_weight_conv_list.i.{weight [1, C, KH, KW], bias [1]} for each
+/// of `bands`. `x` itself where there are none.
 template <conv_backend B>
-value fdconv_block(const module_builder<B>& m, const value& x, const kernel_shape& k, const layer_call& call,
-                   const std::vector<index_t>& bands = {2, 4, 8}) {
+value fdconv_bands(const module_builder<B>& m, const value& x, const std::vector<index_t>& bands = {2, 4, 8}) {
     const module_builder<B> list = m.child("FBM.freq_weight_conv_list");
-    if (!list.weights().contains("0.weight")) return fdconv_layer(m, x, x, k, call);
-    const auto count = static_cast<index_t>(bands.size());
-    const kernel_shape one{.o = count,
+    if (!list.weights().contains("0.weight")) return x;
+    const kernel_shape one{.o = static_cast<index_t>(bands.size()),
                            .i = x.channels,
                            .kh = list.weights().extent("0.weight", 2, 4),
                            .kw = list.weights().extent("0.weight", 3, 4)};
     std::vector<float> weight, bias;
-    for (index_t i = 0; i < count; ++i) {
-        const auto w = list.weights().take(concat(i, ".weight"), {1, one.i, one.kh, one.kw}),
-                   b = list.weights().take(concat(i, ".bias"), {1});
+    for (index_t i = 0; i < one.o; ++i) {
+        const auto w = list.weights().take(concat(i, ".weight"), {1, one.i, one.kh, one.kw});
         weight.insert(weight.end(), w.begin(), w.end());
-        bias.push_back(b.front());
+        bias.push_back(list.weights().take(concat(i, ".bias"), {1}).front());
     }
     value maps =
         list.add(x, dense_kernel::pack(one, weight, list.name()), {.act = activation::sigmoid}, no_router(), bias);
     maps = nn::mul(m.net(), maps, 2.0F, list.name());
-    const value y =
-        m.net().add(std::make_unique<frequency_bands>(bands, concat(m.name(), ".FBM")), {x, maps}, x.channels);
-    return fdconv_layer(m, y, x, k, call);
+    return m.net().add(std::make_unique<frequency_bands>(bands, concat(m.name(), ".FBM")), {x, maps}, x.channels);
 }
 
 /// LSNet's layer, y = bn( sum over taps of w(p, t) x(p + t) ) + x, with a small network's weights w. Keys lkp.{cv1, cv2, cv3}.{c.weight,
