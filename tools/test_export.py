@@ -1195,6 +1195,63 @@ def test_kernels_of_every_position() -> None:
     assert "unfold" not in str(exported.nodes) and exported.ops.count("group_norm") == 1
 
 
+class ConvModule(nn.Module):
+    """mmcv's: a convolution without bias, a batch norm, SiLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(self.bn(self.conv(x)))
+
+
+class RTMDetSepBNHead(nn.Module):
+    """As RTMDet has it: levels hold the same convolution modules, batch norms and 1x1 predictions of their own."""
+
+    def __init__(self, channels: int, classes: int, share: bool, levels: int = 3, depth: int = 2) -> None:
+        super().__init__()
+
+        def stacks() -> nn.ModuleList:
+            stacked = nn.ModuleList(
+                nn.ModuleList(ConvModule(channels) for _ in range(depth)) for _ in range(levels)
+            )
+            for level in stacked if share else ():
+                for own, first in zip(level, stacked[0]):
+                    own.conv = first.conv
+            return stacked
+
+        self.cls_convs, self.reg_convs = stacks(), stacks()
+        self.rtm_cls = nn.ModuleList(nn.Conv2d(channels, classes, 1) for _ in range(levels))
+        self.rtm_reg = nn.ModuleList(nn.Conv2d(channels, 4, 1) for _ in range(levels))
+
+    def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
+        scores, boxes = [], []
+        for i, x in enumerate(maps):
+            cls, reg = x, x
+            for conv in self.cls_convs[i]:
+                cls = conv(cls)
+            for conv in self.reg_convs[i]:
+                reg = conv(reg)
+            scores.append(self.rtm_cls[i](cls))
+            boxes.append(F.relu(self.rtm_reg[i](reg)) * 8 * 2**i)
+        return (*scores, *boxes)
+
+
+def test_a_head_whose_levels_share_kernels_and_keep_their_norms() -> None:
+    torch.manual_seed(0)
+    maps = [noise(1, 8, n, n + 1) for n in (8, 4, 2)]
+    sizes = {}
+    for share in (True, False):
+        exported = check(scatter(RTMDetSepBNHead(8, 5, share)), *maps)
+        kernels = [n["tensors"]["weight"] for n in exported.nodes if n["op"] == "conv2d"]
+        assert len(kernels) == 18 and len(set(kernels)) == (4 + 6 if share else 18)
+        norms = [n["tensors"]["mean"] for n in exported.nodes if n["op"] == "batch_norm"]
+        assert len(norms) == len(set(norms)) == 12
+        sizes[share] = sum(t.numel() for t in exported.tensors.values())
+    assert sizes[False] - sizes[True] == 8 * 8 * 8 * 9
+
+
 def test_fdconv() -> None:
     torch.manual_seed(0)
     for layer, bands in (
