@@ -61,6 +61,8 @@ TEST_CASE("kdna_replay knows every family and names what does not fit it") {
          R"({"family": "sparse_kernel", "bits": 4, "stride": 1, "padding": 0, "groups": 1})", "codebook"},
         {"xvolution_c6_k5_p2_8x7", R"({"family": "x_volution", "padding": 2})",
          R"({"family": "x_volution", "padding": 1})", "output: expected (N 2, C 6, H 6, W 5)"},
+        {"fdconv_c20_o18_k1_n6_s1_local_5x6", R"({"family": "fdconv", "stride": 1, "padding": 0})",
+         R"({"family": "fdconv", "stride": 1, "padding": 0, "groups": 2})", "KSM_Global"},
         {"lsconv_c24_l5_k3_s4_5x9", R"({"family": "lsconv", "kernel": 3})", R"({"family": "lsconv", "kernel": 5})",
          "lkp.cv4.weight"},
         {"runtime_dense_c8_3x3_s2_zeros_each_g2",
