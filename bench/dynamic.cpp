@@ -12,6 +12,8 @@
 //     child                      KernelDNA
 //     dymn_4x                    DyMN: a mixture of four kernels, routed by a context that comes with the call
 //     modulated                  StyleGAN2: the style of a latent vector of 512 values, demodulated
+//     fdconv, fdconv_kernels     FDConv of four kernels, with frequency band modulation and without
+//     lsconv                     LSNet's: a network gives each position a 3x3 kernel that eight channels share
 //     ..._bf16, ..._f16          the same with kernels stored in bfloat16 or float16
 //     plain_transformed_bf16, _f16  the plain layer, its kernel kept transformed for Winograd in 16 bits
 //     constant, runtime          blur kernels of one channel for RGB images, circular: one known beforehand, and one
@@ -193,8 +195,11 @@ template <class Method>
     const auto run = [made, &x] { made->layer.run(made->plan, x.view(), made->y.view()); };
     run();
 
-    constexpr bool dense = !std::is_same_v<Method, runtime_method> && !std::is_same_v<Method, constant_method>;
-    auto oracle = Method::template make<std::conditional_t<dense, assembled_reference, sampled_reference>>(s, same);
+    constexpr bool steps = requires { Method::steps; };
+    constexpr bool dense =
+        !steps && !std::is_same_v<Method, runtime_method> && !std::is_same_v<Method, constant_method>;
+    using sampled = std::conditional_t<dense, assembled_reference, sampled_reference>;
+    auto oracle = Method::template make<std::conditional_t<steps, backend::reference, sampled>>(s, same);
     tensor<float> expected(made->y.shape(), layout::nhwc);
     auto oracle_plan = oracle.plan(x.shape(), {});
     oracle.run(oracle_plan, x.view(), expected.view());
@@ -333,6 +338,9 @@ void add_dynamic_layers(index_t channels, index_t extent) {
     add_benchmark<child_method, plain_method>(s, "child");
     add_benchmark<dymn_4x_method, plain_method>(s, "dymn_4x");
     add_benchmark<modulated_method, plain_method>(s, "modulated");
+    add_benchmark<lsconv_method, plain_method>(s, "lsconv");
+    add_benchmark<fdconv_method<true>, plain_method>(s, "fdconv");
+    add_benchmark<fdconv_method<false>, plain_method>(s, "fdconv_kernels");
 
     add_benchmark<stored_in<odconv_4x_method, number_format::bfloat16>, plain_method>(s, "odconv_4x_bf16");
     add_benchmark<stored_in<condconv_4x_method, number_format::bfloat16>, plain_method>(s, "condconv_4x_bf16");

@@ -233,6 +233,10 @@ value x_volution(const module_builder<>& m, const value& x, parameters& p) {
     return m.net().add(std::move(layer), x);
 }
 
+value lsconv(const module_builder<>& m, const value& x, parameters& p) {
+    return models::lsconv_layer(m, x, p.number("kernel"));
+}
+
 /// "kernel": one for all samples, N = 1, or one for each: dense [N, O, C/groups, KH, KW], depthwise [N, C, KH, KW], or shared by
 /// all channels [N, KH, KW].
 tensor<float> runtime(state_dict tensors, const tensor_view<const float>& x, parameters& p) {
@@ -315,6 +319,11 @@ const std::map<std::string, family>& families() {
         {"acdc", layers(acdc)},
         {"sparse_kernel", layers(sparse_kernel)},
         {"x_volution", layers(x_volution)},
+        {"lsconv", layers(lsconv)},
+        {"fdconv",
+         mixture([](const module_builder<>& m, const value& x, const kernel_shape& k, const layer_call& call) {
+             return models::fdconv_layer(m, models::fdconv_bands(m, x), x, k, call);
+         })},
         {"runtime_kernel", runtime},
         {"dymn", contextual(dymn)},
         {"modulated", contextual(modulated)},

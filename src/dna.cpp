@@ -8,6 +8,7 @@
 #include <kdna/dna/dcd.ipp>
 #include <kdna/dna/dyconv.ipp>
 #include <kdna/dna/dymn.ipp>
+#include <kdna/dna/fdconv.ipp>
 #include <kdna/dna/fully_connected.ipp>
 #include <kdna/dna/kernel_warehouse.ipp>
 #include <kdna/dna/mixture.ipp>

@@ -5,6 +5,8 @@
 #include <kdna/nn/conv_layer.ipp>
 #include <kdna/nn/conv_transpose2d.ipp>
 #include <kdna/nn/extents.ipp>
+#include <kdna/nn/frequency_bands.ipp>
+#include <kdna/nn/given_position_conv2d.ipp>
 #include <kdna/nn/layer.ipp>
 #include <kdna/nn/network.ipp>
 #include <kdna/nn/network_builder.ipp>
@@ -14,6 +16,7 @@
 #include <kdna/nn/network_schedule.ipp>
 #include <kdna/nn/network_storage.ipp>
 #include <kdna/nn/pool.ipp>
+#include <kdna/nn/position_layer.ipp>
 
 namespace kdna::inline KDNA_ABI {
 template class conv_layer<backend::cpu>;

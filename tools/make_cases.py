@@ -17,9 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kdna_torch import CondConv2d, DCDConv2d, DyConv2d, DyMNBlock, KWManager, ODConv2d, export, formulas
+from kdna_torch import CondConv2d, DCDConv2d, DyConv2d, DyMNBlock, FDConv, KWManager, LSConv, ODConv2d, export
+from kdna_torch import formulas
 from kdna_torch.cases import AsClassifier, run_case
 from kdna_torch.checkpoint import randomise
+from kdna_torch.fdconv import disjoint_kernels
 from kdna_torch.kernels import pack_bits
 from kdna_torch.networks import PyramidHead, ResNet18Stage, ResNet50Layer3, ShareCluster
 from kdna_torch.warehouse import KWChain
@@ -204,6 +206,27 @@ X_VOLUTION = [
     (9, 3, 1, (3, 1, 1)),
 ]
 
+# channels, large kernel, small kernel, channels that share one, (batch, height, width)
+LSCONV = [
+    (32, 7, 3, 8, (2, 7, 6)),
+    (24, 5, 3, 4, (3, 5, 9)),
+    (10, 7, 5, 2, (1, 6, 7)),
+    (6, 3, 1, 3, (2, 5, 4)),
+    (40, 7, 3, 1, (2, 4, 5)),
+]
+
+# in, out, kernel, kernels, stride, padding, dilation, bands, local, bias, (batch, height, width)
+FDCONV = [
+    (16, 24, 3, 4, 1, 1, 1, True, True, False, (2, 7, 6)),
+    (8, 12, 3, 2, 2, 1, 1, True, True, True, (3, 9, 11)),
+    (20, 18, 1, 6, 1, 0, 1, False, True, True, (2, 5, 6)),
+    (12, 16, 3, 1, 1, 2, 2, True, True, False, (2, 8, 10)),
+    (40, 10, 3, 5, 1, 1, 1, True, False, False, (1, 12, 14)),
+    (6, 34, 5, 4, 1, 2, 1, False, True, False, (2, 6, 5)),
+    (10, 12, 3, 3, 1, 1, 1, True, True, False, (2, 1, 2)),
+    (4, 4, 3, 4, 1, 1, 1, True, True, False, (2, 17, 33)),
+]
+
 
 # in, out, kernel, kernels, context, stride, padding, dilation, groups, bias, temperature, (batch, height, width)
 DYMN = [
@@ -286,6 +309,21 @@ def write_dynamic(folder: Path) -> None:
             extra = {key: v for key, v in {"stride": s, "groups": g}.items() if v > 1}
             case["layers"].append({"kernel": k, "padding": p, "act": act} | extra)
         write(folder, f"kw_{name}", case, module, (b, layers[0][0], h, w), seed, True)
+    for seed, (c, large, small, share, (b, h, w)) in enumerate(LSCONV, 1100):
+        name = f"lsconv_c{c}_l{large}_k{small}_s{share}_{h}x{w}"
+        write(folder, name, {"family": "lsconv", "kernel": small}, LSConv(c, large, small, share), (b, c, h, w), seed, True)
+    for seed, (c, o, k, n, s, p, d, bands, local, bias, (b, h, w)) in enumerate(FDCONV, 1200):
+        module, x = FDConv(c, o, k, s, p, d, bias, n, bands, local), sample_of((b, c, h, w), seed)
+        randomise(module, seed, sample=x)
+        rng = torch.Generator().manual_seed(seed)
+        # That of a random kernel.
+        spectrum = torch.fft.rfft2(torch.randn(o * k, c * k, generator=rng) * (1.4 / (c * k * k)) ** 0.5)
+        module.dft_weight.data = torch.view_as_real(spectrum)[None] / (min(o, c) // 2)
+        state = {key: v.detach().clone() for key, v in module.state_dict().items() if key != "dft_weight"}
+        state["weight"] = disjoint_kernels(module.double()).float().contiguous()
+        case = {"family": "fdconv", "stride": s, "padding": p, "groups": 1} | ({"dilation": d} if d > 1 else {})
+        name = f"fdconv_c{c}_o{o}_k{k}_n{n}_s{s}{'_bands' if bands else ''}{'_local' if local else ''}_{h}x{w}"
+        save(folder, name, case, state, x)
 
 
 def write_composed(folder: Path) -> None:

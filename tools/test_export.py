@@ -29,12 +29,13 @@ from safetensors.torch import load_file, safe_open
 from torch import Tensor, nn
 
 import kdna_torch
-from kdna_torch import ARCHS, ExportError, Node, ODConv2d, build, export, register
+from kdna_torch import ARCHS, ExportError, LSConv, Node, ODConv2d, build, export, register
 from kdna_torch.cases import build_case
 from kdna_torch.checkpoint import CheckpointError, randomise, read_checkpoint
 from kdna_torch.dynamic import DCDConv2d, DYCls, DyConv2d
 from kdna_torch.dymn import DyMNBlock, DynamicConv
 from kdna_torch.extents import Dim, Ratio, combine
+from kdna_torch.fdconv import FDConv
 from kdna_torch.interpret import FormatError, Network, extent
 from kdna_torch.kernel_unet import KernelUNet, seasonal
 from kdna_torch.layers import CondConv2d
@@ -1243,6 +1244,119 @@ def test_dymn_blocks() -> None:
     assert any("temperature 30" in line for line in exported.said)
     layer.att_groups = 2
     refused(Layer(), noise(2, 8, 6, 7), context, says="attention in 2 groups")
+
+
+def test_kernels_of_every_position() -> None:
+    torch.manual_seed(0)
+    exported = check(scatter(LSConv(16, 5, 3, 4)), noise(2, 16, 6, 8))
+    (node,) = (n for n in exported.nodes if n["op"] == "position_conv2d")
+    assert (node["window"], node["groups"], node["sharing"]) == ([3, 3], 4, "interleaved")
+    assert "unfold" not in str(exported.nodes) and exported.ops.count("group_norm") == 1
+
+
+class ConvModule(nn.Module):
+    """mmcv's: a convolution without bias, a batch norm, SiLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(self.bn(self.conv(x)))
+
+
+class RTMDetSepBNHead(nn.Module):
+    """As RTMDet has it: levels hold the same convolution modules, batch norms and 1x1 predictions of their own."""
+
+    def __init__(self, channels: int, classes: int, share: bool, levels: int = 3, depth: int = 2) -> None:
+        super().__init__()
+
+        def stacks() -> nn.ModuleList:
+            stacked = nn.ModuleList(
+                nn.ModuleList(ConvModule(channels) for _ in range(depth)) for _ in range(levels)
+            )
+            for level in stacked if share else ():
+                for own, first in zip(level, stacked[0]):
+                    own.conv = first.conv
+            return stacked
+
+        self.cls_convs, self.reg_convs = stacks(), stacks()
+        self.rtm_cls = nn.ModuleList(nn.Conv2d(channels, classes, 1) for _ in range(levels))
+        self.rtm_reg = nn.ModuleList(nn.Conv2d(channels, 4, 1) for _ in range(levels))
+
+    def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
+        scores, boxes = [], []
+        for i, x in enumerate(maps):
+            cls, reg = x, x
+            for conv in self.cls_convs[i]:
+                cls = conv(cls)
+            for conv in self.reg_convs[i]:
+                reg = conv(reg)
+            scores.append(self.rtm_cls[i](cls))
+            boxes.append(F.relu(self.rtm_reg[i](reg)) * 8 * 2**i)
+        return (*scores, *boxes)
+
+
+def test_a_head_whose_levels_share_kernels_and_keep_their_norms() -> None:
+    torch.manual_seed(0)
+    maps = [noise(1, 8, n, n + 1) for n in (8, 4, 2)]
+    sizes = {}
+    for share in (True, False):
+        exported = check(scatter(RTMDetSepBNHead(8, 5, share)), *maps)
+        kernels = [n["tensors"]["weight"] for n in exported.nodes if n["op"] == "conv2d"]
+        assert len(kernels) == 18 and len(set(kernels)) == (4 + 6 if share else 18)
+        norms = [n["tensors"]["mean"] for n in exported.nodes if n["op"] == "batch_norm"]
+        assert len(norms) == len(set(norms)) == 12
+        sizes[share] = sum(t.numel() for t in exported.tensors.values())
+    assert sizes[False] - sizes[True] == 8 * 8 * 8 * 9
+
+
+def test_fdconv() -> None:
+    torch.manual_seed(0)
+    for layer, bands in (
+        (FDConv(16, 8, 3, 1, 1), True),
+        (FDConv(16, 8, 3, 2, 1, 1, True, 6, local=False), True),
+        (FDConv(16, 8, 1, kernel_num=1), False),
+        (FDConv(16, 8, 3, 1, 1, fourier=False), True),
+    ):
+        exported = check(scatter(layer), noise(2, 16, 6, 8))
+        (node,) = (n for n in exported.nodes if n.get("method") == "fdconv")
+        assert exported.ops.count("frequency_bands") == bands and len(node["in"]) == 1 + bands
+        assert exported.tensors[node["tensors"]["weight"]].ndim == 5
+
+    class StarReLU(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.bias = nn.Parameter(torch.tensor([0.8944])), nn.Parameter(torch.tensor([-0.4472]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * F.relu(x) ** 2 + self.bias
+
+    assert check(StarReLU(), noise(2, 3, 4, 5)).ops == ["activation", "add"]
+
+
+def test_the_variants_of_the_public_fdconv() -> None:
+    """Temperatures, other multiples, and 1 + tanh go into the tensors."""
+    torch.manual_seed(0)
+    layer = scatter(FDConv(16, 8, 3, 1, 1)).double()
+
+    class Public(FDConv):
+        att_multi, ksm_local_act = 3.0, "tanh"
+
+        def forward(self, x: Tensor) -> Tensor:
+            p, g = x.mean((2, 3), keepdim=True), self.KSM_Global
+            z = g.relu(g.bn(g.fc(p)))
+            heads = [torch.sigmoid(h(z).flatten(1) / 2.5) * 3 for h in (g.channel_fc, g.filter_fc, g.spatial_fc)]
+            mixture = torch.sigmoid(g.kernel_fc(z).flatten(1) / 1.5) * 2 / 4
+            weight = torch.einsum("bi,iochw->bochw", mixture, self.kernels())
+            weight = weight * heads[0][:, None, :, None, None] * heads[2].view(-1, 1, 1, 3, 3)
+            logits = self.KSM_Local.conv(self.KSM_Local.norm(p.flatten(1))[:, None]).unflatten(1, (8, 3, 3)).movedim(-1, 2)
+            y = kdna_torch.layers.conv2d_per_sample(self.FBM(x), weight * (1 + logits.tanh()), None, 1, 1)
+            return y * heads[1][:, :, None, None]
+
+    layer.__class__ = type("FDConv", (Public,), {})
+    layer.KSM_Global.temperature, layer.KSM_Global.kernel_temp = 2.5, 1.5
+    check(layer.float(), noise(2, 16, 6, 8))
 
 
 def test_other_dynamic_layers() -> None:

@@ -30,6 +30,7 @@ from kdna_torch.cases import run_case
 from kdna_torch.checkpoint import randomise
 from kdna_torch.convnext import PointwiseChild
 from kdna_torch.dynamic_networks import DYNAMIC_ARCHS
+from kdna_torch.fdconv import FDConv
 from kdna_torch.kernels import pack_bits, unpack_bits
 from kdna_torch.networks import ResNet18Stage
 
@@ -143,6 +144,28 @@ def test_dymn_block() -> None:
             y = block.double().eval()(x.double()).numpy()
         want = formulas.dymn_block({"stride": stride, "kernel": kernel}, state, x.double().numpy())
         assert np.abs(y - want).max() <= 1e-12 * np.abs(want).max()
+
+
+def test_disjoint_kernels() -> None:
+    """Every kernel of an FDConv is a sum of waves of its own frequencies; all together are the kernel of the whole spectrum."""
+    torch.manual_seed(3)
+    layer = FDConv(6, 4, 3, kernel_num=5).double()
+    kernels = layer.kernels()
+    spectrum = torch.view_as_complex(layer.dft_weight[0].detach()).numpy() * layer.alpha
+    rows, columns = 4 * 3, 6 * 3
+    i, j, seen = np.arange(rows)[:, None], np.arange(columns), set()
+    for kernel, (ps, fs) in zip(kernels, layer.indices[0].permute(1, 0, 2).tolist()):
+        plane = np.zeros((rows, columns))
+        for p, f in zip(ps, fs):
+            wave = np.exp(2j * np.pi * (p * i / rows + f * j / columns))
+            plane += (spectrum[p, f] * wave).real * (1 if f in (0, columns // 2) else 2) / (rows * columns)
+            seen.add((p, f))
+        own = plane.reshape(4, 3, 6, 3).transpose(0, 2, 1, 3)
+        np.testing.assert_allclose(kernel.detach().numpy(), own, rtol=0, atol=1e-12)
+    assert len(seen) == rows * (columns // 2 + 1)
+    distances = [np.hypot(*np.array([(min(p, rows - p) / rows, f / columns) for p, f in zip(*group)]).T)
+                 for group in layer.indices[0].permute(1, 0, 2).tolist()]
+    assert all(a.max() <= b.min() + 1e-6 for a, b in zip(distances, distances[1:]))
 
 
 def test_packed_bits() -> None:

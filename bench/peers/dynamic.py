@@ -51,6 +51,7 @@ METHODS = {
     "plain": "plain", "odconv_1x": "ODConv 1x", "dcd": "DCD", "odconv_4x": "ODConv 4x", "condconv_4x": "CondConv 4x",
     "dyconv_4x": "DyConv 4x", "kernel_warehouse_1x": "KernelWarehouse 1x", "child": "KernelDNA child",
     "dymn_4x": "DyMN 4x", "modulated": "modulated (StyleGAN2)",
+    "lsconv": "LSConv", "fdconv": "FDConv 4x", "fdconv_kernels": "FDConv 4x, no bands",
 }  # fmt: skip
 NETWORKS = {
     "resnet18": ("plain", "odconv_1x", "odconv_4x", "kw_1x", "dyconv_4x", "dcd"),

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-from kdna_torch import CondConv2d, DCDConv2d, DyConv2d, DynamicConv, KWManager, ModulatedConv2d  # noqa: E402
-from kdna_torch import ODConv2d, SqueezeExcite  # noqa: E402
+from kdna_torch import CondConv2d, DCDConv2d, DyConv2d, DynamicConv, FDConv, KWManager, LSConv  # noqa: E402
+from kdna_torch import ModulatedConv2d, ODConv2d, SqueezeExcite  # noqa: E402
 from kdna_torch import build, child_conv2d  # noqa: E402
 from kdna_torch.checkpoint import randomise  # noqa: E402
 from kdna_torch.warehouse import KWAttention  # noqa: E402
@@ -76,6 +76,9 @@ class Layer(nn.Module):
                 "condconv_4x": lambda: CondConv2d(c, c, 3, 4, padding=1),
                 "dyconv_4x": lambda: DyConv2d(c, c, 3, padding=1, bias=False, kernels=4),
                 "dcd": lambda: DCDConv2d(c, c),
+                "lsconv": lambda: LSConv(c),
+                "fdconv": lambda: FDConv(c, c, 3, padding=1, fourier=False),
+                "fdconv_kernels": lambda: FDConv(c, c, 3, padding=1, bands=False, fourier=False),
             }[method]()
         self.bn = nn.BatchNorm2d(c)
 

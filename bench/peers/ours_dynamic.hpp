@@ -118,6 +118,9 @@ inline runnable our_dynamic(const json& item, const std::string& form, kdna::exe
     if (form == "acdc") return detail::dynamic_layer<acdc_method>(item, s, options);
     if (form == "dymn_4x") return detail::dynamic_layer<dymn_4x_method>(item, s, options);
     if (form == "modulated") return detail::dynamic_layer<modulated_method>(item, s, options);
+    if (form == "fdconv") return detail::dynamic_layer<fdconv_method<true>>(item, s, options);
+    if (form == "fdconv_kernels") return detail::dynamic_layer<fdconv_method<false>>(item, s, options);
+    if (form == "lsconv") return detail::dynamic_layer<lsconv_method>(item, s, options);
     if (form == "child") return detail::dynamic_layer<child_method>(item, s, options);
     throw std::invalid_argument("no method \"" + form + "\"");
 }

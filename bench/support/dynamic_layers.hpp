@@ -15,6 +15,7 @@
 #include <kdna/dna/modulated.hpp>
 #include <kdna/dna/odconv.hpp>
 #include <kdna/kdna.hpp>
+#include <kdna/models/dynamic_layers.hpp>
 #include <kdna/nn/dcd_conv2d.hpp>
 #include <map>
 #include <random>
@@ -332,6 +333,91 @@ struct child_method {
         const auto parent = detail::one_kernel(t, "parent.weight", k);
         return kdna::conv2d<kdna::dense_kernel, kdna::squeeze_excite, B>(parent.child(adapter), s.params(),
                                                                          detail::options(t, k), std::move(gate));
+    }
+};
+
+/// A layer that is several steps of a network, used like a conv2d.
+struct network_layer {
+    using plan_type = kdna::network_plan;
+
+    [[nodiscard]] plan_type plan(const kdna::shape4& in, const kdna::plan_options& options = {}) const {
+        return net.plan(in, options);
+    }
+    void run(plan_type& p, const kdna::tensor_view<const float>& x, const kdna::tensor_view<float>& y) const noexcept {
+        net.run(p, x, y);
+    }
+    kdna::network net;
+};
+
+/// LSNet's LSConv: kernels of every position from a network with a depthwise 7x7, applied as 3x3 that eight channels share.
+struct lsconv_method {
+    static constexpr bool steps = true;  // its oracle is one with convolutions by backend::reference
+    template <kdna::conv_backend B, class Tensors>
+    [[nodiscard]] static network_layer make(const layer_shape& s, Tensors& t) {
+        const index_t c = s.kernel.i, half = c / 2, rows = c / 8 * 9;
+        kdna::state_dict weights;
+        const auto take = [&](const std::string& name, const std::vector<index_t>& shape) {
+            weights.add(name, kdna::tensor_data::copy_of<float>(shape, t.values("conv." + name, shape)));
+        };
+        const auto take_bn = [&](const std::string& name, index_t channels) {
+            for (const char* key : {".weight", ".bias", ".running_mean", ".running_var"}) take(name + key, {channels});
+        };
+        take("lkp.cv1.c.weight", {half, c, 1, 1});
+        take("lkp.cv2.c.weight", {half, 1, 7, 7});
+        take("lkp.cv3.c.weight", {half, half, 1, 1});
+        for (const char* unit : {"lkp.cv1.bn", "lkp.cv2.bn", "lkp.cv3.bn"}) take_bn(unit, half);
+        take("lkp.cv4.weight", {rows, half, 1, 1});
+        for (const char* name : {"lkp.cv4.bias", "lkp.norm.weight", "lkp.norm.bias"}) take(name, {rows});
+        take_bn("bn", c);
+        kdna::network_builder net;
+        const kdna::models::module_builder<B> layer(net, kdna::state_dict_reader(weights));
+        const kdna::models::value y = kdna::models::lsconv_layer(layer, net.input(c), 3);
+        const kdna::conv_options after = detail::options(t, s.kernel);
+        return {std::move(net).build(kdna::nn::batch_norm(net, y, *after.bn, "bn", after.act))};
+    }
+};
+
+/// FDConv with four kernels: a factor of every weight, and with `Bands` frequency band modulation in front.
+template <bool Bands>
+struct fdconv_method {
+    static constexpr index_t kernels = 4;
+    template <kdna::conv_backend B, class Tensors>
+    [[nodiscard]] static network_layer make(const layer_shape& s, Tensors& t) {
+        const kdna::kernel_shape& k = s.kernel;
+        const index_t hidden = std::max<index_t>(k.i / 16, 16), taps = k.taps();
+        kdna::state_dict weights;
+        const auto take = [&](const std::string& name, const std::vector<index_t>& shape) {
+            weights.add(name, kdna::tensor_data::copy_of<float>(shape, t.values("conv." + name, shape)));
+        };
+        const auto head = [&](const std::string& name, index_t outputs) {
+            take("KSM_Global." + name + ".weight", {outputs, hidden, 1, 1});
+            take("KSM_Global." + name + ".bias", {outputs});
+        };
+        take("weight", {kernels, k.o, k.i, k.kh, k.kw});
+        take("KSM_Global.fc.weight", {hidden, k.i, 1, 1});
+        for (const char* key : {"bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"})
+            take(std::string("KSM_Global.") + key, {hidden});
+        take("KSM_Global.relu.scale", {1});
+        take("KSM_Global.relu.bias", {1});
+        head("channel_fc", k.i);
+        head("filter_fc", k.o);
+        head("spatial_fc", taps);
+        head("kernel_fc", kernels);
+        take("KSM_Local.norm.weight", {k.i});
+        take("KSM_Local.norm.bias", {k.i});
+        take("KSM_Local.conv.weight", {k.o * taps, 1, 5});
+        for (index_t i = 0; Bands && i < 3; ++i) {
+            const std::string conv = kdna::concat("FBM.freq_weight_conv_list.", i);
+            take(conv + ".weight", {1, k.i, 3, 3});
+            take(conv + ".bias", {1});
+        }
+        kdna::network_builder net;
+        const kdna::state_dict_reader reader(weights);
+        const kdna::models::value x = net.input(k.i),
+                                  y = kdna::models::fdconv_bands(kdna::models::module_builder<>(net, reader), x);
+        const kdna::conv_options after = detail::options(t, k);
+        return {std::move(net).build(kdna::models::fdconv_layer(kdna::models::module_builder<B>(net, reader), y, x, k,
+                                                                {.act = after.act, .bn = after.bn}))};
     }
 };
 

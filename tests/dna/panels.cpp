@@ -6,6 +6,8 @@
 #include <set>
 #include <span>
 
+#include <kdna/dna/fdconv.hpp>
+
 #include "support/conv_cases.hpp"
 #include "support/explanation.hpp"
 #include "support/storages.hpp"
@@ -163,6 +165,50 @@ TEST_CASE("Panels of a mixture are sums of its kernels, and so are biases") {
             if (!(std::abs(static_cast<double>(source.bias(o, a.data())) - b.value) <= b.error)) FAIL("bias " << o);
         }
         CHECK(source.assembly_terms() == n);
+    }
+}
+
+TEST_CASE("Panels of an FDConv kernel are mixtures with a factor of every channel, tap and weight") {
+    for (int i = 0; i < scaled(300); ++i) {
+        rng r(376, static_cast<std::uint64_t>(i));
+        kernel_shape k = random_shape(r);
+        k.groups = 1;
+        if (r.chance(0.5)) k.i = r.between(1, 40);
+        const index_t n = r.between(1, 6), size = weight_count(k), taps = k.taps(),
+                      reach = r.pick<index_t>({0, 1, 3, 5, 7});
+        const auto weights = r.floats(n * size), local = r.floats(k.o * taps * reach, -0.7, 0.7);
+        const fdconv_kernel source(mixture_kernel::pack(n, k, weights), local);
+        const fdconv_coefficients& at = source.coefficients();
+        const auto a = r.floats(at.count());
+        const auto value = [&](index_t j) { return static_cast<double>(a[static_cast<std::size_t>(j)]); };
+        bounded_vector expected;
+        for (index_t o = 0; o < k.o; ++o)
+            for (index_t c = 0; c < k.i; ++c)
+                for (index_t t = 0; t < taps; ++t) {
+                    bounded_sum s;
+                    for (index_t j = 0; j < n; ++j)
+                        s.add({static_cast<double>(
+                                   weights[static_cast<std::size_t>(j * size + (o * k.i + c) * taps + t)]),
+                               0.0},
+                              {value(j), 0.0});
+                    double logit = 0.0, magnitude = 0.0;
+                    for (index_t j = 0; j < reach; ++j) {
+                        const double term =
+                            static_cast<double>(local[static_cast<std::size_t>((o * taps + t) * reach + j)]) *
+                            value(at.means_at() + c + j);
+                        logit += term;
+                        magnitude += std::abs(term);
+                    }
+                    const double factor = reach > 0 ? 2.0 / (1.0 + std::exp(-logit)) : 1.0,
+                                 scale = value(n + c) * value(n + k.i + t) * factor;
+                    const bounded sum = s.result();
+                    expected.push_back({sum.value * scale, std::abs(scale) * sum.error +
+                                                               unit_roundoff * std::abs(sum.value * scale) *
+                                                                   (8.0 + static_cast<double>(reach) * magnitude) +
+                                                               1e-37});
+                }
+        KDNA_TEST_CASE_INFO(i, concat(n, " of ", to_string(k), ", ", reach, " taps over channels"));
+        check_source(source, k, expected, a);
     }
 }
 

@@ -189,6 +189,26 @@ public:
             g_->add("linear", {context}, {s[0], theta}, "", {{"weight", g_->weights({theta, width}, width)}});
         return g_->add("dynamic_relu", {y, lines}, s);
     }
+    /// Kernels of every position that a small network computes, as involution and LSConv have it.
+    std::string positions(const std::string& x) {
+        const nd_shape s = g_->shape(x);
+        const index_t groups = s[1] % 2 == 0 && r_->chance(0.7) ? s[1] / 2 : 1, extent = r_->chance(0.8) ? 3 : 1;
+        std::string w = conv(x, groups * extent * extent, 1);
+        if (r_->chance(0.5)) w = g_->add("group_norm", {w}, g_->shape(w), concat("\"groups\": ", groups));
+        if (r_->chance(0.5))
+            w = g_->add("reshape", {w}, {s[0], groups, extent * extent, s[2], s[3]},
+                        concat("\"shape\": [[\"dim\", \"", x, "\", 0], ", groups, ", ", extent * extent,
+                               ", [\"dim\", \"", x, "\", 2], [\"dim\", \"", x, "\", 3]]"));
+        const index_t pad = extent / 2;
+        std::string y =
+            g_->add("position_conv2d", {x, w}, s,
+                    concat("\"window\": [", extent, ", ", extent, "], \"pad\": [", pad, ", ", pad, ", ", pad, ", ", pad,
+                           "], \"groups\": ", groups, r_->chance(0.5) ? ", \"sharing\": \"interleaved\"" : ""));
+        if (r_->chance(0.7)) y = bn(y);
+        if (r_->chance(0.6)) y = g_->add("add", {y, x}, s);
+        if (r_->chance(0.4)) y = act(y);
+        return y;
+    }
     /// x * gate(x), as it is written by hand.
     std::string squeeze_excite(const std::string& x) {
         const index_t c = g_->shape(x)[1], hidden = std::max<index_t>(c / 2, 1);
@@ -324,7 +344,7 @@ inline state_dict random_graph(rng& r, const nd_shape& example, index_t inputs, 
         const std::string x = r.chance(0.7) ? values.back() : some();
         const nd_shape s = g.shape(x);
         std::string y;
-        switch (r.between(0, 15)) {
+        switch (r.between(0, 16)) {
             case 0: y = l.act(l.bn(l.conv(x, 2 * r.between(1, 12), r.pick<index_t>({1, 3})))); break;
             case 1: {  // a residual, before or after the activation
                 y = l.conv(x, s[1], 3);
@@ -387,6 +407,10 @@ inline state_dict random_graph(rng& r, const nd_shape& example, index_t inputs, 
             case 14:
                 if (images_only) continue;
                 y = l.normalised_pixels(x);
+                break;
+            case 15:
+                if (images_only) continue;
+                y = l.positions(x);
                 break;
             default: y = l.act(g.add(r.pick({"sub", "maximum", "mul"}), {x, l.conv(x, s[1], 1)}, s));
         }

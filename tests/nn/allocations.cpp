@@ -5,6 +5,7 @@
 #include "nn/ops_cases.hpp"
 
 #include <kdna/nn/dcd_conv2d.hpp>
+#include <kdna/nn/given_position_conv2d.hpp>
 #include <kdna/nn/runtime_conv2d.hpp>
 #include <kdna/nn/x_volution.hpp>
 
@@ -125,13 +126,16 @@ TEST_CASE("A run of a layer with a kernel per position allocates nothing") {
     const kernel_shape k{.o = 20, .i = 20, .kh = 3, .kw = 3};
     const x_volution volution(dense_kernel::pack(k, r.floats(weight_count(k))), 0.1F);
     const position_conv2d attention(dot_product_attention(20, 5));
-    const tensor<float> x({2, 20, 9, 8});
+    const given_position_conv2d given({.channels = 20, .groups = 5}, {.pad = 1});
+    const tensor<float> x({2, 20, 9, 8}), weights({2, 45, 9, 8});
     tensor<float> y(x.shape());
+    auto given_plan = given.plan(x.shape());
     auto plan = volution.plan(x.shape());
     auto attention_plan = attention.plan(x.shape());
     const std::size_t before = allocations;
     volution.run(plan, x.view(), y.view());
     attention.run(attention_plan, x.view(), y.view());
+    given.run(given_plan, x.view(), weights.view(), y.view());
     const std::size_t made = allocations - before;
     CHECK(made == 0);
 }

@@ -1,4 +1,5 @@
 // Layers with a kernel per position, and X-volution, against their formulas.
+#include <kdna/nn/given_position_conv2d.hpp>
 #include <kdna/nn/x_volution.hpp>
 
 #include "support/counting_resource.hpp"
@@ -190,6 +191,19 @@ bounded attention_weight(const tensor_view<const float>& x, double f, index_t n,
     return {f * sum, unit_roundoff * std::abs(f) * size * (std::min(terms, 8.0 * std::sqrt(terms)) + 4.0)};
 }
 
+/// A layer with the weights of its calls, as check_runs takes it.
+struct with_weights {
+    const given_position_conv2d* layer;
+    nd_view<const float> weights;
+    [[nodiscard]] position_plan plan(const shape4& in, const plan_options& options) const {
+        return layer->plan(in, options);
+    }
+    void run(position_plan& p, const tensor_view<const float>& x, const tensor_view<float>& y,
+             const tensor_view<const float>& residual) const noexcept {
+        layer->run(p, x, weights, y, residual);
+    }
+};
+
 }  // namespace
 
 TEST_CASE("Random kernels per position agree with the formula", "[threads]") {
@@ -219,6 +233,100 @@ TEST_CASE("Random kernels per position agree with the formula", "[threads]") {
         KDNA_TEST_CASE_INFO(i, c.describe());
         check_runs(r, c, layer, x, residual, e);
     }
+}
+
+TEST_CASE("Random kernels per position that come with the call agree with the formula", "[threads]") {
+    int shared[2] = {0, 0};
+    for (int i = 0; i < scaled(800); ++i) {
+        rng r(656, static_cast<std::uint64_t>(i));
+        position_case c(r, true);
+        const bool interleaved = r.chance(0.6);
+        if (interleaved && r.chance(0.5)) c.groups = c.in.c / c.groups;  // many groups of few channels
+        ++shared[interleaved ? 1 : 0];
+        const index_t taps = c.window.h * c.window.w, groups = c.groups, each = c.in.c / groups;
+        const given_position_conv2d layer(
+            {.channels = c.in.c,
+             .groups = groups,
+             .window = c.window,
+             .sharing = interleaved ? weight_sharing::interleaved : weight_sharing::neighbours},
+            c.params, c.options());
+        frame x(r, c.in, c.x_at), residual(r, c.out, c.residual_at);
+        x.fill(r);
+        residual.fill(r);
+        // Channels last, as a network has them, or row-major; of rank 4, or 5.
+        frame kernels(r, {c.out.n, groups * taps, c.out.h, c.out.w},
+                      r.pick({placement::nhwc, placement::nchw, placement::permuted}));
+        kernels.fill(r);
+        const tensor_view<const float> k = kernels.view();
+        nd_view<const float> weights = k;
+        if (r.chance(0.5))
+            weights = {k.data,
+                       {c.out.n, groups, taps, c.out.h, c.out.w},
+                       {k.stride.n, k.stride.c * taps, k.stride.c, k.stride.h, k.stride.w}};
+        const tensor_view<const float> added = c.residual ? residual.view() : tensor_view<float>{};
+        const auto& [stride, pad, dilation, mode] = c.params;
+        const padding before = pad;
+        const extent2 step = stride, apart = dilation;
+        const expectation e =
+            expected_of(c, x.view(), added, static_cast<double>(taps) + 2.0,
+                        [&](index_t n, index_t o, index_t h, index_t w, const auto& add) {
+                            const index_t g = interleaved ? o % groups : o / each,
+                                          y_h = (h + before.top - c.window.h / 2 * apart.h) / step.h,
+                                          y_w = (w + before.left - c.window.w / 2 * apart.w) / step.w;
+                            each_neighbour(c, h, w, [&](index_t tap, index_t ih, index_t iw) {
+                                add(bounded{static_cast<double>(k(n, g * taps + tap, y_h, y_w)), 0.0}, o, ih, iw);
+                            });
+                        });
+        KDNA_TEST_CASE_INFO(i, concat(c.describe(), interleaved ? ", interleaved" : ""));
+        check_runs(r, c, with_weights{&layer, weights}, x, residual, e);
+    }
+    CHECK(shared[0] > 0);
+    CHECK(shared[1] > 0);
+}
+
+TEST_CASE("Kernels per position are a value of a network, and what does not fit is rejected by name") {
+    rng r(657, 0);
+    const kernel_shape head{.o = 36, .i = 8};
+    const conv2d maker(dense_kernel::pack(head, r.floats(weight_count(head))), {}, {.name = "maker"});
+    const given_position_weights shape{.channels = 8, .groups = 4, .window = 3, .sharing = weight_sharing::interleaved};
+    const given_position_conv2d layer(shape, {.pad = 1}, {.residual = true, .act = activation::relu, .name = "p"});
+    network_builder builder;
+    const auto x = builder.input(8);
+    const auto w = builder.add(maker, x);
+    check_error(
+        [&] {
+            builder.add(std::make_unique<given_position_operation>(layer), {x, w}, 8);
+        },
+        "p inputs", "3", "2");
+    const network net =
+        std::move(builder).build(builder.add(std::make_unique<given_position_operation>(layer), {x, w, x}, 8));
+    frame image(r, {2, 8, 6, 5}, placement::nchw);
+    image.fill(r);
+    const tensor<float> weights = maker(image.view());
+    tensor<float> y({2, 8, 6, 5});
+    auto plan = layer.plan({2, 8, 6, 5});
+    const nd_view<const float> given = std::as_const(weights).view();
+    layer.run(plan, image.view(), given, y.view(), image.view());
+    const tensor<float> mine = net(image.view());
+    CHECK(same_bits(values_of(mine.view()), values_of(y.view())));
+    CHECK(net.plan({2, 8, 6, 5}).explain().find("4 groups of interleaved channels") != std::string::npos);
+
+    const auto checked = [&](const nd_shape& s) { return [&, s] { layer.check_weights(s, {2, 8, 6, 5}); }; };
+    CHECK_NOTHROW(checked({2, 36, 6, 5})());
+    CHECK_NOTHROW(checked({2, 4, 9, 6, 5})());
+    check_error(checked({2, 9, 4, 6, 5}), "p weights", "[2, 4, 9, 6, 5] or [2, 36, 6, 5]", "[2, 9, 4, 6, 5]");
+    check_error(checked({1, 36, 6, 5}), "p weights", "[2, 36, 6, 5]", "[1, 36, 6, 5]");
+    check_error([&] { layer.check(plan, image.view(), nd_view<const float>{}, y.view(), image.view()); }, "p weights",
+                "memory", "a null pointer");
+    check_error([&] { layer.check(plan, image.view(), given, y.view()); }, "p residual", "a view of memory",
+                "a null pointer");
+    check_error([] { return given_position_conv2d({.channels = 8, .groups = 3}, {}, {.name = "p"}); }, "p",
+                "groups that divide the channels", "8 channels, 3 groups");
+    check_error(
+        [] {
+            return given_position_conv2d({.channels = 8, .groups = 4, .window = {3, 2}}, {}, {.name = "p"});
+        },
+        "p", "an odd window", "3x2");
 }
 
 TEST_CASE("Random X-volutions agree with the formula", "[threads]") {

@@ -43,6 +43,7 @@ inline double pytorch_activation(kdna::activation_kind kind, double x, double a)
         case k::elu: return x > 0.0 ? x : a * std::expm1(x);
         case k::leaky_relu: return x > 0.0 ? x : a * x;
         case k::prelu: return x > 0.0 ? x : a * x;
+        case k::squared_relu: return a * std::pow(std::max(x, 0.0), 2.0);
     }
     return NAN;
 }
@@ -65,6 +66,7 @@ inline double activation_ulps(kdna::activation_kind kind, double x) {
         case k::hard_sigmoid: return 1.0 + division;
         case k::tanh: return 1.5 + division;
         case k::elu: return 1.5;
+        case k::squared_relu: return 1.5;
         case k::hard_swish: return 2.0 + division;
         case k::sigmoid:
         case k::silu: return 2.5 + division;
@@ -94,13 +96,14 @@ struct kept_activation {
     operator kdna::activation() const { return {kind, number, of_channel}; }
 
     /// What comes of a value that is `error` off, and how far off it may be then, in float32. All derivatives are below 1.6 or
-    /// the parameter.
+    /// the parameter, but that of a square.
     [[nodiscard]] std::pair<double, double> operator()(std::size_t channel, double x, double error) const {
         const auto a = static_cast<double>(of_channel.empty() ? number : of_channel[channel]);
         const double y = pytorch_activation(kind, x, a);
         if (kdna::is_clamp(kind)) return {y, error};
-        return {y, std::max(1.6, std::abs(a)) * error + activation_underflow +
-                       0x1p-24 * (1.0 + activation_ulps(kind, x)) * std::abs(y)};
+        const double slope = kind == kdna::activation_kind::squared_relu ? 2.0 * std::abs(a) * std::max(x + error, 0.0)
+                                                                         : std::max(1.6, std::abs(a));
+        return {y, slope * error + activation_underflow + 0x1p-24 * (1.0 + activation_ulps(kind, x)) * std::abs(y)};
     }
 };
 inline const char* to_string(const kept_activation& act) { return kdna::to_string(act.kind); }

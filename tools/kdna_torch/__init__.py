@@ -6,11 +6,13 @@ from .dymn import DyMNBlock, DynamicConv
 from .dynamic import DCDConv2d, DyConv2d, DYCls, ODConv2d
 from .dynamic_export import register
 from .dynamic_networks import DYNAMIC_ARCHS
+from .fdconv import FDConv
 from .kernels import ACDCChain, RuntimeConv2d, SparseKernelConv2d, XVolution
 from .layers import CondConv2d, SqueezeExcite, child_conv2d, child_kernel
 from .modulated import ModulatedConv2d, StyledConv2d
 from .network_file import export
 from .networks import ARCHS, build, multiply_adds, parameter_count
+from .position import SKA, LSConv
 from .trace import Node
 from .values import ExportError
 from .warehouse import KWManager
@@ -28,11 +30,14 @@ __all__ = [
     "DyMNBlock",
     "DynamicConv",
     "ExportError",
+    "FDConv",
     "KWManager",
     "ModulatedConv2d",
+    "LSConv",
     "Node",
     "ODConv2d",
     "RuntimeConv2d",
+    "SKA",
     "SparseKernelConv2d",
     "SqueezeExcite",
     "StyledConv2d",

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from .dynamic import DCDConv2d, DyConv2d, DYCls, ODConv2d
 from .dymn import DynamicConv
+from .fdconv import FDConv
 from .kernels import ACDCChain, ACDCConv2d, RuntimeConv2d, SparseKernelConv2d, XVolution
 from .layers import CondConv2d
 from .modulated import ModulatedConv2d
 from .networks import ResNet18Stage, ResNet50Layer3, ShareCluster
+from .position import LSConv
 from .warehouse import KWChain, KWManager
 
 
@@ -134,6 +136,19 @@ def build_modulated(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Modu
     return ModulatedConv2d(c, o, k, style, demodulate, *geometry, bias="bias" in tensors, eps=eps)
 
 
+def build_fdconv(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    n, o, c, k, _ = tensors["weight"].shape
+    bands, local = (any(key.startswith(part) for key in tensors) for part in ("FBM.", "KSM_Local."))
+    geometry = case["stride"], case["padding"], case.get("dilation", 1)
+    return FDConv(c, o, k, *geometry, "bias" in tensors, n, bands, local, fourier=False)
+
+
+def build_lsconv(case: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    kernels, large = len(tensors["lkp.cv4.bias"]), tensors["lkp.cv2.c.weight"].shape[-1]
+    channels, small = len(tensors["bn.weight"]), case["kernel"]
+    return LSConv(channels, large, small, channels * small**2 // kernels)
+
+
 BUILDERS = {
     "kerneldna": build_kerneldna,
     "condconv": build_condconv,
@@ -144,6 +159,8 @@ BUILDERS = {
     "acdc": build_acdc,
     "dymn": build_dymn,
     "modulated": build_modulated,
+    "fdconv": build_fdconv,
+    "lsconv": build_lsconv,
 }
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .extents import combine
+from .fdconv import disjoint_kernels
 from .operations import integer, pair
 from .trace import LAYERS, Node, Tracer
 from .values import Inexpressible
@@ -291,6 +292,85 @@ def kernel_warehouse(tracer: Tracer, module: Any, x: Tensor) -> Node:
     tensors["cells"] = cells
     moves = geometry(module) if x.ndim == 4 else row_geometry(module)
     return Node("conv2d", [x], tensors, method="kernel_warehouse", kernel=[o, channels, kh, kw], **moves, **more)
+
+
+@layer("StarReLU")
+def star_relu(tracer: Tracer, module: Any, x: Tensor) -> Node | None:
+    """scale * relu(x)^2 + bias, of one scale and one bias."""
+    scale, bias = getattr(module, "scale", None), getattr(module, "bias", None)
+    if not all(isinstance(t, Tensor) and t.numel() == 1 for t in (scale, bias)):
+        return None
+    squared = Node("activation", [x], kind="squared_relu", a=float(scale))
+    return squared if float(bias) == 0 else Node("add", [squared], scalar=float(bias))
+
+
+@layer("FrequencyBandModulation")
+def frequency_bands(tracer: Tracer, module: Any, x: Tensor, att_feat: Tensor | None = None) -> Node:
+    """FDConv's: bands of frequencies, each times a map that a convolution gives."""
+    if getattr(module, "spatial_group", 1) != 1 or getattr(module, "act", "sigmoid") not in ("sigmoid", "tanh"):
+        raise Inexpressible("frequency bands that are modulated by other than one sigmoid or tanh for all channels")
+    convs = list(module.freq_weight_conv_list)
+    double = 2.0 if getattr(module, "act", "sigmoid") == "tanh" else 1.0  # 1 + tanh(v) = 2 sigmoid(2 v)
+    tensors = {role: torch.cat([getattr(c, role) for c in convs]).double() * double for role in ("weight", "bias")}
+    maps = Node("conv2d", [x if att_feat is None else att_feat], tensors, **geometry(convs[0]))
+    maps = Node("mul", [Node("activation", [maps], kind="sigmoid")], scalar=2.0)
+    return Node("frequency_bands", [x, maps], bands=[integer(k) for k in module.k_list])
+
+
+@layer("FDConv")
+def fdconv(tracer: Tracer, module: Any, x: Tensor) -> Node | None:
+    """The kernels are written as the inverse transforms of their groups of frequencies."""
+    attention = getattr(module, "KSM_Global", None)
+    if attention is None:  # too small, or of another size of kernel: a plain convolution
+        return None
+    if getattr(module, "param_reduction", 1) != 1 or module.groups != 1:
+        raise Inexpressible("an FDConv in groups, or with a part of its frequencies")
+    if not hasattr(module, "dft_weight") and module.weight.ndim == 5:
+        kernels = module.weight
+    else:
+        if not hasattr(module, "dft_weight"):
+            module.dft_weight = module.get_FDW()
+        kernels = disjoint_kernels(module)
+    n, o, c, kh, kw = kernels.shape
+    tensors: dict[str, Tensor] = {"weight": kernels} | keys(
+        module, "bias", "KSM_Global.fc", "KSM_Global.bn", "KSM_Global.relu", "KSM_Local.norm", "KSM_Local.conv"
+    )
+    standard_eps(tensors, "KSM_Global.bn", attention.bn)
+    act, local_act = getattr(attention, "act_type", "sigmoid"), getattr(module, "ksm_local_act", "sigmoid")
+    if act not in ("sigmoid", "tanh"):
+        raise Inexpressible(f"an FDConv whose attentions are a {act}")
+    multiple = 1.0  # of the kernels: attentions of the file go up to 2; 1 + tanh(v) = 2 sigmoid(2 v)
+    for name in ("channel_fc", "filter_fc", "spatial_fc", "kernel_fc"):
+        head = getattr(attention, name, None)
+        if not isinstance(head, nn.Module):
+            continue
+        kernel_head = name == "kernel_fc"
+        t = float(getattr(attention, "kernel_temp" if kernel_head else "temperature", None) or 1.0)
+        for role, tensor in keys(attention, name).items():
+            tensors[f"KSM_Global.{role}"] = tensor.double() * ((2.0 if act == "tanh" else 1.0) / t)
+        if act == "sigmoid" and not kernel_head:
+            multiple *= float(getattr(module, "att_multi", 2.0)) / 2
+    if "KSM_Local.conv.weight" in tensors:
+        if local_act == "tanh":
+            tensors["KSM_Local.conv.weight"] = tensors["KSM_Local.conv.weight"].double() * 2
+        else:
+            multiple *= float(getattr(module, "att_multi", 2.0)) / 2
+    if multiple != 1:
+        tensors["weight"] = kernels * multiple
+    inputs: list[Any] = [x]
+    if isinstance(getattr(module, "FBM", None), nn.Module):
+        inputs = [frequency_bands(tracer, module.FBM, x), x]
+    more = {"bias": True} if "bias" in tensors else {}
+    return Node("conv2d", inputs, tensors, method="fdconv", kernel=[o, c, kh, kw], **geometry(module), **more)
+
+
+@layer("SKA")
+def small_kernel_aggregation(tracer: Tracer, module: Any, x: Tensor, w: Tensor) -> Node:
+    """LSConv's: kernels [N, G, k * k, H, W] of every position, which every G-th channel shares."""
+    k = math.isqrt(w.shape[2])
+    return Node(
+        "position_conv2d", [x, w], window=[k, k], pad=[k // 2] * 4, groups=w.shape[1], sharing="interleaved"
+    )
 
 
 @layer("ACDCConv2d")

@@ -34,6 +34,10 @@ def correlate(
     return y
 
 
+def sigmoid(v: Array) -> Array:
+    return 1 / (1 + np.exp(-v))
+
+
 def acdc(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> Array:
     """W[o, c, t] = sum_m A[o, c, m] D[m, t] in every layer of the chain."""
     for i, layer in enumerate(case["layers"]):
@@ -139,9 +143,6 @@ def dymn_block(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) 
     def hard_swish(v: Array) -> Array:
         return v * np.clip(v + 3, 0, 6) / 6
 
-    def sigmoid(v: Array) -> Array:
-        return 1 / (1 + np.exp(-v))
-
     def dynamic(name: str, y: Array, context: Array, **geometry: int) -> Array:
         own = {key[len(name) + 1 :]: t for key, t in tensors.items() if key.startswith(f"{name}.")}
         k = case["kernel"] if name == "depth_conv" else 1
@@ -175,6 +176,102 @@ def dymn_block(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) 
     return np.concatenate(samples)
 
 
+def normed(tensors: Mapping[str, Array], name: str, x: Array) -> Array:
+    """Batch norm ``name`` at inference."""
+    weight, bias, mean, var = (tensors[f"{name}.{key}"] for key in ("weight", "bias", "running_mean", "running_var"))
+    return (x - mean[:, None, None]) * (weight / np.sqrt(var + 1e-5))[:, None, None] + bias[:, None, None]
+
+
+def lsconv(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> Array:
+    """y = bn(sum_t w[c % G, t](p) x[c](p + t)) + x; w from 1x1, depthwise, 1x1 and 1x1 convolutions and a group norm."""
+
+    def unit(name: str, v: Array, groups: int = 1) -> Array:
+        kernel = tensors[f"lkp.{name}.c.weight"]
+        return normed(tensors, f"lkp.{name}.bn", correlate(v, kernel, 1, kernel.shape[-1] // 2, 1, groups))
+
+    v = np.maximum(unit("cv1", x), 0)
+    v = np.maximum(unit("cv3", unit("cv2", v, v.shape[1])), 0)
+    w = correlate(v, tensors["lkp.cv4.weight"], 1, 0) + tensors["lkp.cv4.bias"][:, None, None]
+    k = case["kernel"]
+    (b, rows, height, width), c = w.shape, x.shape[1]
+    groups = rows // k**2
+    for s in range(b):
+        for g in range(groups):
+            part = w[s, g * k * k : (g + 1) * k * k]
+            w[s, g * k * k : (g + 1) * k * k] = (part - part.mean()) / np.sqrt(part.var() + 1e-5)
+    w = w * tensors["lkp.norm.weight"][:, None, None] + tensors["lkp.norm.bias"][:, None, None]
+    padded, y = np.pad(x, [(0, 0), (0, 0), (k // 2, k // 2), (k // 2, k // 2)]), np.zeros_like(x)
+    for channel in range(c):
+        for i in range(k):
+            for j in range(k):
+                weight = w[:, channel % groups * k * k + i * k + j]
+                y[:, channel] += weight * padded[:, channel, i : i + height, j : j + width]
+    return normed(tensors, "bn", y) + x
+
+
+def low_frequencies(x: Array, band: int) -> Array:
+    """Of every map [H, W] the frequencies below 1 / (2 band), summed wave by wave.
+
+    Row and column of the spectrum are kept where the nearest of 64 x 33 frequencies is, in float32 as the mask is made. The
+    half spectrum's first column, and the last of an even width, count by their real part; the others twice.
+    """
+    height, width = x.shape[-2:]
+    y, rows, columns = np.zeros_like(x), np.arange(height), np.arange(width)
+
+    def kept(extent: int, table: Array) -> list[int]:
+        scale = np.float32(len(table)) / np.float32(extent)
+        nearest = [min(int(np.floor(np.float32(i) * scale)), len(table) - 1) for i in range(extent)]
+        return [i for i, j in enumerate(nearest) if np.float32(abs(table[j])) < np.float32(0.5 / band + 1e-8)]
+
+    for p in kept(height, np.fft.fftfreq(64)):
+        for f in kept(width // 2 + 1, np.fft.rfftfreq(64)):
+            wave = np.exp(2j * np.pi * (p * rows[:, None] / height + f * columns / width))
+            amplitude = (x * wave.conj()).sum((-2, -1), keepdims=True) / (height * width)
+            y += (amplitude * wave).real * (1 if f == 0 or 2 * f == width else 2)
+    return y
+
+
+def fdconv(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> Array:
+    """y = a_f conv(bands(x), (sum_i a_w[i] W_i) a_c a_s local); all a from the means of x, sample by sample."""
+    part = "KSM_Global."
+    n, o, c, k, _ = tensors["weight"].shape
+    samples = []
+    for sample in x:
+        p = sample.mean((1, 2))
+        v = tensors[f"{part}fc.weight"][:, :, 0, 0] @ p
+        v = normed(tensors, f"{part}bn", v[:, None, None])[:, 0, 0]
+        z = tensors[f"{part}relu.scale"] * np.maximum(v, 0) ** 2 + tensors[f"{part}relu.bias"]
+
+        def head(name: str, count: int) -> Array:
+            if f"{part}{name}.weight" not in tensors:
+                return np.ones(count)
+            return 2 * sigmoid(tensors[f"{part}{name}.weight"][:, :, 0, 0] @ z + tensors[f"{part}{name}.bias"])
+
+        mixture = head("kernel_fc", n) / (n if n > 1 else 1)
+        kernel = sum(a * w for a, w in zip(mixture, tensors["weight"]))
+        kernel = kernel * head("channel_fc", c)[:, None, None] * head("spatial_fc", k * k).reshape(k, k)
+        if "KSM_Local.conv.weight" in tensors:
+            u = (p - p.mean()) / np.sqrt(p.var() + 1e-5) * tensors["KSM_Local.norm.weight"]
+            u = u + tensors["KSM_Local.norm.bias"]
+            rows = tensors["KSM_Local.conv.weight"][:, 0]
+            u = np.pad(u, rows.shape[1] // 2)
+            for channel in range(c):
+                logits = rows @ u[channel : channel + rows.shape[1]]
+                kernel[:, channel] *= 2 * sigmoid(logits).reshape(o, k, k)
+        image = sample[None]
+        if "FBM.freq_weight_conv_list.0.weight" in tensors:
+            total, before = np.zeros_like(image), image
+            for i, band in enumerate((2, 4, 8)):
+                prefix, low = f"FBM.freq_weight_conv_list.{i}.", low_frequencies(image, band)
+                maps = correlate(image, tensors[f"{prefix}weight"], 1, 1) + tensors[f"{prefix}bias"]
+                total, before = total + 2 * sigmoid(maps) * (before - low), low
+            image = total + before
+        y = correlate(image, kernel, case["stride"], case["padding"], case.get("dilation", 1))
+        samples.append(y * head("filter_fc", o)[:, None, None])
+    y = np.concatenate(samples)
+    return y + tensors["bias"][:, None, None] if "bias" in tensors else y
+
+
 FAMILIES = {
     "acdc": acdc,
     "sparse_kernel": sparse_kernel,
@@ -182,6 +279,8 @@ FAMILIES = {
     "x_volution": x_volution,
     "dymn": dymn,
     "modulated": modulated,
+    "lsconv": lsconv,
+    "fdconv": fdconv,
 }
 
 

@@ -29,6 +29,7 @@ ATTRIBUTES: dict[str, tuple[set[str], set[str]]] = {
     "conv2d": (set(), {"stride", "pad", "dilation", "groups", "pad_mode", "method"}),
     "conv_transpose2d": (set(), {"stride", "pad", "output_pad", "dilation", "groups"}),
     "linear": (set(), set()),
+    "position_conv2d": ({"window"}, {"stride", "pad", "dilation", "groups", "sharing"}),
     "batch_norm": (set(), {"eps"}),
     "layer_norm": ({"axes"}, {"eps"}),
     "group_norm": ({"groups"}, {"eps"}),
@@ -52,6 +53,7 @@ ATTRIBUTES: dict[str, tuple[set[str], set[str]]] = {
     "avg_pool2d": (WINDOW, {"pad", "ceil_mode", "count_include_pad", "divisor"}),
     "adaptive_avg_pool2d": ({"size"}, set()),
     "adaptive_max_pool2d": ({"size"}, set()),
+    "frequency_bands": ({"bands"}, set()),
     "resize": ({"mode"}, {"size", "scale", "align_corners"}),
     "dynamic_relu": (set(), set()),
     "softmax": ({"axis"}, set()),
@@ -68,6 +70,7 @@ METHOD_ATTRIBUTES: dict[str, tuple[set[str], set[str]]] = {
     "dymn": (set(), set()),
     "modulated": (set(), {"demodulate", "eps"}),
     "dcd": ({"kernel"}, {"grid"}),
+    "fdconv": ({"kernel"}, {"bias"}),
     "kernel_warehouse": ({"kernel"}, {"bias", "first_local"}),
 } | {method: ({"kernel"}, {"bias"}) for method in ("condconv", "dyconv", "odconv", "acdc", "sparse")}
 
@@ -117,6 +120,8 @@ def act(kind: str, x: Tensor, a: float | Tensor | None = None) -> Tensor:
         return torch.where(x > 0, x, (1.0 if a is None else a) * torch.expm1(x.clamp(max=0)))
     if kind == "leaky_relu":
         return torch.where(x > 0, x, (0.01 if a is None else a) * x)
+    if kind == "squared_relu":
+        return (1.0 if a is None else a) * x.clamp(min=0) ** 2
     if kind == "prelu" and isinstance(a, Tensor):
         return torch.where(x > 0, x, a.reshape(-1, *[1] * (x.ndim - 2)) * x)
     raise FormatError(f"no activation {kind}")
@@ -325,6 +330,37 @@ def conv_kernel_warehouse(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Te
     return convolve(x, kernels, a) + bias_of(w, a)
 
 
+def conv_fdconv(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
+    """Attentions of the means of the last input: of every channel, filter, tap, kernel and weight."""
+    weight = w.take("weight")
+    n, o, c, kh, kw = weight.shape
+    expected_kernel(a, [o, c, kh, kw])
+    p = v[-1].mean((2, 3))
+    z = normalised(
+        p @ w.matrix("KSM_Global.fc.weight").T, w, "KSM_Global.bn.", ("running_mean", "running_var"), 1e-5
+    )
+    z = w.take("KSM_Global.relu.scale") * z.clamp(min=0) ** 2 + w.take("KSM_Global.relu.bias")
+
+    def head(name: str, count: int) -> Tensor:
+        if f"KSM_Global.{name}.weight" not in w:
+            return torch.ones(len(z), count, dtype=z.dtype)
+        logits = z @ w.matrix(f"KSM_Global.{name}.weight").T + w.take(f"KSM_Global.{name}.bias")
+        return 2 * torch.sigmoid(logits)
+
+    mixture = head("kernel_fc", n)
+    kernel = torch.einsum("bi,iochw->bochw", mixture / n if "KSM_Global.kernel_fc.weight" in w else mixture, weight)
+    kernel = kernel * head("channel_fc", c)[:, None, :, None, None] * head("spatial_fc", kh * kw).view(-1, 1, 1, kh, kw)
+    if "KSM_Local.conv.weight" in w:
+        u = p - p.mean(1, keepdim=True)
+        u = u / torch.sqrt((u * u).mean(1, keepdim=True) + 1e-5)
+        u = u * w.take("KSM_Local.norm.weight") + w.take("KSM_Local.norm.bias")
+        rows = w.take("KSM_Local.conv.weight")
+        logits = F.conv1d(u[:, None], rows, padding=rows.shape[-1] // 2).view(-1, o, kh, kw, c)
+        kernel = kernel * 2 * torch.sigmoid(logits.movedim(-1, 2))
+    y = convolve(v[0], kernel, a) * head("filter_fc", o)[:, :, None, None]
+    return y + bias_of(w, a)
+
+
 def conv_acdc(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     kernel = torch.einsum("ocm,mkl->ockl", w.take("coefficients"), w.take("atoms"))
     expected_kernel(a, kernel.shape)
@@ -354,6 +390,7 @@ METHODS = {
     "kernel_warehouse": conv_kernel_warehouse,
     "acdc": conv_acdc,
     "sparse": conv_sparse,
+    "fdconv": conv_fdconv,
 }
 
 
@@ -392,6 +429,20 @@ def conv_transpose2d(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
 def linear(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     y = v[0] @ w.matrix("weight").T
     return y if (bias := w.maybe("bias")) is None else y + bias
+
+
+def position_conv2d(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
+    if len(v) != 2:
+        raise FormatError("kernels per position and an image are two inputs")
+    (n, c), (kh, kw), groups = v[0].shape[:2], a["window"], a.get("groups", 1)
+    y = F.unfold(bordered(v[0], a), (kh, kw), a.get("dilation", [1, 1]), 0, a.get("stride", [1, 1]))
+    sharing = a.get("sharing", "neighbours")
+    if sharing not in ("neighbours", "interleaved"):
+        raise FormatError(f"channels cannot share weights as {sharing}")
+    h, width = v[1].shape[-2:]
+    weights = v[1].reshape(n, groups, kh * kw, h * width)
+    of_channel = torch.arange(c) % groups if sharing == "interleaved" else torch.arange(c) // (c // groups)
+    return (y.view(n, c, kh * kw, -1) * weights[:, of_channel]).sum(2).view(n, c, h, width)
 
 
 def layer_norm(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
@@ -590,6 +641,27 @@ def resize(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
     return x
 
 
+def frequency_bands(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
+    x, maps, bands = v[0], v[1], a["bands"]
+    if maps.shape[1] not in (len(bands), len(bands) + 1) or maps.shape[2:] != x.shape[2:]:
+        raise FormatError(f"maps {tuple(maps.shape)} of {len(bands)} bands")
+    (h, width), single = x.shape[2:], torch.float32
+    half = width // 2 + 1
+
+    def kept(extent: int, table: Tensor, band: int) -> Tensor:
+        scale = torch.tensor(float(len(table)), dtype=single) / torch.tensor(float(extent), dtype=single)
+        nearest = (torch.arange(extent, dtype=single) * scale).floor().long().clamp(max=len(table) - 1)
+        return (table[nearest].abs() < 0.5 / band + 1e-8).double()
+
+    y, before = torch.zeros_like(x), x
+    for i, band in enumerate(bands):
+        rows, columns = kept(h, torch.fft.fftfreq(64, dtype=single), band), kept(half, torch.fft.rfftfreq(64, dtype=single), band)
+        mask = rows[:, None] * columns
+        low = torch.fft.irfft2(torch.fft.rfft2(x) * mask, s=(h, width))
+        y, before = y + maps[:, i : i + 1] * (before - low), low
+    return y + (before if maps.shape[1] == len(bands) else maps[:, -1:] * before)
+
+
 def reduction(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda v, w, a: function(v[0], dim=tuple(i % v[0].ndim for i in a["axes"]), keepdim=a.get("keep", False))
 
@@ -608,6 +680,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "conv2d": conv2d,
     "conv_transpose2d": conv_transpose2d,
     "linear": linear,
+    "position_conv2d": position_conv2d,
     "batch_norm": lambda v, w, a: normalised(v[0], w, "", ("mean", "var"), a.get("eps", 1e-5)),
     "layer_norm": layer_norm,
     "group_norm": group_norm,
@@ -643,6 +716,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "avg_pool2d": avg_pool2d,
     "adaptive_avg_pool2d": adaptive(True),
     "adaptive_max_pool2d": adaptive(False),
+    "frequency_bands": frequency_bands,
     "resize": resize,
     "mean": reduction(torch.mean),
     "sum": reduction(torch.sum),

@@ -23,6 +23,7 @@ from .values import ExportError, GraphNode, ModuleFails
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "conv_transpose2d": {"stride": [1, 1], "pad": [0, 0], "output_pad": [0, 0], "dilation": [1, 1], "groups": 1},
+    "position_conv2d": {"stride": [1, 1], "pad": [0] * 4, "dilation": [1, 1], "groups": 1, "sharing": "neighbours"},
     "batch_norm": {"eps": 1e-5},
     "layer_norm": {"eps": 1e-5},
     "group_norm": {"eps": 1e-5},

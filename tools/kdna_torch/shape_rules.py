@@ -133,6 +133,13 @@ def conv2d(v: list[Value], w: dict[str, Tensor], a: dict[str, Any]) -> list[Any]
     return [x[0], kernel[0], *windows(x, kernel[-2:], a)]
 
 
+def position_conv2d(v: list[Value], w: dict[str, Tensor], a: dict[str, Any]) -> list[Any]:
+    x = v[0].dims
+    if len(x) != 4 or len(v[1].dims) not in (4, 5):
+        raise Inexpressible("kernels per position of a value that is no image [N, C, H, W]")
+    return [*x[:2], *windows(x, a["window"], a)]
+
+
 def conv_transpose2d(v: list[Value], w: dict[str, Tensor], a: dict[str, Any]) -> list[Any]:
     x, weight = v[0].dims, w["weight"]
     if len(x) != 4:
@@ -245,6 +252,7 @@ def same(v: list[Value], w: dict[str, Tensor], a: dict[str, Any]) -> list[Any]:
 RULES: dict[str, Callable[[list[Value], dict[str, Tensor], dict[str, Any]], list[Any]]] = {
     "conv2d": conv2d,
     "conv_transpose2d": conv_transpose2d,
+    "position_conv2d": position_conv2d,
     "linear": lambda v, w, a: [*v[0].dims[:-1], w["weight"].shape[0]],
     "constant": lambda v, w, a: list(w["value"].shape),
     "reshape": lambda v, w, a: reshaped(v[0].dims, a["shape"]),
@@ -282,6 +290,7 @@ RULES |= {
         "rsqrt",
         "channel_shuffle",
         "dynamic_relu",
+        "frequency_bands",
         "softmax",
         "log_softmax",
     )

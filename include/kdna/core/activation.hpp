@@ -36,6 +36,7 @@
     PLAIN(mish, x / (of(1.0) + of(2.0) / (exp(x) * (exp(x) + of(2.0)))))                                          \
     NUMBER(elu, 1.0F, where_positive(x, x, a * expm1(x)))                                                         \
     NUMBER(leaky_relu, 0.01F, where_positive(x, x, a * x))                                                        \
+    NUMBER(squared_relu, 1.0F, a * (clamp(x, of(0.0), of(infinity)) * clamp(x, of(0.0), of(infinity))))           \
     CHANNELS(prelu, where_positive(x, x, a * x))
 // clang-format on
 

@@ -17,6 +17,13 @@ struct neighbourhood {
     const float* const*
         around;       ///< xi [C] for every tap of the window, row by row [KH*KW]; zeros where it leaves the map
     index_t n, h, w;  ///< sample, row and column of x0
+    index_t y_h = 0, y_w = 0;  ///< row and column of the output that the weights are for
+};
+
+/// Which channels share weights: c takes those of group g(c).
+enum class weight_sharing : int {
+    neighbours,   ///< g(c) = c / (C / groups): runs of neighbouring channels, as in involution
+    interleaved,  ///< g(c) = c % groups: every groups-th channel, as in LSConv
 };
 
 /// A position kernel gives the weights of one position, the same for all channels of a group:
@@ -38,6 +45,17 @@ concept position_kernel = std::copy_constructible<K> && requires(const K& k, con
     { k(at, weights) } noexcept;
 };
 // clang-format on
+
+/// Kernels per position that come with each call, as a value of the network that some other layers compute: the layer
+/// `given_position_conv2d` (nn/given_position_conv2d.hpp) applies them. Involution (Li et al., arXiv 2103.06255) computes them by two
+/// 1x1 convolutions and shares them among neighbouring channels; LSConv (Wang et al., arXiv 2503.23135) by a small network with a
+/// large depthwise kernel and a group norm, and every groups-th channel takes the same ones.
+struct given_position_weights {
+    index_t channels = 0;  ///< C, of the input and the output
+    index_t groups = 1;    ///< G, divides C
+    extent2 window = 3;    ///< KH x KW, both odd
+    weight_sharing sharing = weight_sharing::neighbours;
+};
 
 /// X-volution's attention:  w(x0, xi) = w_q * w_k * w_v * <x0, xi>,  the inner product over all channels.
 class dot_product_attention {

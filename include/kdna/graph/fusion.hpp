@@ -28,8 +28,9 @@ struct fused_gate {
 /// convolutions of DenseNet, computes its activation.
 struct fused_layer {
     const node* layer;
-    std::string input;    ///< in front of the gate, if there is one
-    std::string given{};  ///< coefficients of a mixture's kernels, or a router's context; empty for others
+    std::string input;  ///< in front of the gate, if there is one
+    /// A second input: coefficients of a mixture's kernels, a router's context, what an attention reads, or kernels per position.
+    std::string given{};
     std::optional<fused_gate> gate{};
     const node* affine = nullptr;  ///< a layer norm in front, whose weight and bias go into the kernel and the bias
     const node* bn = nullptr;

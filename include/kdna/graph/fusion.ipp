@@ -60,11 +60,14 @@ void for_each_shape(const json_value& v, const F& f) {
     return n.op == "conv2d" && text_of(n, "method", "dense") == "dense";
 }
 
-/// What the second input of a convolution is: the coefficients of its kernels, or what its router reads. Empty: it has none.
+/// What the second input of a layer is: the coefficients of its kernels, what its router reads, or its kernels of every position.
+/// Empty: it has none.
 [[nodiscard]] inline std::string_view given_of(const node& n) {
+    if (n.op == "position_conv2d") return "kernels per position";
     if (n.op != "conv2d") return {};
     const std::string method = text_of(n, "method");
     if (method == "mixture") return "coefficients";
+    if (method == "fdconv" && n.in.size() == 2) return "what its attention reads";
     return method == "dymn" || method == "modulated" ? "a context" : std::string_view();
 }
 [[nodiscard]] inline std::size_t inputs_of_layer(const node& n) { return given_of(n).empty() ? 1 : 2; }
@@ -86,7 +89,7 @@ KDNA_FUNC fusion::fusion(const description& net, const std::map<std::string, nd_
     // The last layers first: of two that are added, the later one adds the other, which is there by then.
     for (std::size_t i = net.nodes.size(); i-- > 0;) {
         const node& n = net.nodes[i];
-        if (n.op == "conv2d" || n.op == "conv_transpose2d" || n.op == "linear") follow(n);
+        if (n.op == "conv2d" || n.op == "conv_transpose2d" || n.op == "linear" || n.op == "position_conv2d") follow(n);
     }
     for (const node& n : net.nodes)
         if (n.op == "batch_norm") follow_norm(n);

@@ -92,12 +92,13 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
                                      const std::string& method) {
     const node& n = *f.layer;
     constexpr std::string_view methods[] = {"condconv", "dyconv",           "odconv", "dcd",
-                                            "acdc",     "kernel_warehouse", "sparse"};
+                                            "acdc",     "kernel_warehouse", "sparse", "fdconv"};
     if (std::find(std::begin(methods), std::end(methods), method) == std::end(methods))
-        throw error(concat(a.where(), ", method"),
-                    "dense, kernel_dna, mixture, condconv, dyconv, odconv, dcd, acdc, kernel_warehouse, sparse, dymn "
-                    "or modulated",
-                    detail::in_quotes(method));
+        throw error(
+            concat(a.where(), ", method"),
+            "dense, kernel_dna, mixture, condconv, dyconv, odconv, dcd, acdc, kernel_warehouse, sparse, fdconv, dymn "
+            "or modulated",
+            detail::in_quotes(method));
     const std::vector<index_t> extents = a.integers("kernel");
     if (extents.size() != 4)
         throw error(concat(a.where(), ", kernel"), "[O, C, KH, KW]", concat(extents.size(), " numbers"));
@@ -129,6 +130,8 @@ KDNA_FUNC void lowering::add_dynamic(const fused_layer& f, attributes& a, const 
         y = models::dyconv_layer(m, x, k, call);
     } else if (method == "odconv") {
         y = models::odconv_layer(m, x, k, call);
+    } else if (method == "fdconv") {
+        y = models::fdconv_layer(m, x, value_of(f.given.empty() ? f.input : f.given), k, call);
     } else if (method == "sparse") {
         y = models::sparse_kernel_layer(m, x, k, call);
     } else if (method == "acdc") {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <kdna/graph/lowering.hpp>
+#include <kdna/nn/frequency_bands.hpp>
 #include <kdna/nn/ops/pool2d.hpp>
 #include <kdna/nn/ops/reduce.hpp>
 #include <kdna/nn/ops/resize.hpp>
@@ -55,6 +56,13 @@ KDNA_FUNC void lowering::add_adaptive_pool(const node& n, attributes& a) {
         push_shaped<ops::adaptive_avg_pool2d>(
             n, [=, name = n.name](std::span<const nd_shape> in) { return ops::adaptive_avg_pool2d(sized(in), name); },
             shapes);
+}
+
+KDNA_FUNC void lowering::add_frequency_bands(const node& n, attributes& a) {
+    only_roles(n, {});
+    std::vector<index_t> bands = a.integers("bands");
+    a.finish();
+    push(n.out, std::make_unique<frequency_bands>(std::move(bands), n.name), n.in);
 }
 
 KDNA_FUNC void lowering::add_resize(const node& n, attributes& a) {

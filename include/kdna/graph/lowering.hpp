@@ -66,6 +66,7 @@ private:
                                const std::string& method);
     [[nodiscard]] KDNA_FUNC index_t context_of(const node& n, const std::string& role, index_t rows) const;
     KDNA_FUNC void push_given(const fused_layer& f, std::unique_ptr<const conv_layer<backend::cpu>> layer);
+    KDNA_FUNC void add_position(const fused_layer& f, attributes& a);
     // Others (graph/lower_values.ipp).
     KDNA_FUNC void add_constant(const node& n, attributes& a);
     KDNA_FUNC void add_batch_norm(const fused_layer& f, attributes& a);
@@ -87,6 +88,7 @@ private:
     KDNA_FUNC void add_pad(const node& n, attributes& a);
     KDNA_FUNC void add_pool(const node& n, attributes& a);
     KDNA_FUNC void add_adaptive_pool(const node& n, attributes& a);
+    KDNA_FUNC void add_frequency_bands(const node& n, attributes& a);
     KDNA_FUNC void add_resize(const node& n, attributes& a);
     KDNA_FUNC void add_reduce(const node& n, attributes& a);
     KDNA_FUNC void add_softmax(const node& n, attributes& a);

@@ -25,6 +25,7 @@ KDNA_FUNC const std::map<std::string_view, lowering::adder>& lowering::adders() 
         {"conv2d", &lowering::add_plain_layer},
         {"conv_transpose2d", &lowering::add_plain_layer},
         {"linear", &lowering::add_plain_layer},
+        {"position_conv2d", &lowering::add_plain_layer},
         {"constant", &lowering::add_constant},
         {"batch_norm", &lowering::add_plain_layer},
         {"layer_norm", &lowering::add_layer_norm},
@@ -60,6 +61,7 @@ KDNA_FUNC const std::map<std::string_view, lowering::adder>& lowering::adders() 
         {"avg_pool2d", &lowering::add_pool},
         {"adaptive_avg_pool2d", &lowering::add_adaptive_pool},
         {"adaptive_max_pool2d", &lowering::add_adaptive_pool},
+        {"frequency_bands", &lowering::add_frequency_bands},
         {"resize", &lowering::add_resize},
         {"mean", &lowering::add_reduce},
         {"sum", &lowering::add_reduce},
@@ -132,7 +134,10 @@ KDNA_FUNC void lowering::add_node(const node& n) {
     const std::string_view given = detail::given_of(n);
     if (!given.empty() && n.in.size() != 2)
         throw error(n.where(), concat("two inputs, an image and ", given), concat(n.in.size()));
-    if (!counted && !two && given.empty() && n.in.size() != 1) throw error(n.where(), "one input", concat(n.in.size()));
+    if (n.op == "frequency_bands" && n.in.size() != 2)
+        throw error(n.where(), "two inputs, an image and maps", concat(n.in.size()));
+    if (!counted && !two && given.empty() && n.op != "frequency_bands" && n.in.size() != 1)
+        throw error(n.where(), "one input", concat(n.in.size()));
     attributes a(n);
     (this->*found->second)(n, a);
 }
@@ -240,6 +245,7 @@ KDNA_FUNC activation lowering::take_activation(const node& n, index_t channels) 
     if (!known) throw error(concat(a.where(), ", kind"), "an activation that kdna knows", detail::in_quotes(kind));
     if (act.kind == activation_kind::elu) act.number = static_cast<float>(a.number("a", 1.0));
     if (act.kind == activation_kind::leaky_relu) act.number = static_cast<float>(a.number("a", 0.01));
+    if (act.kind == activation_kind::squared_relu) act.number = static_cast<float>(a.number("a", 1.0));
     only_roles(n, takes_channels(act.kind) ? std::initializer_list<std::string_view>{"a"}
                                            : std::initializer_list<std::string_view>{});
     if (takes_channels(act.kind)) {

@@ -19,12 +19,17 @@
 #include <kdna/dna/dcd.hpp>
 #include <kdna/dna/dyconv.hpp>
 #include <kdna/dna/dymn.hpp>
+#include <kdna/dna/fdconv.hpp>
 #include <kdna/dna/kernel_warehouse.hpp>
 #include <kdna/dna/modulated.hpp>
 #include <kdna/dna/odconv.hpp>
 #include <kdna/dna/sparse_kernel.hpp>
 #include <kdna/models/module_builder.hpp>
 #include <kdna/nn/dcd_conv2d.hpp>
+#include <kdna/nn/frequency_bands.hpp>
+#include <kdna/nn/given_position_conv2d.hpp>
+#include <kdna/nn/network_functions.hpp>
+#include <kdna/nn/route_operation.hpp>
 
 namespace kdna::inline KDNA_ABI::models {
 
@@ -278,6 +283,94 @@ value acdc_layer(const module_builder<B>& m, const value& x, const kernel_shape&
                  const shared_coefficients& coefficients) {
     const auto atoms = m.weights().take("atoms", {coefficients.cells().shape().n, k.kh, k.kw});
     return m.add(x, acdc_kernel(coefficients, k, atoms, m.name()), call, no_router(), m.static_bias(k, call));
+}
+
+/// FDConv's convolution of `x`, whose attentions read the means of `routed` (x itself where there is no frequency band modulation).
+/// Keys weight [n, O, C, KH, KW], the kernels of the groups of frequencies; KSM_Global.{fc.weight [h, C, 1, 1], bn, relu.{scale,
+/// bias}} and as far as they are there KSM_Global.{channel_fc, filter_fc, spatial_fc, kernel_fc} and KSM_Local.{norm, conv.weight
+/// [O*KH*KW, 1, K]} [, bias].
+template <conv_backend B>
+value fdconv_layer(const module_builder<B>& m, const value& x, const value& routed, const kernel_shape& k,
+                   const layer_call& call) {
+    const module_builder<B> global = m.child("KSM_Global"), local = m.child("KSM_Local");
+    const state_dict_reader& g = global.weights();
+    const index_t n = m.weights().extent("weight", 0, 5), hidden = g.extent("fc.weight", 0, 4);
+    const auto head = [&](std::string_view name, index_t outputs) {
+        return g.contains(concat(name, ".weight")) ? detail::head(global, name, outputs, hidden) : linear_weights();
+    };
+    fdconv_weights w{.fc = g.take("fc.weight", {hidden, k.i, 1, 1}),
+                     .bn = global.bn("bn", hidden),
+                     .scale = g.take("relu.scale", {1}).front(),
+                     .shift = g.take("relu.bias", {1}).front(),
+                     .channel = head("channel_fc", k.i),
+                     .filter = head("filter_fc", k.o),
+                     .spatial = head("spatial_fc", k.taps()),
+                     .kernel = head("kernel_fc", n)};
+    std::span<const float> rows;
+    if (local.weights().contains("conv.weight")) {
+        w.norm_weight = local.weights().take("norm.weight", {k.i});
+        w.norm_bias = local.weights().take("norm.bias", {k.i});
+        const index_t reach = local.weights().extent("conv.weight", 2, 3);
+        rows = local.weights().take("conv.weight", {checked_mul(k.o, k.taps(), m.name()), 1, reach});
+    }
+    fdconv_kernel kernel(detail::mixture(m, k, false), rows, m.name());
+    fdconv_router routing(w, kernel, global.name());
+    const std::span<const float> bias = m.static_bias(k, call);
+    if (routed.id == x.id) return m.add(x, std::move(kernel), call, std::move(routing), bias);
+    const route_widths widths = routing.widths();
+    const value route = m.net().add(
+        std::make_unique<route_operation<fdconv_router>>(std::move(routing), concat(m.name(), " attention")), routed,
+        widths.total());
+    return m.net().add(
+        conv2d<fdconv_kernel, given_mixture, B>(std::move(kernel), m.params(k, call), m.options(call, bias),
+                                                given_mixture{widths.mixture, widths.filter}),
+        x, route, call.residual);
+}
+
+/// The frequency band modulation in front of an FDConv: keys FBM.freq_weight_conv_list.i.{weight [1, C, KH, KW], bias [1]} for each
+/// of `bands`. `x` itself where there are none.
+template <conv_backend B>
+value fdconv_bands(const module_builder<B>& m, const value& x, const std::vector<index_t>& bands = {2, 4, 8}) {
+    const module_builder<B> list = m.child("FBM.freq_weight_conv_list");
+    if (!list.weights().contains("0.weight")) return x;
+    const kernel_shape one{.o = static_cast<index_t>(bands.size()),
+                           .i = x.channels,
+                           .kh = list.weights().extent("0.weight", 2, 4),
+                           .kw = list.weights().extent("0.weight", 3, 4)};
+    std::vector<float> weight, bias;
+    for (index_t i = 0; i < one.o; ++i) {
+        const auto w = list.weights().take(concat(i, ".weight"), {1, one.i, one.kh, one.kw});
+        weight.insert(weight.end(), w.begin(), w.end());
+        bias.push_back(list.weights().take(concat(i, ".bias"), {1}).front());
+    }
+    value maps =
+        list.add(x, dense_kernel::pack(one, weight, list.name()), {.act = activation::sigmoid}, no_router(), bias);
+    maps = nn::mul(m.net(), maps, 2.0F, list.name());
+    return m.net().add(std::make_unique<frequency_bands>(bands, concat(m.name(), ".FBM")), {x, maps}, x.channels);
+}
+
+/// LSNet's layer, y = bn( sum over taps of w(p, t) x(p + t) ) + x, with a small network's weights w. Keys lkp.{cv1, cv2, cv3}.{c.weight,
+/// bn}, lkp.cv4.{weight [G*k*k, C/2, 1, 1], bias}, lkp.norm.{weight, bias}, bn. `window` is k x k.
+template <conv_backend B>
+value lsconv_layer(const module_builder<B>& m, const value& x, const extent2& window) {
+    const module_builder<B> lkp = m.child("lkp");
+    const index_t half = lkp.weights().extent("cv1.c.weight", 0, 4), large = lkp.weights().extent("cv2.c.weight", 2, 4),
+                  rows = lkp.weights().extent("cv4.weight", 0, 4), taps = checked_mul(window.h, window.w, m.name());
+    if (taps < 1 || rows % taps != 0)
+        throw error(lkp.full_name("cv4.weight"), concat("rows for ", taps, " taps"), concat(rows));
+    value w = lkp.conv_bn(x, "cv1.c", "cv1.bn", {.o = half, .i = x.channels}, {.act = activation::relu});
+    const kernel_shape depthwise{.o = half, .i = half, .kh = large, .kw = large, .groups = half};
+    w = lkp.conv_bn(w, "cv2.c", "cv2.bn", depthwise);
+    w = lkp.conv_bn(w, "cv3.c", "cv3.bn", {.o = half, .i = half}, {.act = activation::relu});
+    w = plain_layer(lkp.child("cv4"), w, {.o = rows, .i = half}, {.bias = true});
+    w = nn::group_norm(
+        m.net(), w, rows / taps,
+        {.weight = lkp.weights().take("norm.weight", {rows}), .bias = lkp.weights().take("norm.bias", {rows})},
+        lkp.full_name("norm"));
+    given_position_conv2d layer(
+        {.channels = x.channels, .groups = rows / taps, .window = window, .sharing = weight_sharing::interleaved},
+        {.pad = {window.h / 2, window.w / 2}}, {.bn = m.bn("bn", x.channels), .residual = true, .name = m.name()});
+    return m.net().add(std::make_unique<given_position_operation>(std::move(layer)), {x, w, x}, x.channels);
 }
 
 /// Keys codebook [n, KH, KW] of +-1, index (uint8, log2(n) bits for each of the O * I/groups slices), alpha [O] [, bias].

@@ -104,6 +104,10 @@ protected:
         p.takes_means_ = options.channel_means;
         p.executor_ = options.executor;
     }
+    /// Scratch that is the plan's own.
+    [[nodiscard]] static std::byte* allocate_workspace(layer_plan& p, std::pmr::memory_resource* memory) {
+        return p.allocate_workspace(memory);
+    }
     /// Throws kdna::error unless `p` is a plan of this layer or of a copy, with a workspace, and the views are memory of the
     /// plan's shapes. `strided_input`: whether the plan serves an input whose channels are not contiguous.
     KDNA_FUNC void check_call(const layer_plan& p, const tensor_view<const float>& x, const tensor_view<float>& y,

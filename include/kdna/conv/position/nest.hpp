@@ -27,14 +27,34 @@ struct call {
     conv_params params{};
 };
 
+/// Kernels per position that are there when a layer runs: element [n][g][t][h][w] for sample n, group g, tap t and output (h, w),
+/// by their strides.
+struct weights_view {
+    const float* data = nullptr;
+    index_t n = 0, g = 0, t = 0, h = 0, w = 0;
+};
+
+/// The weights of a view as a position kernel. It writes them as the plan says (`plan::weights_floats`).
+class viewed_weights {
+public:
+    viewed_weights(const plan& p, const weights_view& from) noexcept : plan_(&p), from_(from) {}
+    [[nodiscard]] index_t channels() const noexcept { return plan_->in.c; }
+    [[nodiscard]] index_t groups() const noexcept { return plan_->groups; }
+    [[nodiscard]] extent2 window() const noexcept { return plan_->window; }
+    KDNA_FUNC void operator()(const neighbourhood& at, float* weights) const noexcept;
+
+private:
+    const plan* plan_;
+    weights_view from_;
+};
+
 namespace detail {
 
-/// The output pixel (h, w) of sample at.n: all channels, from the weights [groups][taps] of its position.
-KDNA_FUNC void weigh_neighbours(const call& c, const neighbourhood& at, const float* weights, index_t taps,
-                                index_t groups, index_t h, index_t w) noexcept;
+/// An output pixel of sample at.n: all channels, from the weights of its position.
+KDNA_FUNC void weigh_neighbours(const plan& p, const call& c, const neighbourhood& at, const float* weights) noexcept;
 
-/// Computes rows [first, last) of the output, counted over all samples. Scratch: `around` [KH*KW], `weights`
-/// [groups][KH*KW].
+/// Computes rows [first, last) of the output, counted over all samples. Scratch: `around` [KH*KW], `weights`, as
+/// plan::weights_floats says.
 template <position_kernel Kernel>
 void run_rows(const Kernel& kernel, const plan& p, const call& c, const float* zeros, const float** around,
               float* weights, index_t first, index_t last) noexcept {
@@ -51,10 +71,15 @@ void run_rows(const Kernel& kernel, const plan& p, const call& c, const float* z
                     const bool outside = h < 0 || h >= p.in.h || w < 0 || w >= p.in.w;
                     around[i * window.w + j] = outside ? zeros : c.x.at(n, 0, h, w);
                 }
-            const neighbourhood at{around[taps / 2], around, n, top + window.h / 2 * dilation.h,
-                                   left + window.w / 2 * dilation.w};
+            const neighbourhood at{around[taps / 2],
+                                   around,
+                                   n,
+                                   top + window.h / 2 * dilation.h,
+                                   left + window.w / 2 * dilation.w,
+                                   y_h,
+                                   y_w};
             kernel(at, weights);
-            weigh_neighbours(c, at, weights, taps, p.groups, y_h, y_w);
+            weigh_neighbours(p, c, at, weights);
         }
     }
 }

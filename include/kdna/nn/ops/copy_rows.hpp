@@ -7,6 +7,7 @@
 
 #include <kdna/core/config.hpp>
 #include <kdna/simd/simd.hpp>
+#include <kdna/simd/transpose.hpp>
 
 namespace kdna::inline KDNA_ABI::ops::detail {
 
@@ -45,39 +46,9 @@ void copy_narrow(const copy_block& t) noexcept {
     }
 }
 
-/// y[r * y_row + c] = x[r + c * x_column] for four rows and columns.
-inline void transpose_4x4(const float* x, index_t x_column, float* y, index_t y_row) noexcept {
-#ifdef __SSE2__
-    __m128 a = _mm_loadu_ps(x), b = _mm_loadu_ps(x + x_column), c = _mm_loadu_ps(x + 2 * x_column),
-           d = _mm_loadu_ps(x + 3 * x_column);
-    const __m128 ab_low = _mm_unpacklo_ps(a, b), ab_high = _mm_unpackhi_ps(a, b), cd_low = _mm_unpacklo_ps(c, d),
-                 cd_high = _mm_unpackhi_ps(c, d);
-    _mm_storeu_ps(y, _mm_movelh_ps(ab_low, cd_low));
-    _mm_storeu_ps(y + y_row, _mm_movehl_ps(cd_low, ab_low));
-    _mm_storeu_ps(y + 2 * y_row, _mm_movelh_ps(ab_high, cd_high));
-    _mm_storeu_ps(y + 3 * y_row, _mm_movehl_ps(cd_high, ab_high));
-#else
-    for (index_t r = 0; r < 4; ++r)
-        for (index_t c = 0; c < 4; ++c) y[r * y_row + c] = x[r + c * x_column];
-#endif
-}
-
-/// Columns contiguous in y and rows contiguous in x. Sixteen rows at a time, which are a cache line of every column.
+/// Columns contiguous in y and rows contiguous in x.
 inline void copy_transposed(const copy_block& t) noexcept {
-    for (index_t top = 0; top < t.rows; top += 16) {
-        const index_t rows = std::min<index_t>(16, t.rows - top), fours = rows / 4 * 4;
-        const float* const x = t.x + top;
-        float* const y = t.y + top * t.y_row;
-        index_t c = 0;
-        for (; c + 4 <= t.columns; c += 4) {
-            for (index_t r = 0; r < fours; r += 4)
-                transpose_4x4(x + r + c * t.x_column, t.x_column, y + r * t.y_row + c, t.y_row);
-            for (index_t r = fours; r < rows; ++r)
-                for (index_t i = c; i < c + 4; ++i) y[r * t.y_row + i] = x[r + i * t.x_column];
-        }
-        for (; c < t.columns; ++c)
-            for (index_t r = 0; r < rows; ++r) y[r * t.y_row + c] = x[r + c * t.x_column];
-    }
+    simd::transpose(t.rows, t.columns, t.x, t.x_column, t.y, t.y_row);
 }
 
 /// Two contiguous columns that are rows of x: y takes from both in turn.
