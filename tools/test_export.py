@@ -945,16 +945,17 @@ def test_known_cases() -> None:
         case, tensors = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
         x = tensors.pop("input")
         tensors.pop("output")
-        if case["family"] in ("runtime_kernel", "x_volution"):
+        if case["family"] in ("runtime_kernel", "x_volution", "dymn", "modulated"):  # those of two inputs have their own tests
             continue
         module = build_case(case, tensors, x).eval()
         module.load_state_dict(tensors)
         exported = check(module, x)
-        methods = {n.get("method") for n in exported.nodes if n["op"] == "conv2d"}
-        family = {"kerneldna": "kernel_dna", "sparse_kernel": "sparse"}.get(case["family"], case["family"])
+        methods = {n.get("method", n["op"]) for n in exported.nodes if n["op"].endswith("conv2d")}
+        own = {"kerneldna": "kernel_dna", "sparse_kernel": "sparse", "lsconv": "position_conv2d"}
+        family = own.get(case["family"], case["family"])
         assert family in methods or case.get("kind") == "classifier", (path, methods)  # that one is traced
         families.add(family)
-    assert len(families) == 8, families
+    assert len(families) == 10, families
 
 
 class NormNeverCalled(ODConv2d):

@@ -119,7 +119,7 @@ def test_known_answers() -> None:
         error = (y - expected).abs().max() / expected.abs().max()
         assert y.shape == expected.shape and error < 1e-6, f"{name}: {error:.2e}"
         families.add(case["family"])
-    assert len(families) == 12, families
+    assert len(families) == 14, families
 
 
 def test_formulas() -> None:
