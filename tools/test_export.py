@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 import kdna_torch
 from kdna_torch import ARCHS, ExportError, Node, ODConv2d, build, export, register
-from kdna_torch.cases import build_case
+from kdna_torch.cases import load_case
 from kdna_torch.checkpoint import CheckpointError, randomise, read_checkpoint
 from kdna_torch.dynamic import DCDConv2d, DYCls, DyConv2d
 from kdna_torch.dymn import DyMNBlock, DynamicConv
@@ -928,14 +928,13 @@ def test_known_cases() -> None:
         tensors.pop("output")
         if case["family"] in ("runtime_kernel", "x_volution"):
             continue
-        module = build_case(case, tensors, x).eval()
-        module.load_state_dict(tensors)
-        exported = check(module, x)
+        module, inputs = load_case(case, tensors, x)
+        exported = check(module, *inputs)
         methods = {n.get("method") for n in exported.nodes if n["op"] == "conv2d"}
         family = {"kerneldna": "kernel_dna", "sparse_kernel": "sparse"}.get(case["family"], case["family"])
         assert family in methods or case.get("kind") == "classifier", (path, methods)  # that one is traced
         families.add(family)
-    assert len(families) == 8, families
+    assert len(families) == 10, families
 
 
 class NormNeverCalled(ODConv2d):
