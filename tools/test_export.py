@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 import kdna_torch
 from kdna_torch import ARCHS, ExportError, LSConv, Node, ODConv2d, build, export, register
-from kdna_torch.cases import build_case
+from kdna_torch.cases import load_case
 from kdna_torch.checkpoint import CheckpointError, randomise, read_checkpoint
 from kdna_torch.dynamic import DCDConv2d, DYCls, DyConv2d
 from kdna_torch.dymn import DyMNBlock, DynamicConv
@@ -945,17 +945,16 @@ def test_known_cases() -> None:
         case, tensors = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
         x = tensors.pop("input")
         tensors.pop("output")
-        if case["family"] in ("runtime_kernel", "x_volution", "dymn", "modulated"):  # those of two inputs have their own tests
+        if case["family"] in ("runtime_kernel", "x_volution"):
             continue
-        module = build_case(case, tensors, x).eval()
-        module.load_state_dict(tensors)
-        exported = check(module, x)
+        module, inputs = load_case(case, tensors, x)
+        exported = check(module, *inputs)
         methods = {n.get("method", n["op"]) for n in exported.nodes if n["op"].endswith("conv2d")}
         own = {"kerneldna": "kernel_dna", "sparse_kernel": "sparse", "lsconv": "position_conv2d"}
         family = own.get(case["family"], case["family"])
         assert family in methods or case.get("kind") == "classifier", (path, methods)  # that one is traced
         families.add(family)
-    assert len(families) == 10, families
+    assert len(families) == 12, families
 
 
 class NormNeverCalled(ODConv2d):

@@ -179,16 +179,32 @@ def build_case(case: dict[str, Any], tensors: dict[str, Tensor], x: Tensor) -> n
     return BUILDERS[family](case, tensors)
 
 
+class OnContext(nn.Module):
+    """A layer of an image and a context [B, D], which DyMN's takes as the first of a block's values."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        return self.layer(x, (context,) if isinstance(self.layer, DynamicConv) else context)
+
+
+def load_case(case: dict[str, Any], tensors: dict[str, Tensor], x: Tensor) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The case's module with its weights, in eval mode, and what it is called with."""
+    module = build_case(case, tensors, x).eval()
+    if case["family"] == "runtime_kernel":
+        return module, (x, tensors["kernel"])
+    if "context" not in tensors:
+        module.load_state_dict(tensors)
+        return module, (x,)
+    state = {key: tensor for key, tensor in tensors.items() if key != "context"}
+    module.load_state_dict(state | {"weight": state["weight"].view(module.weight.shape)})
+    return OnContext(module), (x, tensors["context"])
+
+
 @torch.no_grad()
 def run_case(case: dict[str, Any], tensors: dict[str, Tensor], x: Tensor) -> Tensor:
     """The case's output [B, O, H', W'], computed in double precision in eval mode."""
-    module = build_case(case, tensors, x).eval()
-    if case["family"] == "runtime_kernel":
-        return module(x.double(), tensors["kernel"].double())
-    if "context" not in tensors:
-        module.load_state_dict(tensors)
-        return module.double()(x.double())
-    state = {key: tensor for key, tensor in tensors.items() if key != "context"}
-    module.load_state_dict(state | {"weight": state["weight"].view(module.weight.shape)})
-    context = tensors["context"].double()
-    return module.double()(x.double(), (context,) if case["family"] == "dymn" else context)
+    module, inputs = load_case(case, tensors, x)
+    return module.double()(*(tensor.double() for tensor in inputs))
