@@ -311,7 +311,8 @@ def write_dynamic(folder: Path) -> None:
         write(folder, f"kw_{name}", case, module, (b, layers[0][0], h, w), seed, True)
     for seed, (c, large, small, share, (b, h, w)) in enumerate(LSCONV, 1100):
         name = f"lsconv_c{c}_l{large}_k{small}_s{share}_{h}x{w}"
-        write(folder, name, {"family": "lsconv", "kernel": small}, LSConv(c, large, small, share), (b, c, h, w), seed, True)
+        module = LSConv(c, large, small, share)
+        write(folder, name, {"family": "lsconv", "kernel": small}, module, (b, c, h, w), seed, True)
     for seed, (c, o, k, n, s, p, d, bands, local, bias, (b, h, w)) in enumerate(FDCONV, 1200):
         module, x = FDConv(c, o, k, s, p, d, bias, n, bands, local), sample_of((b, c, h, w), seed)
         randomise(module, seed, sample=x)

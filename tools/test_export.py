@@ -1350,7 +1350,8 @@ def test_the_variants_of_the_public_fdconv() -> None:
             mixture = torch.sigmoid(g.kernel_fc(z).flatten(1) / 1.5) * 2 / 4
             weight = torch.einsum("bi,iochw->bochw", mixture, self.kernels())
             weight = weight * heads[0][:, None, :, None, None] * heads[2].view(-1, 1, 1, 3, 3)
-            logits = self.KSM_Local.conv(self.KSM_Local.norm(p.flatten(1))[:, None]).unflatten(1, (8, 3, 3)).movedim(-1, 2)
+            logits = self.KSM_Local.conv(self.KSM_Local.norm(p.flatten(1))[:, None])
+            logits = logits.unflatten(1, (8, 3, 3)).movedim(-1, 2)
             y = kdna_torch.layers.conv2d_per_sample(self.FBM(x), weight * (1 + logits.tanh()), None, 1, 1)
             return y * heads[1][:, :, None, None]
 

@@ -147,7 +147,7 @@ def test_dymn_block() -> None:
 
 
 def test_disjoint_kernels() -> None:
-    """Every kernel of an FDConv is a sum of waves of its own frequencies; all together are the kernel of the whole spectrum."""
+    """Every kernel of an FDConv is a sum of waves of its own frequencies; together they have the whole spectrum."""
     torch.manual_seed(3)
     layer = FDConv(6, 4, 3, kernel_num=5).double()
     kernels = layer.kernels()

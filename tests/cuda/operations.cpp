@@ -4,6 +4,8 @@
 #include <kdna/dna/modulated.hpp>
 #include <kdna/graph/load.hpp>
 #include <kdna/nn/conv_transpose2d.hpp>
+#include <kdna/nn/frequency_bands.hpp>
+#include <kdna/nn/given_position_conv2d.hpp>
 
 #include "cuda/device_operations.hpp"
 #include "cuda/emulated.hpp"
@@ -230,6 +232,16 @@ TEST_CASE("Operations without a device form are named when the network is put on
     refused("product", [](network_builder& n, const value& x) { return nn::matmul(n, x, x, "product"); });
     refused("power",
             [](network_builder& n, const value& x) { return nn::unary(n, x, ops::unary::pow(2.5F), "power"); });
+    refused("bands", [](network_builder& n, const value& x) {
+        return n.add(
+            std::make_unique<frequency_bands>(std::vector<index_t>(static_cast<std::size_t>(x.channels), 2), "bands"),
+            {x, x}, x.channels);
+    });
+    refused("position", [](network_builder& n, const value& x) {
+        return n.add(std::make_unique<given_position_operation>(given_position_conv2d(
+                         {.channels = x.channels, .groups = x.channels, .window = 1}, {}, {.name = "position"})),
+                     {x, x}, x.channels);
+    });
     refused("up", [](network_builder& n, const value& x) {
         const std::vector<float> w(4 * 3 * 4, 0.5F);
         return nn::conv_transpose2d(n, x, {4, 3, 2, 2}, w, {.stride = 2}, {.name = "up"});

@@ -1,7 +1,7 @@
 """FDConv (Chen et al., CVPR 2025): kernels from disjoint groups of frequencies, modulated by what the input is like.
 
-Shapes: B batch, C input channels, O output channels, k kernel, n kernels, K taps over channels, H x W map. Parameter names are
-those of the public code. Sigmoids are at temperature 1.
+Shapes: B batch, C input channels, O output channels, k kernel, n kernels, K taps over channels, H x W map. Parameter
+names are those of the public code. Sigmoids are at temperature 1.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ class GlobalModulation(nn.Module):
 
 
 class LocalModulation(nn.Module):
-    """2 sigmoid(conv1d(layernorm(p))): a factor of every weight, [B, O, C, k, k]; keys ``norm``, ``conv`` [O * k * k, 1, K]."""
+    """2 sigmoid(conv1d(layernorm(p))): a factor of every weight, [B, O, C, k, k].
+
+    Keys ``norm``, ``conv`` [O * k * k, 1, K].
+    """
 
     def __init__(self, cin: int, cout: int, kernel: int) -> None:
         super().__init__()
@@ -74,8 +77,8 @@ class LocalModulation(nn.Module):
 class FrequencyBandModulation(nn.Module):
     """y = sum_i a_i (low_{i-1} - low_i) + low_last, low_0 = x; low_i keeps the frequencies below 1 / (2 k_i).
 
-    a_i = 2 sigmoid(conv_i(x)) [B, 1, H, W]. Which frequencies a map of H x W keeps is a mask of 64 x 33, resized by nearest
-    neighbours. Both are in float32, where 0.25 + 1e-8 is 0.25. Keys ``freq_weight_conv_list.i`` (3x3, C to 1, bias).
+    a_i = 2 sigmoid(conv_i(x)) [B, 1, H, W]. Which frequencies a map of H x W keeps is a mask of 64 x 33, resized by
+    nearest neighbours. Both are in float32, where 0.25 + 1e-8 is 0.25. Keys ``freq_weight_conv_list.i`` (3x3, C to 1, bias).
     """
 
     def __init__(self, channels: int, k_list: Sequence[int] = (2, 4, 8)) -> None:
@@ -102,9 +105,10 @@ class FrequencyBandModulation(nn.Module):
 class FDConv(nn.Module):
     """y = a_f * conv(fbm(x), (sum_i a_w[i] W_i) * a_s * a_c * local), the factors from the means of x.
 
-    Keys ``dft_weight`` [1, O k, C k // 2 + 1, 2], the half spectrum of one kernel laid out as [O k, C k]; ``KSM_Global.*``,
-    ``KSM_Local.*``, ``FBM.*`` (for k = 3) and ``bias``. W_i is what the i-th group of frequencies gives, sorted by distance from 0.
-    ``fourier`` False: the key ``weight`` [n, O, C, k, k] instead of ``dft_weight``, the W_i as ``export`` writes them.
+    Keys ``dft_weight`` [1, O k, C k // 2 + 1, 2], the half spectrum of one kernel laid out as [O k, C k];
+    ``KSM_Global.*``, ``KSM_Local.*``, ``FBM.*`` (for k = 3) and ``bias``. W_i is what the i-th group of frequencies gives, sorted by
+    distance from 0. ``fourier`` False: the key ``weight`` [n, O, C, k, k] instead of ``dft_weight``, the W_i as ``export``
+    writes them.
     """
 
     def __init__(
@@ -175,7 +179,7 @@ class FDConv(nn.Module):
 
 
 def disjoint_kernels(module: nn.Module) -> Tensor:
-    """The kernels [n, O, C, kh, kw] of an FDConv with ``dft_weight`` and ``indices``, the public code's or this one's."""
+    """The kernels [n, O, C, kh, kw] of an FDConv, the public code's or this one's: of ``dft_weight`` and ``indices``."""
     o, c, (kh, kw) = module.out_channels, module.in_channels, module.kernel_size
     kernels = []
     for spectrum, (rows, columns) in zip(module.dft_weight, module.indices):

@@ -1,6 +1,7 @@
-"""Methods without public code, straight from their formulas: NumPy, double precision, loops; no PyTorch.
+"""Methods without public code for a CPU, straight from their formulas: NumPy, double precision, loops; no PyTorch.
 
-These are second opinions on the modules of ``kernels.py``. Maps are [B, C, H, W].
+These are second opinions on the modules of ``kernels.py``, ``position.py``, ``fdconv.py``, ``dymn.py`` and ``modulated.py``.
+Maps are [B, C, H, W].
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ def normed(tensors: Mapping[str, Array], name: str, x: Array) -> Array:
 
 
 def lsconv(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> Array:
-    """y = bn(sum_t w[c % G, t](p) x[c](p + t)) + x; w from 1x1, depthwise, 1x1 and 1x1 convolutions and a group norm."""
+    """y = bn(sum_t w[c % G, t](p) x[c](p + t)) + x; w from 1x1, depthwise and two 1x1 convolutions, and a group norm."""
 
     def unit(name: str, v: Array, groups: int = 1) -> Array:
         kernel = tensors[f"lkp.{name}.c.weight"]
@@ -212,8 +213,8 @@ def lsconv(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> A
 def low_frequencies(x: Array, band: int) -> Array:
     """Of every map [H, W] the frequencies below 1 / (2 band), summed wave by wave.
 
-    Row and column of the spectrum are kept where the nearest of 64 x 33 frequencies is, in float32 as the mask is made. The
-    half spectrum's first column, and the last of an even width, count by their real part; the others twice.
+    Row and column of the spectrum are kept where the nearest of 64 x 33 frequencies is, in float32 as the mask is made.
+    The half spectrum's first column, and the last of an even width, count by their real part; the others twice.
     """
     height, width = x.shape[-2:]
     y, rows, columns = np.zeros_like(x), np.arange(height), np.arange(width)

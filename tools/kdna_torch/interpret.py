@@ -655,8 +655,8 @@ def frequency_bands(v: list[Tensor], w: Roles, a: Mapping[str, Any]) -> Tensor:
 
     y, before = torch.zeros_like(x), x
     for i, band in enumerate(bands):
-        rows, columns = kept(h, torch.fft.fftfreq(64, dtype=single), band), kept(half, torch.fft.rfftfreq(64, dtype=single), band)
-        mask = rows[:, None] * columns
+        rows = kept(h, torch.fft.fftfreq(64, dtype=single), band)
+        mask = rows[:, None] * kept(half, torch.fft.rfftfreq(64, dtype=single), band)
         low = torch.fft.irfft2(torch.fft.rfft2(x) * mask, s=(h, width))
         y, before = y + maps[:, i : i + 1] * (before - low), low
     return y + (before if maps.shape[1] == len(bands) else maps[:, -1:] * before)

@@ -9,7 +9,6 @@
 
 #include <kdna/graph/lowering.hpp>
 #include <kdna/nn/conv_transpose2d.hpp>
-#include <kdna/nn/given_position_conv2d.hpp>
 #include <kdna/nn/value_operations.hpp>
 
 namespace kdna::inline KDNA_ABI::graph {
@@ -156,26 +155,6 @@ KDNA_FUNC kernel_shape lowering::shape_of_kernel(const std::vector<index_t>& wei
         .o = w[0], .i = checked_mul(w[1], groups, a.where()), .kh = w[2], .kw = w[3], .groups = groups};
     static_cast<void>(weight_count(k, a.where()));
     return k;
-}
-
-/// Kernels of every position that are a value of the network.
-KDNA_FUNC void lowering::add_position(const fused_layer& f, attributes& a) {
-    const node& n = *f.layer;
-    only_roles(n, {});
-    const nd_shape& x = shape_of(f.input);
-    if (x.rank() != 4) throw error(a.where(), "an image [N, C, H, W]", to_string(x));
-    given_position_weights weights{
-        .channels = x[1], .groups = a.integer("groups", 1), .window = a.pair("window", std::nullopt)};
-    const std::string sharing = a.text("sharing", "neighbours");
-    if (sharing != "neighbours" && sharing != "interleaved")
-        throw error(concat(a.where(), ", sharing"), "neighbours or interleaved", detail::in_quotes(sharing));
-    if (sharing == "interleaved") weights.sharing = weight_sharing::interleaved;
-    const conv_params moves{.stride = a.pair("stride", 1), .pad = a.sides("pad"), .dilation = a.pair("dilation", 1)};
-    a.finish();
-    std::vector<std::string> inputs{f.input, f.given};
-    if (residual_of(f)) inputs.push_back(f.residual);
-    push(f.out, std::make_unique<given_position_operation>(given_position_conv2d(weights, moves, options_of(f, x[1]))),
-         inputs);
 }
 
 KDNA_FUNC void lowering::add_dense(const fused_layer& f, attributes& a, const conv_params& moves, bool child) {

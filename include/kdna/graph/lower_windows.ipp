@@ -1,4 +1,4 @@
-// Definitions of graph/lowering.hpp: pooling, resizing and reductions.
+// Definitions of graph/lowering.hpp: kernels per position, bands of frequencies, pooling, resizing and reductions.
 #pragma once
 
 #include <kdna/core/macros_push.hpp>
@@ -8,6 +8,7 @@
 
 #include <kdna/graph/lowering.hpp>
 #include <kdna/nn/frequency_bands.hpp>
+#include <kdna/nn/given_position_conv2d.hpp>
 #include <kdna/nn/ops/pool2d.hpp>
 #include <kdna/nn/ops/reduce.hpp>
 #include <kdna/nn/ops/resize.hpp>
@@ -56,6 +57,26 @@ KDNA_FUNC void lowering::add_adaptive_pool(const node& n, attributes& a) {
         push_shaped<ops::adaptive_avg_pool2d>(
             n, [=, name = n.name](std::span<const nd_shape> in) { return ops::adaptive_avg_pool2d(sized(in), name); },
             shapes);
+}
+
+/// Kernels of every position that are a value of the network.
+KDNA_FUNC void lowering::add_position(const fused_layer& f, attributes& a) {
+    const node& n = *f.layer;
+    only_roles(n, {});
+    const nd_shape& x = shape_of(f.input);
+    if (x.rank() != 4) throw error(a.where(), "an image [N, C, H, W]", to_string(x));
+    given_position_weights weights{
+        .channels = x[1], .groups = a.integer("groups", 1), .window = a.pair("window", std::nullopt)};
+    const std::string sharing = a.text("sharing", "neighbours");
+    if (sharing != "neighbours" && sharing != "interleaved")
+        throw error(concat(a.where(), ", sharing"), "neighbours or interleaved", detail::in_quotes(sharing));
+    if (sharing == "interleaved") weights.sharing = weight_sharing::interleaved;
+    const conv_params moves{.stride = a.pair("stride", 1), .pad = a.sides("pad"), .dilation = a.pair("dilation", 1)};
+    a.finish();
+    std::vector<std::string> inputs{f.input, f.given};
+    if (residual_of(f)) inputs.push_back(f.residual);
+    push(f.out, std::make_unique<given_position_operation>(given_position_conv2d(weights, moves, options_of(f, x[1]))),
+         inputs);
 }
 
 KDNA_FUNC void lowering::add_frequency_bands(const node& n, attributes& a) {

@@ -16,9 +16,9 @@ namespace kdna::inline KDNA_ABI {
 ///
 /// As the public code has it (Linwei-Chen/FDConv), the mask of a band is one of 64 x 33 frequencies that is resized to H x (W / 2 + 1)
 /// by nearest neighbours in float32. It is a product of a mask of rows and one of columns, so low_i is a product of x with small
-/// matrices of sines and cosines from either side; those of the kept frequencies only, for a map of one channel n' W (H + n')
-/// multiply-adds instead of H W (H + W). Where a mask keeps a row's frequency and not its negative, as the resized ones do, the
-/// products are not of real waves; their coefficients are mixed accordingly.
+/// matrices of sines and cosines from either side, and only those of the frequencies that are kept: with n' of them on either axis
+/// n' W (H + n') multiply-adds for a channel's transform instead of H W (H + W). Where a mask keeps a row's frequency and not its
+/// negative, as resized ones do, the coefficients of sines and cosines are mixed accordingly.
 class frequency_bands final : public operation {
 public:
     /// Throws kdna::error, naming `name`, unless there is a band and all are from 1 to 1024.
