@@ -110,7 +110,7 @@ int main(int, char** argv) {
         return library::network::load(folder + "/net.safetensors", "mobilenet_v2_1d2", "kernel_dna",
                                       {.overlay = folder + overlay});
     };
-    passed = overlaid("/net.safetensors").weight_bytes() == net.weight_bytes() && passed;
+    passed = overlaid("/net.safetensors").weight_bytes() == load("float32").weight_bytes() && passed;
     passed = throws([&] { return overlaid("/none.safetensors"); }, "none.safetensors") && passed;
     passed = throws([&] { return net.plan(in, {.transformed_storage = "file"}); }, "bfloat16") && passed;
 

@@ -7,7 +7,7 @@
 // u are the means of the input's channels after a layer norm, with zeros around them; v is a one-dimensional convolution over
 // channels that gives every filter and tap a factor of its own: kernel spatial modulation's local part. The a are its global
 // part, ODConv's attentions with other ranges. Frequency band modulation in front of the layer is an operation of its own
-// (nn/ops/frequency_bands.hpp).
+// (nn/frequency_bands.hpp).
 #pragma once
 
 #include <kdna/core/macros_push.hpp>

@@ -30,7 +30,7 @@ struct star_head {
             bias[o] = static_cast<float>(static_cast<double>(bias[o]) + static_cast<double>(shift) * sum);
         }
     }
-    operator linear_weights() const { return {weight, bias}; }
+    [[nodiscard]] linear_weights folded() const { return {weight, bias}; }
     std::vector<float> weight, bias;
 };
 
@@ -134,13 +134,13 @@ KDNA_FUNC double fdconv_kernel::weight(index_t o, index_t c, index_t t, const fl
 KDNA_FUNC fdconv_router::fdconv_router(const fdconv_weights& w, const fdconv_kernel& kernel, std::string_view where)
     : coefficients_(kernel.coefficients()),
       squeeze_(w.fc, w.bn, coefficients_.channels, concat(where, ".fc"), concat(where, ".bn")),
-      channel_(detail::star_head(w.channel, squeeze_.hidden(), w.scale, w.shift), squeeze_.hidden(),
+      channel_(detail::star_head(w.channel, squeeze_.hidden(), w.scale, w.shift).folded(), squeeze_.hidden(),
                concat(where, ".channel_fc")),
-      filter_(detail::star_head(w.filter, squeeze_.hidden(), w.scale, w.shift), squeeze_.hidden(),
+      filter_(detail::star_head(w.filter, squeeze_.hidden(), w.scale, w.shift).folded(), squeeze_.hidden(),
               concat(where, ".filter_fc")),
-      spatial_(detail::star_head(w.spatial, squeeze_.hidden(), w.scale, w.shift), squeeze_.hidden(),
+      spatial_(detail::star_head(w.spatial, squeeze_.hidden(), w.scale, w.shift).folded(), squeeze_.hidden(),
                concat(where, ".spatial_fc")),
-      kernel_(detail::star_head(w.kernel, squeeze_.hidden(), w.scale, w.shift), squeeze_.hidden(),
+      kernel_(detail::star_head(w.kernel, squeeze_.hidden(), w.scale, w.shift).folded(), squeeze_.hidden(),
               concat(where, ".kernel_fc")),
       norm_weight_(w.norm_weight.begin(), w.norm_weight.end()),
       norm_bias_(w.norm_bias.begin(), w.norm_bias.end()) {
