@@ -72,18 +72,18 @@ enum class route_origin {
     coefficients  ///< there is nothing to compute: the factors come with each call
 };
 struct no_router;
+namespace detail {
+// A function, because nvcc 13 takes no second constrained specialisation of a variable.
 template <class R>
-inline constexpr route_origin origin_of = route_origin::input;
-template <>
-inline constexpr route_origin origin_of<no_router> = route_origin::none;
-// clang-format off
+[[nodiscard]] consteval route_origin find_origin() {
+    if constexpr (std::same_as<R, no_router>) return route_origin::none;
+    if constexpr (requires { requires bool{R::takes_coefficients}; }) return route_origin::coefficients;
+    if constexpr (requires { requires bool{R::reads_context}; }) return route_origin::context;
+    return route_origin::input;
+}
+}  // namespace detail
 template <class R>
-    requires(R::takes_coefficients)
-inline constexpr route_origin origin_of<R> = route_origin::coefficients;
-template <class R>
-    requires(R::reads_context)
-inline constexpr route_origin origin_of<R> = route_origin::context;
-// clang-format on
+inline constexpr route_origin origin_of = detail::find_origin<R>();
 
 /// Whether something comes with each call of a layer with this router, for each sample: coefficients, or a context.
 template <class R>
