@@ -43,8 +43,8 @@ inline std::vector<tile> tiles_of(index_t height, index_t width, index_t size, i
     return out;
 }
 
-/// One network and a plan for each size of a window: of a large picture there are nine at most, the inner one and those at
-/// its sides and corners. Making a plan allocates, running does not.
+/// One network and a plan for each size of a window: those of inner tiles, of tiles at the sides and corners, and of tiles
+/// whose windows the picture's border cuts off although they are not at it. Making a plan allocates, running does not.
 class upscaler {
 public:
     /// Throws kdna::error unless the network takes and gives RGB images.

@@ -1,39 +1,21 @@
 // Networks from files whose layers are routed by a context.
-#include <algorithm>
-#include <cmath>
 
 #include "graph/network_case.hpp"
-#include "support/random.hpp"
+#include "graph/random_tensor.hpp"
 
 using namespace kdna;
 using namespace kdna_test;
-
-namespace {
-
-void context_tensor(state_dict& d, rng& r, const std::string& name, const std::vector<index_t>& shape) {
-    index_t count = 1;
-    for (const index_t e : shape) count *= e;
-    d.add(name, tensor_data::copy_of<float>(shape, std::span<const float>(r.floats(count))));
-}
-
-}  // namespace
 
 TEST_CASE("Blocks of DyMN give what the formula gives, with one context for all their layers") {
     for (const char* name : {"dymn_block_s1", "dymn_block_s2"}) {
         const network_case c(name);
         const network net = load(c.network, name);
         for (const auto& [output, y] : run_on_inputs(net, c)) {
-            const auto want = c.values.at("output." + output).values<float>();
-            REQUIRE(y.size() == want.size());
-            float largest = 0, error = 0;
-            for (std::size_t i = 0; i < y.size(); ++i) {
-                largest = std::max(largest, std::abs(want[i]));
-                error = std::max(error, std::abs(y[i] - want[i]));
-            }
-            INFO(name << ": error " << error << ", largest " << largest);
-            CHECK(largest > 1.0F);
-            CHECK(error <=
-                  1e-5F * largest);  // products of up to 40 terms that follow each other, and softmaxes of such
+            const comparison found = compare(y, c.values.at("output." + output).values<float>());
+            INFO(name << ": error " << found.error << ", largest " << found.largest);
+            CHECK(found.largest > 1.0F);
+            // Products of up to 40 terms that follow each other, and softmaxes of such.
+            CHECK(found.error <= 1e-5F * found.largest);
         }
         const std::string text = net.plan({2, name == std::string("dymn_block_s1") ? 8 : 6, 9, 12}).explain();
         INFO(text);
@@ -49,11 +31,11 @@ TEST_CASE("Blocks of DyMN give what the formula gives, with one context for all 
 TEST_CASE("Layers with a context are fused with what follows, and share their kernels") {
     rng r(7300, 0);
     state_dict d;
-    context_tensor(d, r, "w", {8, 8, 3, 3});
-    context_tensor(d, r, "affine", {8, 5});
-    context_tensor(d, r, "shift", {8});
-    context_tensor(d, r, "mapping", {5, 8});
-    context_tensor(d, r, "mean", {8});
+    add_random_tensor(d, r, "w", {8, 8, 3, 3});
+    add_random_tensor(d, r, "affine", {8, 5});
+    add_random_tensor(d, r, "shift", {8});
+    add_random_tensor(d, r, "mapping", {5, 8});
+    add_random_tensor(d, r, "mean", {8});
     d.add("var", tensor_data::copy_of<float>({8}, std::vector<float>(8, 0.75F)));
     d.metadata()["kdna.graph"] =
         R"({"version": 1, "inputs": [{"name": "x", "shape": [null, 8, null, null]}],

@@ -3,19 +3,14 @@
 
 #include <cmath>
 
+#include "graph/random_tensor.hpp"
 #include "support/errors.hpp"
-#include "support/random.hpp"
 
 using namespace kdna;
 using namespace kdna_test;
 
 namespace {
 
-void fusing_tensor(state_dict& d, rng& r, const std::string& name, const std::vector<index_t>& shape) {
-    index_t count = 1;
-    for (const index_t e : shape) count *= e;
-    d.add(name, tensor_data::copy_of<float>(shape, std::span<const float>(r.floats(count))));
-}
 network fusing_load(state_dict d, const std::string& inputs, const std::string& nodes, const std::string& outputs) {
     d.metadata()["kdna.graph"] =
         concat("{\"version\": 1, \"inputs\": [", inputs, "], \"outputs\": [", outputs, "], \"nodes\": [", nodes, "]}");
@@ -28,9 +23,9 @@ const std::string fusing_y = R"({"name": "y", "value": "y"})";
 TEST_CASE("A squeeze-excite block becomes the router of the convolution that reads it") {
     rng r(7200, 0);
     state_dict d;
-    fusing_tensor(d, r, "fc1", {4, 8, 1, 1});
-    fusing_tensor(d, r, "fc2", {8, 4, 1, 1});
-    fusing_tensor(d, r, "w", {6, 8, 1, 1});
+    add_random_tensor(d, r, "fc1", {4, 8, 1, 1});
+    add_random_tensor(d, r, "fc2", {8, 4, 1, 1});
+    add_random_tensor(d, r, "w", {6, 8, 1, 1});
     const network net =
         fusing_load(std::move(d), R"({"name": "x", "shape": [null, 8, null, null]})",
                     R"({"op": "mean", "name": "pool", "in": ["x"], "out": "m", "axes": [2, 3], "keep": true},
@@ -48,7 +43,7 @@ TEST_CASE("A squeeze-excite block becomes the router of the convolution that rea
 TEST_CASE("Concatenations, slices and shuffles copy nothing where channels stay in a row") {
     rng r(7201, 0);
     state_dict d;
-    fusing_tensor(d, r, "w", {8, 8, 1, 1});
+    add_random_tensor(d, r, "w", {8, 8, 1, 1});
     const network net =
         fusing_load(std::move(d), R"({"name": "x", "shape": [null, 8, null, null]})",
                     R"({"op": "conv2d", "name": "a", "in": ["x"], "out": "a", "tensors": {"weight": "w"}},
@@ -77,9 +72,9 @@ TEST_CASE("Concatenations, slices and shuffles copy nothing where channels stay 
 TEST_CASE("Mixtures take their coefficients from the network, are fused with what follows, and share their kernels") {
     rng r(7204, 0);
     state_dict d;
-    fusing_tensor(d, r, "route", {3, 8});
-    fusing_tensor(d, r, "experts", {3, 8, 8, 3, 3});
-    for (const char* name : {"gamma", "beta", "mean"}) fusing_tensor(d, r, name, {8});
+    add_random_tensor(d, r, "route", {3, 8});
+    add_random_tensor(d, r, "experts", {3, 8, 8, 3, 3});
+    for (const char* name : {"gamma", "beta", "mean"}) add_random_tensor(d, r, name, {8});
     d.add("var", tensor_data::copy_of<float>({8}, std::vector<float>(8, 0.75F)));
     const auto mixed = [](const std::string& name, const std::string& in, const std::string& out) {
         return concat(R"({"op": "conv2d", "name": ")", name, R"(", "in": [")", in, R"(", "a"], "out": ")", out,
@@ -109,9 +104,9 @@ TEST_CASE("Mixtures take their coefficients from the network, are fused with wha
 TEST_CASE("A batch norm in front of a convolution computes its activation") {
     rng r(7205, 0);
     state_dict d;
-    fusing_tensor(d, r, "w", {8, 8, 3, 3});
-    fusing_tensor(d, r, "mean", {8});
-    fusing_tensor(d, r, "slopes", {8});
+    add_random_tensor(d, r, "w", {8, 8, 3, 3});
+    add_random_tensor(d, r, "mean", {8});
+    add_random_tensor(d, r, "slopes", {8});
     d.add("var", tensor_data::copy_of<float>({8}, std::vector<float>(8, 0.75F)));
     const network net = fusing_load(
         std::move(d), R"({"name": "x", "shape": [null, 8, null, null]})",
@@ -142,13 +137,13 @@ namespace {
 network fusing_norm(const std::string& readers, const std::string& outputs) {
     rng r(7206, 0);
     state_dict d;
-    fusing_tensor(d, r, "g", {8});
-    fusing_tensor(d, r, "b", {8});
+    add_random_tensor(d, r, "g", {8});
+    add_random_tensor(d, r, "b", {8});
     for (const char* name : {"q", "k"})
-        if (readers.find(concat("\"", name, "\"")) != std::string::npos) fusing_tensor(d, r, name, {6, 8});
+        if (readers.find(concat("\"", name, "\"")) != std::string::npos) add_random_tensor(d, r, name, {6, 8});
     for (const char* name : {"p", "w"})
         if (readers.find(concat("\"", name, "\"")) != std::string::npos)
-            fusing_tensor(d, r, name, {6, 8, name[0] == 'p' ? 1 : 3, name[0] == 'p' ? 1 : 3});
+            add_random_tensor(d, r, name, {6, 8, name[0] == 'p' ? 1 : 3, name[0] == 'p' ? 1 : 3});
     return fusing_load(std::move(d), R"({"name": "x", "shape": [null, null, null, 8], "example": [2, 5, 7, 8]})",
                        concat(R"({"op": "layer_norm", "name": "norm", "in": ["x"], "out": "n", "axes": 1,
                                   "tensors": {"weight": "g", "bias": "b"}},)",
@@ -190,8 +185,8 @@ TEST_CASE("A layer norm's weight and bias go into the kernels of all that read i
 TEST_CASE("A nearest resize is made where a concatenation wants it, and copied no further") {
     rng r(7207, 0);
     state_dict d;
-    fusing_tensor(d, r, "w", {8, 8, 1, 1});
-    fusing_tensor(d, r, "v", {8, 16, 1, 1});
+    add_random_tensor(d, r, "w", {8, 8, 1, 1});
+    add_random_tensor(d, r, "v", {8, 16, 1, 1});
     const network net =
         fusing_load(std::move(d), R"({"name": "x", "shape": [null, 8, null, null]})",
                     R"({"op": "conv2d", "name": "a", "in": ["x"], "out": "a", "tensors": {"weight": "w"}},
@@ -211,7 +206,7 @@ TEST_CASE("A nearest resize is made where a concatenation wants it, and copied n
 TEST_CASE("A sum of two inputs is broadcast, though they had one shape in the example") {
     rng r(7202, 0);
     state_dict d;
-    fusing_tensor(d, r, "w", {4, 4, 3, 3});
+    add_random_tensor(d, r, "w", {4, 4, 3, 3});
     const network net = fusing_load(
         std::move(d),
         R"({"name": "a", "shape": [null, 4, null, null], "example": [1, 4, 8, 6]},
@@ -237,7 +232,7 @@ TEST_CASE("A sum of two inputs is broadcast, though they had one shape in the ex
 TEST_CASE("Channels of an input may be left open, and plans of impossible shapes end in an error") {
     rng r(7203, 0);
     state_dict d;
-    fusing_tensor(d, r, "w", {4, 4, 1, 1});
+    add_random_tensor(d, r, "w", {4, 4, 1, 1});
     const network net =
         fusing_load(std::move(d), R"({"name": "x", "shape": [null, null, null, null], "example": [1, 4, 8, 6]})",
                     R"({"op": "conv2d", "name": "c", "in": ["x"], "out": "y", "tensors": {"weight": "w"}})", fusing_y);

@@ -1,7 +1,10 @@
 // A network file with inputs and the outputs that PyTorch or a formula gave (tools/make_cases.py).
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,6 +46,20 @@ inline std::map<std::string, std::vector<float>> run_on_inputs(const kdna::netwo
     }
     net.run(plan, inputs, outputs);
     return out;
+}
+
+/// The largest value that is wanted, and the largest difference from it.
+struct comparison {
+    float largest = 0, error = 0;
+};
+inline comparison compare(std::span<const float> found, std::span<const float> want) {
+    REQUIRE(found.size() == want.size());
+    comparison c;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+        c.largest = std::max(c.largest, std::abs(want[i]));
+        c.error = std::max(c.error, std::abs(found[i] - want[i]));
+    }
+    return c;
 }
 
 }  // namespace kdna_test

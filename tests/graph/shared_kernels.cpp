@@ -1,9 +1,7 @@
 // One kernel at several places of a network, from a file that PyTorch wrote (tools/make_cases.py).
 #include <kdna/load.hpp>
 
-#include <algorithm>
 #include <array>
-#include <cmath>
 #include <limits>
 
 #include "graph/network_case.hpp"
@@ -43,16 +41,10 @@ TEST_CASE("A detection head on three levels gives what PyTorch gives") {
     // Two 3x3 convolutions and a 1x1: the lengths of the dot products that follow each other.
     constexpr float terms = 2 * 9 * channels + channels, eps = std::numeric_limits<float>::epsilon();
     for (const auto& [name, y] : found) {
-        const auto want = c.values.at("output." + name).values<float>();
-        REQUIRE(y.size() == want.size());
-        float largest = 0, error = 0;
-        for (std::size_t i = 0; i < y.size(); ++i) {
-            largest = std::max(largest, std::abs(want[i]));
-            error = std::max(error, std::abs(y[i] - want[i]));
-        }
-        INFO(name << ": error " << error << ", largest " << largest);
-        CHECK(largest > 1.0F);
-        CHECK(error <= terms * eps * largest);
+        const comparison to_pytorch = compare(y, c.values.at("output." + name).values<float>());
+        INFO(name << ": error " << to_pytorch.error << ", largest " << to_pytorch.largest);
+        CHECK(to_pytorch.largest > 1.0F);
+        CHECK(to_pytorch.error <= terms * eps * to_pytorch.largest);
     }
 }
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .plain import half_extents
 
 EXACT = 1200  # rows of a system that is solved for each filter
 RIDGE = 1e-3  # of the filters' mean energy
@@ -34,11 +35,7 @@ class Fit:
 
 def patches(conv: nn.Conv2d, x: Tensor, limit: int, rng: torch.Generator) -> Tensor:
     """About ``limit`` random patches of a layer's input, [count, C / groups * KH * KW]; of groups, the first."""
-    pad = (
-        conv.padding
-        if isinstance(conv.padding, tuple)
-        else tuple((k - 1) * d // 2 for k, d in zip(conv.kernel_size, conv.dilation))
-    )
+    pad = conv.padding if isinstance(conv.padding, tuple) else half_extents(conv)
     x, each, kept = x[:, : conv.weight.shape[1]].detach().float(), -(-limit // len(x)), []
     for image in x.split(1):  # all columns of a batch would be too many
         columns = F.unfold(image, conv.kernel_size, conv.dilation, pad, conv.stride)[0].T

@@ -137,9 +137,7 @@ def dymn_block(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) 
     stride = case["stride"]
 
     def normalised(y: Array, name: str) -> Array:
-        mean, var, weight, bias = (tensors[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
-        scale = (weight / np.sqrt(var + 1e-3))[:, None, None]
-        return (y - mean[:, None, None]) * scale + bias[:, None, None]
+        return normed(tensors, name, y, 1e-3)
 
     def hard_swish(v: Array) -> Array:
         return v * np.clip(v + 3, 0, 6) / 6
@@ -177,10 +175,10 @@ def dymn_block(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) 
     return np.concatenate(samples)
 
 
-def normed(tensors: Mapping[str, Array], name: str, x: Array) -> Array:
+def normed(tensors: Mapping[str, Array], name: str, x: Array, eps: float = 1e-5) -> Array:
     """Batch norm ``name`` at inference."""
     weight, bias, mean, var = (tensors[f"{name}.{key}"] for key in ("weight", "bias", "running_mean", "running_var"))
-    return (x - mean[:, None, None]) * (weight / np.sqrt(var + 1e-5))[:, None, None] + bias[:, None, None]
+    return (x - mean[:, None, None]) * (weight / np.sqrt(var + eps))[:, None, None] + bias[:, None, None]
 
 
 def lsconv(case: Mapping[str, Any], tensors: Mapping[str, Array], x: Array) -> Array:

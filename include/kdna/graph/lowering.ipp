@@ -131,12 +131,10 @@ KDNA_FUNC void lowering::add_node(const node& n) {
     const bool counted = n.op == "concat" || n.op == "constant" || n.op == "matmul" || n.op == "dynamic_relu";
     const bool two = n.in.size() == 2 && (n.op == "add" || n.op == "sub" || n.op == "mul" || n.op == "div" ||
                                           n.op == "maximum" || n.op == "minimum");
-    const std::string_view given = detail::given_of(n);
-    if (!given.empty() && n.in.size() != 2)
-        throw error(n.where(), concat("two inputs, an image and ", given), concat(n.in.size()));
-    if (n.op == "frequency_bands" && n.in.size() != 2)
-        throw error(n.where(), "two inputs, an image and maps", concat(n.in.size()));
-    if (!counted && !two && given.empty() && n.op != "frequency_bands" && n.in.size() != 1)
+    const std::string_view second = n.op == "frequency_bands" ? "maps" : detail::given_of(n);
+    if (!second.empty() && n.in.size() != 2)
+        throw error(n.where(), concat("two inputs, an image and ", second), concat(n.in.size()));
+    if (!counted && !two && second.empty() && n.in.size() != 1)
         throw error(n.where(), "one input", concat(n.in.size()));
     attributes a(n);
     (this->*found->second)(n, a);
