@@ -44,7 +44,7 @@ def modulated(tracer: Tracer, module: Any, x: Tensor, w: Tensor) -> Node | None:
     if module.up == 1:
         tensors = keys(module, "weight", "bias", "affine")
         return Node("conv2d", [x, w], tensors, method="modulated", **geometry(module), **attributes)
-    style: Any = w if module.affine is None else Node("linear", [w], keys_of_linear(module.affine))
+    style: Any = w if module.affine is None else Node("linear", [w], keys(module.affine, "weight", "bias"))
     h, v = pair(module.padding)
     y = Node(
         "conv_transpose2d",
@@ -61,7 +61,3 @@ def modulated(tracer: Tracer, module: Any, x: Tensor, w: Tensor) -> Node | None:
     if module.bias is None:
         return y
     return Node("add", [y, Node("constant", [], {"value": module.bias[None, :, None, None]})])
-
-
-def keys_of_linear(module: Any) -> dict[str, Tensor]:
-    return keys(module, "weight", "bias")

@@ -28,13 +28,6 @@ class LayerNorm2d(nn.LayerNorm):
         return y.permute(0, 3, 1, 2)
 
 
-class Pointwise(nn.Conv2d):
-    """A 1x1 convolution with a kernel of its own."""
-
-    def __init__(self, cin: int, cout: int) -> None:
-        super().__init__(cin, cout, 1)
-
-
 class PointwiseChild(nn.Module):
     """A 1x1 convolution with the kernel of ``parent``: conv(s(x) * x, Wp * (1 + a_f)) + bias, two attentions as in the paper.
 
@@ -60,7 +53,7 @@ class Mlp(nn.Module):
             self.fc1 = PointwiseChild(width, 4 * width, width // 4)
             self.fc2 = PointwiseChild(4 * width, width, width // 4)
         else:
-            self.fc1, self.fc2 = Pointwise(width, 4 * width), Pointwise(4 * width, width)
+            self.fc1, self.fc2 = nn.Conv2d(width, 4 * width, 1), nn.Conv2d(4 * width, width, 1)
 
     def forward(self, x: Tensor, parent: Mlp | None = None) -> Tensor:
         if parent is None:
